@@ -1,0 +1,311 @@
+"""From scores to decisions: the paper's radius, and p-values and thresholds from held-out normal rows (split conformal)."""
+
+import dataclasses
+import math
+from collections.abc import Hashable, Iterable
+from typing import Literal, get_args
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+from scipy.stats import beta
+
+from insphere.errors import DataError
+from insphere.estimate import CONFIDENCE, Estimate
+from insphere.validation import check_choice, check_integer, check_number
+
+Decision = Literal["conformal", "radius"]
+
+MIN_ROWS_TO_SPLIT = 4  # below it, half of the rows is one row, and neither part can be used
+
+
+@dataclasses.dataclass(frozen=True)
+class Calibration:
+    """Options of the decision: how many normal rows are held out, and which threshold calls a row an anomaly.
+
+    Parameters
+    ----------
+    fraction : float
+        Share of the normal rows held out from training, in (0, 0.5].
+    max_rows : int
+        Rows held out at most, at least 1; more rows narrow the false-alarm rate but are lost to training. See `split_rows` for when
+        a low target rate overrides it.
+    decision : {"conformal", "radius"}
+        "conformal" flags a row whose p-value is at most the target false-alarm rate; "radius" flags a row outside the paper's R*.
+    radius_quantile : float
+        Quantile of the training scores that is R*, in (0, 1].
+
+    Raises
+    ------
+    ParameterError
+        If an option breaks its rule.
+
+    Examples
+    --------
+    >>> Calibration(max_rows=500)
+    Calibration(fraction=0.2, max_rows=500, decision='conformal', radius_quantile=0.95)
+    """
+
+    fraction: float = 0.2
+    max_rows: int = 2000
+    decision: Decision = "conformal"
+    radius_quantile: float = 0.95
+
+    def __post_init__(self) -> None:
+        # Stored as built-in numbers, because the record goes into the JSON of the model file.
+        object.__setattr__(self, "fraction", check_number("calibration.fraction", self.fraction, above=0, at_most=0.5))
+        object.__setattr__(self, "max_rows", check_integer("calibration.max_rows", self.max_rows, at_least=1))
+        object.__setattr__(self, "decision", check_choice("calibration.decision", self.decision, get_args(Decision)))
+        quantile = check_number("calibration.radius_quantile", self.radius_quantile, above=0, at_most=1)
+        object.__setattr__(self, "radius_quantile", quantile)
+
+
+def split_rows(
+    n: int,
+    *,
+    fraction: float = 0.2,
+    max_rows: int = 2000,
+    target_fpr: float = 0.05,
+    groups: Iterable[Hashable] | None = None,
+    rng: np.random.Generator,
+) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+    """Split rows 0..n-1 at random into rows to train on and rows to calibrate on.
+
+    The calibration part has ``fraction * n`` rows, at most `max_rows`; but always enough to reach `target_fpr`, which takes
+    ``ceil(1 / target_fpr) - 1`` rows (19 for 0.05), for with fewer no row could ever be flagged. Never does it take more than half
+    of all rows; where half is still too few for the target, it takes that half. It is empty when there are fewer than four rows.
+
+    Rows of one group are near-duplicates and stay together, for a calibration row with a twin in training would look too normal.
+    The last group taken may then carry the calibration part past the number of rows above; a group that would carry it past half of
+    the rows trains. So one group that holds more than half of the rows always trains, and a single group leaves nothing to calibrate on.
+
+    Parameters
+    ----------
+    n : int
+        Number of rows.
+    fraction : float
+        Share of the rows to calibrate on, in (0, 0.5].
+    max_rows : int
+        Rows to calibrate on at most, unless the target needs more.
+    target_fpr : float
+        False-alarm rate that the calibration should reach, in (0, 1).
+    groups : iterable of n hashable labels, optional
+        Group of each row.
+    rng : numpy.random.Generator
+        Draws the split.
+
+    Returns
+    -------
+    train_index, calibration_index : int64 arrays
+        Increasing, disjoint, together all rows.
+
+    Raises
+    ------
+    ParameterError
+        If an option breaks its rule.
+    DataError
+        If `groups` does not have one hashable label per row.
+
+    Examples
+    --------
+    >>> train, calibration = split_rows(100, rng=np.random.default_rng(0))
+    >>> len(train), len(calibration)
+    (80, 20)
+    """
+    n = check_integer("n", n, at_least=0)
+    check_number("fraction", fraction, above=0, at_most=0.5)
+    check_integer("max_rows", max_rows, at_least=1)
+    group_of_row = np.arange(n) if groups is None else _group_codes(groups, n)
+    half = n // 2 if n >= MIN_ROWS_TO_SPLIT else 0
+    wanted = min(half, max(rows_needed(target_fpr), min(round(fraction * n), max_rows)))
+    sizes = np.bincount(group_of_row, minlength=1)
+    chosen = np.zeros(len(sizes), dtype=bool)
+    n_chosen = 0
+    for group in rng.permutation(len(sizes)):
+        if n_chosen >= wanted:
+            break
+        if n_chosen + sizes[group] <= half:
+            chosen[group] = True
+            n_chosen += int(sizes[group])
+    in_calibration = chosen[group_of_row]
+    return np.flatnonzero(~in_calibration), np.flatnonzero(in_calibration)
+
+
+def rows_needed(target_fpr: float) -> int:
+    """Return the smallest number of calibration rows with which any row at all can reach a p-value of `target_fpr`.
+
+    Raises
+    ------
+    ParameterError
+        If `target_fpr` is outside (0, 1).
+
+    Examples
+    --------
+    >>> rows_needed(0.05), rows_needed(0.01)
+    (19, 99)
+    """
+    target_fpr = check_number("target_fpr", target_fpr, above=0, below=1)
+    if target_fpr < 2.0**-53:
+        return 2**53  # past whole numbers in float64, and past any number of rows; the split then takes its half
+    n = math.ceil(1 / target_fpr) - 1
+    # The quotient is rounded: settle the last unit by the very comparison that flags a row.
+    while n > 0 and 1 / n <= target_fpr:
+        n -= 1
+    while 1 / (n + 1) > target_fpr:
+        n += 1
+    return n
+
+
+def radius(train_scores: ArrayLike, quantile: float = 0.95) -> float:
+    """Return R*, the quantile of the training scores beyond which the paper calls a row an anomaly: score > R*.
+
+    Training rows score lower than new normal rows, so R* gives more false alarms than ``1 - quantile``; the false-alarm rate on
+    held-out rows belongs beside it.
+
+    Parameters
+    ----------
+    train_scores : array-like of shape (n,)
+        Higher is more anomalous; finite, at least one.
+    quantile : float
+        In (0, 1].
+
+    Raises
+    ------
+    DataError
+        If there is no score or one is not finite.
+    ParameterError
+        If `quantile` is outside (0, 1].
+
+    Notes
+    -----
+    Source: Zhou 2021, Algorithm 1, R*. Deviation: none; between two scores the quantile is interpolated linearly.
+
+    Examples
+    --------
+    >>> radius([1.0, 2.0, 3.0], quantile=0.5)
+    2.0
+    """
+    quantile = check_number("quantile", quantile, above=0, at_most=1)
+    scores = _check_finite("train_scores", train_scores)
+    if scores.size == 0:
+        raise DataError("`train_scores` must have at least one row, got none.")
+    return float(np.quantile(scores, quantile))
+
+
+class ConformalCalibration:
+    """Split-conformal calibration: what the scores of held-out normal rows say about a new score.
+
+    If new normal rows are exchangeable with the held-out ones, a normal row gets ``p <= a`` with probability at most `a`. Without
+    held-out rows every p-value is 1 and no row is ever flagged.
+
+    Parameters
+    ----------
+    scores : array-like of shape (n,)
+        Anomaly scores of normal rows that nothing was fitted on; finite, higher is more anomalous. Kept sorted, float64, read-only.
+
+    Raises
+    ------
+    DataError
+        If a score is not finite.
+
+    Examples
+    --------
+    >>> calibration = ConformalCalibration([0.3, 0.1, 0.2, 0.4])
+    >>> calibration.p_value([0.05, 0.35, 9.0])
+    array([1. , 0.4, 0.2])
+    >>> calibration.threshold(0.2), calibration.threshold(0.1)
+    (0.4, inf)
+    """
+
+    def __init__(self, scores: ArrayLike) -> None:
+        self.scores = np.sort(_check_finite("scores", scores))
+        self.scores.flags.writeable = False
+
+    def __len__(self) -> int:
+        return len(self.scores)
+
+    def p_value(self, scores: ArrayLike) -> NDArray[np.float64]:
+        """Return ``(1 + #{held-out scores >= score}) / (n + 1)`` for each score: in [1 / (n + 1), 1], low is anomalous.
+
+        Parameters
+        ----------
+        scores : array-like of any shape
+            Infinite scores are legal.
+
+        Raises
+        ------
+        DataError
+            If a score is NaN, which would otherwise look like the most anomalous of all.
+        """
+        new = np.asarray(scores, dtype=np.float64)
+        if np.isnan(new).any():
+            raise DataError(f"`scores` must not be NaN, got {int(np.isnan(new).sum())} of {new.size}; leave out rows without a score.")
+        n_above = len(self.scores) - np.searchsorted(self.scores, new, side="left")
+        return np.asarray((1 + n_above) / (len(self.scores) + 1), dtype=np.float64)
+
+    def threshold(self, target_fpr: float) -> float:
+        """Return the score such that ``score > threshold`` exactly where ``p_value(score) <= target_fpr``.
+
+        It is one of the held-out scores, or infinite when they are too few for `target_fpr` (see `rows_needed`).
+
+        Raises
+        ------
+        ParameterError
+            If `target_fpr` is outside (0, 1).
+        """
+        n_allowed = self._n_allowed(target_fpr)
+        return float(self.scores[len(self.scores) - n_allowed]) if n_allowed else math.inf
+
+    def false_alarm(self, target_fpr: float) -> Estimate:
+        """Return the false-alarm rate to expect on new normal rows at `threshold(target_fpr)`, with its 95 % range.
+
+        Given these held-out rows the rate is one number, and over all draws of them it follows Beta(k, n + 1 - k) with
+        ``k = floor(target_fpr * (n + 1))``; its mean ``k / (n + 1)`` is at most `target_fpr`. With ties among the scores the rate is
+        lower than that. With too few rows for the target nothing is flagged, and the rate is 0.
+
+        Raises
+        ------
+        ParameterError
+            If `target_fpr` is outside (0, 1).
+        """
+        n_allowed, n = self._n_allowed(target_fpr), len(self.scores)
+        if n_allowed == 0:
+            return Estimate(0.0, 0.0, 0.0)
+        value = n_allowed / (n + 1)
+        low, high = beta.interval(CONFIDENCE, n_allowed, n + 1 - n_allowed)
+        # The 95 % range of a very skewed Beta may miss its mean.
+        return Estimate(value, min(float(low), value), max(float(high), value))
+
+    def _n_allowed(self, target_fpr: float) -> int:
+        """Return k, the largest whole number with ``k / (n + 1) <= target_fpr`` in the arithmetic of `p_value`."""
+        target_fpr = check_number("target_fpr", target_fpr, above=0, below=1)
+        total = len(self.scores) + 1
+        k = math.floor(target_fpr * total)
+        # The product is rounded (0.07 * 100 > 7, 0.29 * 100 < 29): settle the last unit by the very comparison that flags a row.
+        if (k + 1) / total <= target_fpr:
+            k += 1
+        elif k / total > target_fpr:
+            k -= 1
+        return k
+
+
+def _check_finite(name: str, values: ArrayLike) -> NDArray[np.float64]:
+    array = np.asarray(values, dtype=np.float64)
+    if array.ndim != 1:
+        raise DataError(f"`{name}` must be one number per row, got an array of shape {array.shape}.")
+    n_broken = int((~np.isfinite(array)).sum())
+    if n_broken:
+        first = int((~np.isfinite(array)).argmax())
+        raise DataError(f"`{name}` must be finite, got {n_broken} of {len(array)} that are not (first: row {first} is {array[first]}).")
+    return array
+
+
+def _group_codes(groups: Iterable[Hashable], n: int) -> NDArray[np.int64]:
+    """Return a number 0.. for the group of each row, in order of first appearance."""
+    code: dict[Hashable, int] = {}
+    try:
+        codes = np.array([code.setdefault(group, len(code)) for group in groups], dtype=np.int64)
+    except TypeError as error:
+        raise DataError(f"`groups` must be one label per row, such as a name or a number: {error}.") from error
+    if len(codes) != n:
+        raise DataError(f"`groups` must have one label per row: {n}, got {len(codes)}.")
+    return codes

@@ -1,0 +1,421 @@
+"""How well scores separate anomalies from normal rows, and how well flags do, each number with its 95 % interval.
+
+Everywhere: label 1 is an anomaly, label 0 is normal; a higher score is more anomalous; rates and areas are in [0, 1]. Scores count by
+their order only, so infinite scores are legal and NaN is not.
+"""
+
+import dataclasses
+import math
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+from scipy.special import expit, logit
+from scipy.stats import rankdata
+
+from insphere.errors import DataError
+from insphere.estimate import CONFIDENCE, NORMAL_QUANTILE, Estimate, proportion
+from insphere.seeding import generator
+from insphere.validation import check_integer, check_number
+
+__all__ = ["Estimate", "Evaluation", "TypeEvaluation", "auroc", "average_precision", "evaluate", "fpr_at_tpr", "proportion"]
+
+FloatArray = NDArray[np.float64]
+IntArray = NDArray[np.int64]
+
+_TAIL = (1 - CONFIDENCE) / 2
+_RESAMPLES = 1000
+_MIN_RESAMPLES = 200
+_MAX_ROWS_DRAWN = 10_000_000  # about half a second; beyond it there are fewer resamples, whose interval is narrow anyway
+_CHUNK_ROWS = 500_000  # a chunk of resamples stays inside the processor's cache
+
+
+@dataclasses.dataclass(frozen=True)
+class TypeEvaluation:
+    """How well one type of anomaly is told from the normal rows.
+
+    Parameters
+    ----------
+    n : int
+        Rows of this type.
+    auroc : Estimate
+        Area under the ROC curve of these rows against all normal rows; undefined without normal rows.
+    recall : Estimate
+        Share of these rows that was flagged.
+
+    Examples
+    --------
+    >>> TypeEvaluation(4, Estimate(0.9, 0.8, 0.95), Estimate(0.5, 0.15, 0.85)).to_json()["n"]
+    4
+    """
+
+    n: int
+    auroc: Estimate
+    recall: Estimate
+
+    def to_json(self) -> dict[str, Any]:
+        """Return nested dicts of plain numbers, ready for JSON."""
+        return {"n": self.n, "auroc": self.auroc.to_json(), "recall": self.recall.to_json()}
+
+
+@dataclasses.dataclass(frozen=True)
+class Evaluation:
+    """All that `evaluate` measures on one labelled set of rows.
+
+    Parameters
+    ----------
+    n_normal, n_anomaly : int
+        Rows of each label.
+    auroc, average_precision, fpr_at_95_tpr : Estimate
+        Quality of the ranking, whatever the threshold. Undefined unless both labels occur.
+    precision : Estimate
+        Share of the flagged rows that are anomalies. Undefined when nothing was flagged.
+    recall : Estimate
+        Share of the anomalies that were flagged. Undefined without anomalies.
+    false_alarm_rate : Estimate
+        Share of the normal rows that were flagged. Undefined without normal rows.
+    per_type : Mapping[str, TypeEvaluation]
+        The same for each type of anomaly, sorted by name; empty when no types were given.
+
+    Examples
+    --------
+    >>> result = evaluate([0, 0, 1, 1], [0.1, 0.2, 0.9, 0.15], [False, False, True, False])
+    >>> result.auroc.value, result.precision.value, result.recall.value
+    (0.75, 1.0, 0.5)
+    """
+
+    n_normal: int
+    n_anomaly: int
+    auroc: Estimate
+    average_precision: Estimate
+    fpr_at_95_tpr: Estimate
+    precision: Estimate
+    recall: Estimate
+    false_alarm_rate: Estimate
+    per_type: Mapping[str, TypeEvaluation]
+
+    def to_json(self) -> dict[str, Any]:
+        """Return nested dicts of plain numbers, ready for JSON; every metric is ``{"value", "low", "high"}``."""
+        fields = {field.name: getattr(self, field.name) for field in dataclasses.fields(self) if field.name != "per_type"}
+        json = {name: entry.to_json() if isinstance(entry, Estimate) else entry for name, entry in fields.items()}
+        return {**json, "per_type": {name: entry.to_json() for name, entry in self.per_type.items()}}
+
+
+def evaluate(
+    labels: ArrayLike,
+    scores: ArrayLike,
+    flagged: ArrayLike,
+    types: Sequence[str] | None = None,
+    *,
+    seed: int = 0,
+) -> Evaluation:
+    """Measure scores and flags against labels.
+
+    A set with one label only is legal: what it does not define (AUROC on normal rows alone, say) is undefined in the result.
+
+    Parameters
+    ----------
+    labels : array-like of shape (n,)
+        1 or True for an anomaly, 0 or False for a normal row.
+    scores : array-like of shape (n,)
+        Higher is more anomalous.
+    flagged : array-like of shape (n,)
+        1 or True where the detector called the row an anomaly.
+    types : sequence of n strings, optional
+        Kind of each row ("crack", "good"); those of normal rows are not used.
+    seed : int
+        Seed of the bootstrap intervals.
+
+    Raises
+    ------
+    DataError
+        If there is no row, the lengths differ, a label or flag is not 0 or 1, or a score is NaN.
+
+    Examples
+    --------
+    >>> result = evaluate([0, 0, 1, 1], [1.0, 2.0, 3.0, 4.0], [0, 0, 1, 1], ["good", "good", "crack", "dent"])
+    >>> {name: entry.recall.value for name, entry in result.per_type.items()}
+    {'crack': 1.0, 'dent': 1.0}
+    """
+    check_integer("seed", seed, at_least=0)
+    is_anomaly, score = _check_rows(labels, scores)
+    is_flagged = _check_binary("flagged", flagged)
+    _check_length("flagged", is_flagged, len(score))
+    normal, anomaly = np.sort(score[~is_anomaly]), np.sort(score[is_anomaly])
+    ranked = len(normal) > 0 and len(anomaly) > 0
+    n_hits = int((is_flagged & is_anomaly).sum())
+    n_flagged = int(is_flagged.sum())
+    return Evaluation(
+        n_normal=len(normal),
+        n_anomaly=len(anomaly),
+        auroc=_delong(normal, anomaly) if ranked else Estimate.undefined(),
+        average_precision=_average_precision(normal, anomaly, seed) if ranked else Estimate.undefined(),
+        fpr_at_95_tpr=_fpr_at_tpr(normal, anomaly, 0.95, seed) if ranked else Estimate.undefined(),
+        precision=proportion(n_hits, n_flagged),
+        recall=proportion(n_hits, len(anomaly)),
+        false_alarm_rate=proportion(n_flagged - n_hits, len(normal)),
+        per_type={} if types is None else _evaluate_types(types, is_anomaly, score, is_flagged, normal),
+    )
+
+
+def auroc(labels: ArrayLike, scores: ArrayLike) -> Estimate:
+    """Estimate the probability that an anomaly scores higher than a normal row, a tie counting one half.
+
+    The interval is DeLong's, taken on the logit scale so that it stays in [0, 1]. Where that variance says nothing: with one row of
+    either label the interval is [0, 1]; when the labels are perfectly separated it would be zero, and the Clopper-Pearson bound for
+    the independent pairs of rows stands in; constant scores have an AUROC of 0.5 whatever the rows.
+
+    Parameters
+    ----------
+    labels : array-like of shape (n,)
+        1 or True for an anomaly, 0 or False for a normal row; both must occur.
+    scores : array-like of shape (n,)
+        Higher is more anomalous.
+
+    Returns
+    -------
+    Estimate
+        In [0, 1].
+
+    Raises
+    ------
+    DataError
+        If only one label occurs, the lengths differ, a label is not 0 or 1, or a score is NaN.
+
+    Notes
+    -----
+    Source: DeLong, DeLong and Clarke-Pearson 1988, with midranks. Deviation: logit scale; the degenerate cases above.
+
+    Examples
+    --------
+    >>> auroc([0, 0, 0, 1, 1], [0.1, 0.2, 0.6, 0.5, 0.9]).value
+    0.8333333333333334
+    """
+    return _delong(*_by_label(labels, scores))
+
+
+def average_precision(labels: ArrayLike, scores: ArrayLike, *, seed: int = 0) -> Estimate:
+    """Estimate the precision averaged over the recall levels of the anomalies (area under the precision-recall curve as steps).
+
+    It depends on the share of anomalies among the rows; a random ranking gets that share. The interval is a percentile bootstrap
+    that resamples normal rows and anomalies each on their own, 1,000 times up to 10,000 rows and fewer times beyond.
+    It has zero width when the labels are perfectly separated: resampling cannot show what the sample does not hold.
+
+    Parameters
+    ----------
+    labels : array-like of shape (n,)
+        1 or True for an anomaly, 0 or False for a normal row; both must occur.
+    scores : array-like of shape (n,)
+        Higher is more anomalous.
+    seed : int
+        Seed of the bootstrap.
+
+    Returns
+    -------
+    Estimate
+        In [0, 1].
+
+    Raises
+    ------
+    DataError
+        If only one label occurs, the lengths differ, a label is not 0 or 1, or a score is NaN.
+
+    Examples
+    --------
+    >>> average_precision([0, 1, 0, 1], [1.0, 2.0, 3.0, 4.0]).value
+    0.8333333333333333
+    """
+    check_integer("seed", seed, at_least=0)
+    return _average_precision(*_by_label(labels, scores), seed)
+
+
+def fpr_at_tpr(labels: ArrayLike, scores: ArrayLike, tpr: float = 0.95, *, seed: int = 0) -> Estimate:
+    """Estimate the share of normal rows flagged by the highest threshold that still flags the share `tpr` of the anomalies.
+
+    The interval is a percentile bootstrap that resamples normal rows and anomalies each on their own, widened to the Wilson interval
+    at the threshold found, so that a rate of 0 in few rows is not called certain.
+
+    Parameters
+    ----------
+    labels : array-like of shape (n,)
+        1 or True for an anomaly, 0 or False for a normal row; both must occur.
+    scores : array-like of shape (n,)
+        Higher is more anomalous.
+    tpr : float
+        Share of the anomalies to flag at least, in (0, 1].
+    seed : int
+        Seed of the bootstrap.
+
+    Returns
+    -------
+    Estimate
+        In [0, 1]; lower is better.
+
+    Raises
+    ------
+    DataError
+        If only one label occurs, the lengths differ, a label is not 0 or 1, or a score is NaN.
+    ParameterError
+        If `tpr` is outside (0, 1].
+
+    Examples
+    --------
+    >>> fpr_at_tpr([0, 0, 0, 0, 1, 1], [1.0, 2.0, 3.0, 4.0, 3.5, 5.0]).value
+    0.25
+    """
+    check_number("tpr", tpr, above=0, at_most=1)
+    check_integer("seed", seed, at_least=0)
+    return _fpr_at_tpr(*_by_label(labels, scores), tpr, seed)
+
+
+def _check_rows(labels: ArrayLike, scores: ArrayLike) -> tuple[NDArray[np.bool_], FloatArray]:
+    is_anomaly = _check_binary("labels", labels)
+    score = _as_array("scores", scores)
+    try:
+        score = score.astype(np.float64)
+    except (TypeError, ValueError) as error:
+        raise DataError(f"`scores` must be numbers: {error}.") from error
+    _check_length("labels", is_anomaly, len(score))
+    if len(score) == 0:
+        raise DataError("`scores` must have at least one row, got none.")
+    n_missing = int(np.isnan(score).sum())
+    if n_missing:
+        first = int(np.isnan(score).argmax())
+        raise DataError(f"`scores` must not be NaN, got {n_missing} of {len(score)} (first: row {first}); leave out rows without a score.")
+    return is_anomaly, score
+
+
+def _as_array(name: str, values: ArrayLike) -> NDArray[Any]:
+    try:
+        array = np.asarray(values)
+    except ValueError as error:  # lines of different length
+        raise DataError(f"`{name}` must be one value per row: {error}.") from error
+    if array.ndim != 1:
+        raise DataError(f"`{name}` must be one value per row, got an array of shape {array.shape}.")
+    if array.size and array.dtype.kind not in "biufO":
+        raise DataError(f"`{name}` must be numbers, got {array.dtype} values such as {array[0]!r}; convert them first.")
+    return array
+
+
+def _check_binary(name: str, values: ArrayLike) -> NDArray[np.bool_]:
+    array = _as_array(name, values)
+    entries = array.tolist()
+    row = next((row for row, entry in enumerate(entries) if entry not in (0, 1)), None)
+    if row is not None:
+        raise DataError(f"`{name}` must be 0 (normal) or 1 (anomaly), got {entries[row]!r} in row {row}.")
+    return array.astype(bool)
+
+
+def _check_length(name: str, values: Sequence[Any] | NDArray[Any], n: int) -> None:
+    if len(values) != n:
+        raise DataError(f"`{name}` must have one entry per score: {n}, got {len(values)}.")
+
+
+def _by_label(labels: ArrayLike, scores: ArrayLike) -> tuple[FloatArray, FloatArray]:
+    """Return the sorted scores of the normal rows and those of the anomalies; refuse a set without both."""
+    is_anomaly, score = _check_rows(labels, scores)
+    normal, anomaly = np.sort(score[~is_anomaly]), np.sort(score[is_anomaly])
+    if len(normal) == 0 or len(anomaly) == 0:
+        raise DataError(f"`labels` must hold both 0 (normal) and 1 (anomaly), got {len(normal)} normal rows and {len(anomaly)} anomalies.")
+    return normal, anomaly
+
+
+def _evaluate_types(
+    types: Sequence[str],
+    is_anomaly: NDArray[np.bool_],
+    score: FloatArray,
+    is_flagged: NDArray[np.bool_],
+    normal: FloatArray,
+) -> dict[str, TypeEvaluation]:
+    _check_length("types", types, len(score))
+    rows_of: dict[str, list[int]] = {}
+    for row in np.flatnonzero(is_anomaly).tolist():
+        rows_of.setdefault(str(types[row]), []).append(row)
+    found = {}
+    for name in sorted(rows_of):
+        rows = rows_of[name]
+        area = _delong(normal, np.sort(score[rows])) if len(normal) else Estimate.undefined()
+        found[name] = TypeEvaluation(len(rows), area, proportion(int(is_flagged[rows].sum()), len(rows)))
+    return found
+
+
+def _delong(normal: FloatArray, anomaly: FloatArray) -> Estimate:
+    n_normal, n_anomaly = len(normal), len(anomaly)
+    ranks = rankdata(np.concatenate([anomaly, normal]))
+    # Share of the other label that each row beats or is beaten by; their mean is the AUROC, their variance gives its error.
+    anomaly_share = (ranks[:n_anomaly] - rankdata(anomaly)) / n_normal
+    normal_share = 1 - (ranks[n_anomaly:] - rankdata(normal)) / n_anomaly
+    # From the ranks and not from the shares: half-integers sum without rounding.
+    value = float((ranks[:n_anomaly].sum() - n_anomaly * (n_anomaly + 1) / 2) / (n_anomaly * n_normal))
+    if anomaly[0] > normal[-1] or anomaly[-1] < normal[0]:
+        bound = _TAIL ** (1 / min(n_normal, n_anomaly))
+        return Estimate(1.0, bound, 1.0) if anomaly[0] > normal[-1] else Estimate(0.0, 0.0, 1 - bound)
+    if n_normal == 1 or n_anomaly == 1:
+        return Estimate(value, 0.0, 1.0)
+    variance = anomaly_share.var(ddof=1) / n_anomaly + normal_share.var(ddof=1) / n_normal
+    half_width = NORMAL_QUANTILE * math.sqrt(variance) / (value * (1 - value))
+    low, high = expit(logit(value) - half_width), expit(logit(value) + half_width)
+    return _spanning(value, float(low), float(high))
+
+
+def _average_precision(normal: FloatArray, anomaly: FloatArray, seed: int) -> Estimate:
+    # Rows of equal score enter together, so the curve has one step per distinct score, highest first.
+    levels = np.unique(np.concatenate([normal, anomaly]))
+    n_levels = len(levels)
+    normal_level = n_levels - 1 - np.searchsorted(levels, normal)
+    anomaly_level = n_levels - 1 - np.searchsorted(levels, anomaly)
+    normal_count, anomaly_count = (np.bincount(level, minlength=n_levels)[None] for level in (normal_level, anomaly_level))
+    value = float(_step_area(normal_count, anomaly_count)[0])
+    n_rows = len(normal) + len(anomaly)
+    n_resamples = min(_RESAMPLES, max(_MIN_RESAMPLES, _MAX_ROWS_DRAWN // n_rows))
+    chunk = max(1, _CHUNK_ROWS // n_rows)
+    random = generator(seed, "average precision bootstrap")
+    areas = [
+        _step_area(_resampled(normal_level, n_levels, size, random), _resampled(anomaly_level, n_levels, size, random))
+        for size in (min(chunk, n_resamples - start) for start in range(0, n_resamples, chunk))
+    ]
+    low, high = np.quantile(np.concatenate(areas), [_TAIL, 1 - _TAIL])
+    return _spanning(value, float(low), float(high))
+
+
+def _resampled(level: IntArray, n_levels: int, n_resamples: int, random: np.random.Generator) -> IntArray:
+    """Return how often each level occurs in each resample of the rows, shape (n_resamples, n_levels)."""
+    drawn = level[random.integers(len(level), size=(n_resamples, len(level)), dtype=np.int32)]
+    drawn += n_levels * np.arange(n_resamples)[:, None]
+    return np.bincount(drawn.ravel(), minlength=n_resamples * n_levels).reshape(n_resamples, n_levels)
+
+
+def _step_area(normal_count: IntArray, anomaly_count: IntArray) -> FloatArray:
+    """Return the average precision of each line of counts per level, highest score first."""
+    hits = anomaly_count.cumsum(axis=1)
+    # Levels above the first row of a resample hold nothing; their weight is 0, so any denominator but 0 will do.
+    flagged = np.maximum(hits + normal_count.cumsum(axis=1), 1)
+    area: FloatArray = (anomaly_count * (hits / flagged)).sum(axis=1) / hits[:, -1]
+    return area
+
+
+def _fpr_at_tpr(normal: FloatArray, anomaly: FloatArray, tpr: float, seed: int) -> Estimate:
+    n_normal, n_anomaly = len(normal), len(anomaly)
+    needed = math.ceil(tpr * n_anomaly)
+    if needed > 1 and (needed - 1) / n_anomaly >= tpr:  # the product was rounded up past a whole number: 0.07 * 100
+        needed -= 1
+
+    def flagged_share(threshold: FloatArray) -> FloatArray:
+        return (n_normal - np.searchsorted(normal, threshold, side="left")) / n_normal
+
+    n_flagged = n_normal - int(np.searchsorted(normal, anomaly[n_anomaly - needed], side="left"))
+    # The stratified bootstrap drawn exactly, without its rows: a resample enters only by its `needed`-th highest anomaly, an order
+    # statistic of uniform draws of rows (hence the Beta), and by the number of its normal rows at or above that (hence the binomial).
+    random = generator(seed, "false-positive rate bootstrap")
+    place = random.beta(needed, n_anomaly + 1 - needed, size=_RESAMPLES)
+    from_top = np.minimum((place * n_anomaly).astype(np.int64), n_anomaly - 1)
+    rates = random.binomial(n_normal, flagged_share(anomaly[n_anomaly - 1 - from_top])) / n_normal
+    low, high = np.quantile(rates, [_TAIL, 1 - _TAIL])
+    fixed = proportion(n_flagged, n_normal)
+    return Estimate(fixed.value, min(float(low), fixed.low), max(float(high), fixed.high))
+
+
+def _spanning(value: float, low: float, high: float) -> Estimate:
+    """Return the estimate with an interval widened, where rounding or a skewed bootstrap asks for it, to hold its value."""
+    return Estimate(value, min(low, value), max(high, value))
