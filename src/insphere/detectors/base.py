@@ -1,0 +1,451 @@
+"""The contract every detector keeps: fit, score, decide, save. The only place where a score's sign turns."""
+
+import dataclasses
+import datetime
+import hashlib
+import math
+import os
+import platform
+import warnings
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any, ClassVar, Self
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+from sklearn.base import BaseEstimator, OutlierMixin
+from sklearn.utils.validation import check_is_fitted, validate_data
+
+from insphere import model_file
+from insphere.data import AbstractSource, ArraySource, ImageSpec, open_source
+from insphere.detectors import health
+from insphere.detectors.calibration import Calibration, ConformalCalibration, radius, rows_needed, split_rows
+from insphere.errors import CollapseError, DataError, ModelFileError, ParameterError
+from insphere.seeding import generator, resolve_seed
+from insphere.validation import as_record, check_number
+
+KIND = "detector"
+"""Kind of the model files that `AbstractDetector.save` writes."""
+
+MIN_ROWS = 8
+"""Normal rows that `fit` needs at least."""
+
+_BATCH_ROWS = 1024
+
+Rows = ArrayLike | AbstractSource | str | os.PathLike[str]
+
+
+@dataclasses.dataclass(frozen=True)
+class FitContext:
+    """What `fit` was told beside the rows: where to keep a checkpoint, whether to resume it, whom to tell of each epoch."""
+
+    checkpoint: Path | None = None
+    resume: bool = False
+    on_epoch: Callable[[Any], None] | None = None
+
+
+@dataclasses.dataclass(frozen=True)
+class ScoredRows:
+    """Scores of some rows of a source.
+
+    Attributes
+    ----------
+    index : ndarray of int64, shape (m,)
+        Positions of the scored rows in the source, increasing.
+    anomaly_score, p_value : ndarray of float64, shape (m,)
+        Higher, and lower, is more anomalous.
+    is_anomaly : ndarray of bool, shape (m,)
+        Decision at the detector's threshold.
+    errors : mapping of int to str
+        Positions of the rows that could not be read, and why.
+    """
+
+    index: NDArray[np.int64]
+    anomaly_score: NDArray[np.float64]
+    p_value: NDArray[np.float64]
+    is_anomaly: NDArray[np.bool_]
+    errors: Mapping[int, str]
+
+
+class AbstractDetector(OutlierMixin, BaseEstimator, ABC):  # type: ignore[misc]
+    """A one-class anomaly detector for images and vectors.
+
+    A concrete class sets `name` to its key in the catalog, has the parameters `target_fpr`, `calibration` and `random_state` beside
+    its own, and implements `_fit_model`, `_score`, `_state` and `_restore`.
+    """
+
+    name: ClassVar[str]
+    target_fpr: float
+    calibration: Calibration | Mapping[str, Any] | None
+    random_state: Any
+
+    # What a concrete detector implements.
+
+    @abstractmethod
+    def _fit_model(self, X: NDArray[Any], context: FitContext) -> tuple[NDArray[np.float64], list[health.Finding]]:
+        """Fit on the proper training rows; return their scores (none its own neighbour) and what is to be said of the model's health."""
+
+    @abstractmethod
+    def _score(self, X: NDArray[Any]) -> NDArray[np.float64]:
+        """Return anomaly scores of checked rows, float64, shape (n,), higher = more anomalous."""
+
+    @abstractmethod
+    def _state(self) -> tuple[dict[str, Any], dict[str, NDArray[Any]]]:
+        """Return (JSON-able header, arrays) from which `_restore` rebuilds the fitted model."""
+
+    @abstractmethod
+    def _restore(self, header: Mapping[str, Any], arrays: Mapping[str, NDArray[Any]]) -> None:
+        """Rebuild the fitted model from what `_state` returned."""
+
+    # Fitting.
+
+    def fit(
+        self,
+        X: Rows,
+        y: object = None,
+        *,
+        groups: Sequence[Any] | None = None,
+        checkpoint: Path | None = None,
+        resume: bool = False,
+        on_epoch: Callable[[Any], None] | None = None,
+    ) -> Self:
+        """Fit on normal rows.
+
+        Parameters
+        ----------
+        X : array, source or path
+            (n, features), (n, height, width) or (n, height, width, channels); or what `insphere.open_source` takes. All rows are taken
+            as normal; of a labelled folder, archive or data set only the normal training rows are read.
+        y : ignored
+            For scikit-learn's sake.
+        groups : sequence of length n, optional
+            Rows of one group are near-duplicates (frames of one track): they are held out for calibration together or not at all.
+        checkpoint : Path, optional
+            File that keeps the training's state after every epoch. Ignored by detectors that do not train in epochs.
+        resume : bool
+            Go on from `checkpoint` where it exists; the result equals that of an unbroken run on the CPU.
+        on_epoch : callable, optional
+            Called with every `EpochRecord`.
+
+        Returns
+        -------
+        self
+
+        Raises
+        ------
+        DataError
+            If there are fewer than eight readable rows, or all are equal, or some are of the wrong kind.
+        ParameterError
+            If a parameter breaks its rule.
+        """
+        self._check_parameters()
+        rows, source, readable = self._training_rows(X)
+        groups = source.groups if groups is None else groups
+        if groups is not None and len(groups) != len(source):
+            raise DataError(f"`groups` must have one label per row: {len(source)}, got {len(groups)}.")
+        self.seed_ = resolve_seed(self.random_state)
+        self.input_shape_ = tuple(int(size) for size in rows.shape[1:])
+        train_index, calibration_index = split_rows(
+            len(rows),
+            fraction=self._calibration.fraction,
+            max_rows=self._calibration.max_rows,
+            target_fpr=self.target_fpr,
+            groups=None if groups is None else [groups[row] for row in readable],
+            rng=generator(self.seed_, "calibration split"),
+        )
+        self.data_ = _data_facts(source, rows, len(train_index), len(calibration_index))
+        context = FitContext(None if checkpoint is None else Path(checkpoint), resume, on_epoch)
+        train_scores, findings = self._fit_model(rows[train_index], context)
+        self._decide(train_scores, self._score(rows[calibration_index]) if len(calibration_index) else np.empty(0))
+        self.health_ = self._examine(train_scores, findings, readable[train_index])
+        self.versions_ = {name: version(name) for name in ("insphere", "torch", "numpy", "scikit-learn")} | {
+            "python": platform.python_version()
+        }
+        self.created_ = datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds")
+        self.health_.warn()
+        return self
+
+    def _check_parameters(self) -> None:
+        """Check the parameters and keep the resolved option records; a subclass calls this first and adds its own."""
+        check_number("target_fpr", self.target_fpr, above=0, below=1)
+        self._calibration = as_record("calibration", self.calibration, Calibration)
+
+    def _training_rows(self, X: Rows) -> tuple[NDArray[Any], AbstractSource, NDArray[np.int64]]:
+        """Return the readable rows, their source and their positions in it."""
+        source = self._as_source(X, fitting=True)
+        loaded = source.load()
+        ids = source.ids
+        self.training_errors_ = {(ids[row] if ids is not None else str(row)): text for row, text in loaded.errors.items()}
+        if self.training_errors_:
+            name, text = next(iter(self.training_errors_.items()))
+            warnings.warn(
+                f"{len(self.training_errors_)} of {len(source)} training rows were left out because they could not be read"
+                f" (first: {name}: {text}); all are in `training_errors_`.",
+                stacklevel=3,
+            )
+        rows = loaded.X
+        if len(rows) < MIN_ROWS:
+            raise DataError(
+                f"`fit` needs at least {MIN_ROWS} readable normal rows, got {len(rows)} from {source.name}."
+                " Give more examples; a few hundred make a usable detector."
+            )
+        if (rows == rows[:1]).all():
+            raise DataError(
+                f"All {len(rows)} training rows of {source.name} are equal, so there is nothing to learn what normal varies by."
+                " Check that the source holds different examples."
+            )
+        self.image_spec_ = None
+        if source.is_image:
+            height, width, channels = source.row_shape
+            self.image_spec_ = ImageSpec(height, width, channels, str(source.dtype))
+        self.feature_names_ = None if source.feature_names is None else list(source.feature_names)
+        return rows, source, loaded.index
+
+    def _decide(self, train_scores: NDArray[np.float64], calibration_scores: NDArray[np.float64]) -> None:
+        finite = bool(np.isfinite(train_scores).all() and np.isfinite(calibration_scores).all())
+        self.conformal_ = ConformalCalibration(calibration_scores if finite else np.empty(0))
+        self.radius_ = radius(train_scores, self._calibration.radius_quantile) if finite else math.nan
+        self.threshold_ = self.conformal_.threshold(self.target_fpr)
+        self.decision_ = "conformal"
+        if self._calibration.decision == "radius" or math.isinf(self.threshold_):
+            self.decision_, self.threshold_ = "radius", self.radius_
+        self.offset_ = -self.threshold_
+
+    def _examine(
+        self, train_scores: NDArray[np.float64], findings: list[health.Finding], positions: NDArray[np.int64]
+    ) -> health.HealthReport:
+        scores = health.check_scores(train_scores)
+        if scores.level == "critical":
+            return health.HealthReport((scores, *findings))
+        suspects = health.find_suspects(train_scores)
+        return health.HealthReport(
+            (
+                scores,
+                *findings,
+                health.check_held_out(train_scores, self.conformal_.scores, self.radius_),
+                health.check_calibration(len(self.conformal_), rows_needed(self.target_fpr), self.decision_),
+                health.check_contamination(len(suspects), len(train_scores)),
+            ),
+            tuple(int(positions[suspect]) for suspect in suspects[:1000]),
+        )
+
+    # Scoring: everything below goes through score_batches.
+
+    def open(self, X: Rows, *, split: str = "all", **options: Any) -> AbstractSource:
+        """Return `X` as a source whose rows have the shape and type that this fitted detector takes.
+
+        Parameters
+        ----------
+        X : array, source or path
+        split : {"all", "train", "test"}
+            Which rows of a source with parts.
+        **options
+            Further arguments of `insphere.open_source`, such as `label_column`.
+
+        Raises
+        ------
+        DataError
+            If the rows have other features, another image shape or another type than the training rows.
+        """
+        check_is_fitted(self, "threshold_")
+        return self._as_source(X, fitting=False, split=split, **options)
+
+    def score_batches(self, X: Rows, *, batch_size: int = _BATCH_ROWS) -> Iterator[ScoredRows]:
+        """Score the rows of `X` in order, `batch_size` at a time, each row exactly once as a score or as an error.
+
+        Raises
+        ------
+        CollapseError
+            If the fitted detector gives every row the same score.
+        DataError
+            If the rows do not fit the detector.
+        """
+        source = self.open(X)
+        if self.health_.collapsed:
+            critical = next(finding for finding in self.health_.findings if finding.level == "critical")
+            raise CollapseError(f"This detector cannot score: {critical.text}")
+        for rows in source.batches(batch_size):
+            scores = self._score(rows.X) if len(rows.X) else np.empty(0)
+            yield ScoredRows(rows.index, scores, self.conformal_.p_value(scores), scores > self.threshold_, rows.errors)
+
+    def anomaly_score(self, X: Rows) -> NDArray[np.float64]:
+        """Return the anomaly score of each row, float64, shape (n,), higher = more anomalous.
+
+        Rows of a file source that cannot be read get NaN and one warning; arrays with such values are refused.
+
+        Raises
+        ------
+        CollapseError, DataError
+            See `score_batches`.
+        """
+        source = self.open(X)
+        scores = np.full(len(source), np.nan)
+        errors: dict[int, str] = {}
+        for batch in self.score_batches(source):
+            scores[batch.index] = batch.anomaly_score
+            errors |= batch.errors
+        if errors:
+            row, text = next(iter(errors.items()))
+            warnings.warn(f"{len(errors)} of {len(source)} rows could not be read and score NaN (first: row {row}: {text}).", stacklevel=2)
+        return scores
+
+    def p_value(self, X: Rows) -> NDArray[np.float64]:
+        """Return the conformal p-value of each row: the share of normal rows that score at least as high; NaN for unreadable rows.
+
+        Source: split conformal prediction (Vovk 2005). Valid for normal rows exchangeable with the held-out ones.
+        """
+        scores = self.anomaly_score(X)
+        p_values = np.full(len(scores), np.nan)
+        p_values[~np.isnan(scores)] = self.conformal_.p_value(scores[~np.isnan(scores)])
+        return p_values
+
+    def score_samples(self, X: Rows) -> NDArray[np.float64]:
+        """Return ``-anomaly_score(X)``: scikit-learn's convention, higher = more normal."""
+        return -self.anomaly_score(X)
+
+    def decision_function(self, X: Rows) -> NDArray[np.float64]:
+        """Return ``score_samples(X) - offset_``: negative for anomalies."""
+        samples: NDArray[np.float64] = self.score_samples(X) - self.offset_
+        return samples
+
+    def predict(self, X: Rows) -> NDArray[np.int64]:
+        """Return +1 for normal rows and -1 for anomalies; an unreadable row counts as an anomaly."""
+        return np.where(self.decision_function(X) >= 0, 1, -1)
+
+    def _as_source(self, X: Rows, *, fitting: bool, split: str = "all", **options: Any) -> AbstractSource:
+        if isinstance(X, AbstractSource):
+            source = X
+        elif isinstance(X, str | os.PathLike):
+            spec = None if fitting else self.image_spec_
+            source = open_source(X, split="train" if fitting else split, spec=spec, **options)
+        elif not hasattr(X, "shape") or np.ndim(X) <= 2:
+            if not fitting and self.image_spec_ is not None and np.ndim(X) == 2:
+                raise DataError(f"`X` must be images of shape (n, {self._shape_text()}), got an array of shape {np.shape(X)}; one image is `X[None]`.")
+            checked = validate_data(
+                self, X, reset=fitting, dtype=[np.float64, np.float32], ensure_min_samples=MIN_ROWS if fitting else 1
+            )
+            source = ArraySource(checked)
+        else:
+            source = ArraySource(X)
+        if not fitting:
+            self._check_fits(source)
+        elif not source.is_image:
+            self.n_features_in_ = source.row_shape[0]
+        return source
+
+    def _check_fits(self, source: AbstractSource) -> None:
+        if tuple(source.row_shape) != self.input_shape_:
+            raise DataError(f"This detector takes rows of shape ({self._shape_text()}), got ({', '.join(map(str, source.row_shape))}) from {source.name}.")
+        if self.image_spec_ is not None and str(source.dtype) != self.image_spec_.dtype:
+            raise DataError(
+                f"This detector was fitted on {self.image_spec_.dtype} images, got {source.dtype} from {source.name};"
+                " give pixels of the same type and range."
+            )
+        if self.feature_names_ is not None and source.feature_names is not None and list(source.feature_names) != self.feature_names_:
+            raise DataError(
+                f"The columns of {source.name} must be {', '.join(self.feature_names_)}, in this order, got {', '.join(source.feature_names)};"
+                " choose them with `columns`."
+            )
+
+    def _shape_text(self) -> str:
+        return ", ".join(map(str, self.input_shape_))
+
+    # Saving.
+
+    def save(self, path: str | os.PathLike[str]) -> None:
+        """Write the fitted detector to one file, all or nothing; `insphere.load` reads it back with exactly equal scores.
+
+        Raises
+        ------
+        CollapseError
+            If the detector refuses to score, so that nothing useless is deployed.
+        ModelFileError
+            If the file cannot be written.
+        """
+        check_is_fitted(self, "threshold_")
+        if self.health_.collapsed:
+            raise CollapseError("A detector that cannot score is not saved; see `health_`.")
+        model, arrays = self._state()
+        header = self._description() | {"model": model}
+        model_file.write(path, KIND, header, arrays | {"calibration/scores": self.conformal_.scores})
+
+    def describe(self) -> dict[str, Any]:
+        """Return what is known of the fitted detector as a JSON-able dict: parameters, data, decision, health, history, versions."""
+        check_is_fitted(self, "threshold_")
+        false_alarm = self.conformal_.false_alarm(self.target_fpr)
+        expected = dataclasses.asdict(false_alarm) if self.decision_ == "conformal" else None
+        model, _ = self._state()
+        return self._description() | {"expected_false_alarm_rate": expected, "model": model}
+
+    def _description(self) -> dict[str, Any]:
+        return {
+            "detector": self.name,
+            "parameters": self._parameters_to_json(),
+            "input": {
+                "shape": list(self.input_shape_),
+                "image": None if self.image_spec_ is None else dataclasses.asdict(self.image_spec_),
+                "feature_names": self.feature_names_,
+            },
+            "seed": self.seed_,
+            "decision": {"by": self.decision_, "threshold": self.threshold_, "radius": self.radius_, "target_fpr": self.target_fpr},
+            "data": self.data_,
+            "health": self.health_.to_json(),
+            "versions": self.versions_,
+            "created": self.created_,
+        }
+
+    def _parameters_to_json(self) -> dict[str, Any]:
+        parameters = {
+            name: dataclasses.asdict(value) if dataclasses.is_dataclass(value) and not isinstance(value, type) else value
+            for name, value in self.get_params(deep=False).items()
+        }
+        state = parameters["random_state"]
+        # A generator cannot be stored: the seed that was drawn from it gives the same detector.
+        return parameters | {"random_state": state if state is None or isinstance(state, int) else self.seed_}
+
+    @classmethod
+    def from_file(cls, saved: model_file.ModelFile) -> Self:
+        """Return the fitted detector that `save` wrote; `insphere.load` finds the class for it.
+
+        Raises
+        ------
+        ModelFileError
+            If a part is missing or does not fit.
+        """
+        header = saved.header
+        try:
+            detector = cls(**header["parameters"])
+            detector._check_parameters()
+            spec = header["input"]["image"]
+            detector.input_shape_ = tuple(header["input"]["shape"])
+            detector.image_spec_ = None if spec is None else ImageSpec(**spec)
+            detector.feature_names_ = header["input"]["feature_names"]
+            if spec is None:
+                detector.n_features_in_ = detector.input_shape_[0]
+            detector.seed_, detector.data_ = header["seed"], header["data"]
+            detector.health_ = health.HealthReport.from_json(header["health"])
+            detector.versions_, detector.created_ = header["versions"], header["created"]
+            decision = header["decision"]
+            detector.decision_, detector.threshold_, detector.radius_ = decision["by"], decision["threshold"], decision["radius"]
+            detector.offset_ = -detector.threshold_
+            detector.conformal_ = ConformalCalibration(saved.arrays["calibration/scores"])
+            detector.training_errors_ = {}
+            detector._restore(header["model"], saved.arrays)
+        except (KeyError, TypeError, IndexError, ParameterError) as error:
+            raise ModelFileError(f"The model file is incomplete or of another version: {error}. Save the detector again.") from error
+        return detector
+
+
+def _data_facts(source: AbstractSource, rows: NDArray[Any], n_train: int, n_calibration: int) -> dict[str, Any]:
+    fingerprint = hashlib.sha256(f"{rows.dtype}{rows.shape}".encode())
+    fingerprint.update(np.ascontiguousarray(rows).data)
+    return {
+        "source": source.name,
+        "n_rows": len(source),
+        "n_unreadable": len(source) - len(rows),
+        "n_train": n_train,
+        "n_calibration": n_calibration,
+        "fingerprint": fingerprint.hexdigest(),
+    }

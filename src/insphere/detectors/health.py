@@ -1,0 +1,194 @@
+"""Is the sphere alive? Checks made at fit time, stored with the model, in words that say what to do."""
+
+import dataclasses
+import warnings
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from insphere.errors import HealthWarning
+
+LEVELS = ("ok", "warning", "critical")
+"""Levels of a finding, from good to bad."""
+
+
+@dataclasses.dataclass(frozen=True)
+class Finding:
+    """One check and its outcome.
+
+    Attributes
+    ----------
+    name : str
+        What was checked.
+    level : {"ok", "warning", "critical"}
+        A critical finding means that scores would be meaningless.
+    value : float
+        The figure that the level was decided on.
+    text : str
+        The outcome in a sentence, with what to do where there is something to do.
+    """
+
+    name: str
+    level: str
+    value: float
+    text: str
+
+
+@dataclasses.dataclass(frozen=True)
+class HealthReport:
+    """All findings about one fitted detector.
+
+    Examples
+    --------
+    >>> report = HealthReport((Finding("distinct scores", "ok", 100.0, "100 distinct scores."),))
+    >>> report.level, report.collapsed
+    ('ok', False)
+    """
+
+    findings: tuple[Finding, ...]
+    suspects: tuple[int, ...] = ()
+    """Positions, among the rows given to `fit`, of training rows that look like anomalies; the most suspicious first."""
+
+    @property
+    def level(self) -> str:
+        """The worst level of all findings."""
+        return max((finding.level for finding in self.findings), key=LEVELS.index, default="ok")
+
+    @property
+    def collapsed(self) -> bool:
+        """Whether a finding is critical, so that scoring is refused."""
+        return self.level == "critical"
+
+    def warn(self) -> None:
+        """Issue a `HealthWarning` for each finding that is not ok."""
+        for finding in self.findings:
+            if finding.level != "ok":
+                warnings.warn(f"{finding.name}: {finding.text}", HealthWarning, stacklevel=3)
+
+    def to_json(self) -> dict[str, Any]:
+        """Return a JSON-able dict."""
+        return {"level": self.level, "findings": [dataclasses.asdict(finding) for finding in self.findings], "suspects": list(self.suspects)}
+
+    @classmethod
+    def from_json(cls, record: Mapping[str, Any]) -> "HealthReport":
+        """Return the report that `to_json` described."""
+        return cls(tuple(Finding(**finding) for finding in record["findings"]), tuple(record["suspects"]))
+
+
+def check_scores(train_scores: NDArray[np.float64]) -> Finding:
+    """Find out whether the scores tell rows apart at all.
+
+    Scores count as constant when their spread is below a millionth of their size: that is what float32 networks leave of equal codes.
+    """
+    low, high = float(train_scores.min()), float(train_scores.max())
+    n_distinct = len(np.unique(train_scores))
+    if not np.isfinite([low, high]).all():
+        return Finding("distinct scores", "critical", 0.0, "Some training scores are not finite. Check the rows for extreme values or lower the learning rate.")
+    if n_distinct < 2 or high - low <= 1e-6 * max(abs(high), abs(low)):
+        text = (
+            f"All training rows score {high:.6g}: the sphere has collapsed to a point and cannot tell rows apart."
+            " Raise alpha, keep bias and a reconstruction term, lower the learning rate, or check that the training rows differ."
+        )
+        return Finding("distinct scores", "critical", float(n_distinct), text)
+    return Finding("distinct scores", "ok", float(n_distinct), f"{n_distinct} distinct scores among {len(train_scores)} training rows.")
+
+
+def check_calibration(n_calibration: int, n_needed: int, decision: str) -> Finding:
+    """Find out whether enough normal rows were held out to promise a false-alarm rate."""
+    if decision == "conformal":
+        return Finding("calibration", "ok", float(n_calibration), f"The threshold is calibrated on {n_calibration} held-out normal rows.")
+    if n_calibration >= n_needed:
+        return Finding("calibration", "ok", float(n_calibration), "The threshold is the paper's radius, as asked; p-values are calibrated.")
+    text = (
+        f"{n_calibration} held-out normal rows are too few for the wanted false-alarm rate, which needs {n_needed}; the threshold is the"
+        " radius of the training scores, which flags more normal rows than it says. Add normal rows or raise target_fpr."
+    )
+    return Finding("calibration", "warning", float(n_calibration), text)
+
+
+def find_suspects(train_scores: NDArray[np.float64]) -> NDArray[np.int64]:
+    """Return positions of training scores far above the rest, highest first.
+
+    The fence is three interquartile ranges above the upper quartile of the log-scores (Tukey's far-out fence; the logarithm because
+    distances are skewed to the right). Of clean Gaussian log-scores about one in a million lies beyond it.
+    """
+    logs = np.log(np.maximum(train_scores - min(0.0, float(train_scores.min())), 1e-12))
+    lower, upper = np.quantile(logs, [0.25, 0.75])
+    beyond = np.flatnonzero(logs > upper + 3 * (upper - lower)) if upper > lower else np.empty(0, np.int64)
+    order: NDArray[np.int64] = beyond[np.argsort(-train_scores[beyond], kind="stable")]
+    return order
+
+
+def check_contamination(n_suspects: int, n_rows: int) -> Finding:
+    """Find out whether anomalies may be hiding among the training rows."""
+    share = n_suspects / n_rows
+    if n_suspects == 0:
+        return Finding("contamination", "ok", 0.0, "No training row lies far outside the others.")
+    level = "warning" if share > 0.005 and n_suspects >= 3 else "ok"
+    remedy = " Look at them (health_.suspects) and remove those that are not normal." if level == "warning" else ""
+    return Finding("contamination", level, share, f"{n_suspects} of {n_rows} training rows ({share:.1%}) lie far outside the others.{remedy}")
+
+
+def check_held_out(train_scores: NDArray[np.float64], held_out_scores: NDArray[np.float64], radius: float) -> Finding:
+    """Compare the share of held-out normal rows outside the training radius with the share of training rows outside it."""
+    if not len(held_out_scores):
+        return Finding("radius", "ok", 0.0, "No rows were held out, so the radius could not be checked on new rows.")
+    inside, outside = float((train_scores > radius).mean()), float((held_out_scores > radius).mean())
+    text = f"The training radius flags {inside:.1%} of training rows and {outside:.1%} of held-out normal rows."
+    # Twice the share and ten points more: beyond what the optimism of training scores and the noise of small samples explain.
+    if outside > max(2 * inside, inside + 0.1) and len(held_out_scores) >= 20:
+        return Finding("radius", "warning", outside, text + " The model has learned its training rows by heart: add rows, train shorter or use a smaller network.")
+    return Finding("radius", "ok", outside, text)
+
+
+def check_codes(mu: NDArray[np.float64], logvar: NDArray[np.float64] | None) -> list[Finding]:
+    """Find out how many latent dimensions are in use and, with a distribution over codes, how much of the distance is noise."""
+    variances = mu.var(axis=0)
+    # Relative to all of a dimension's variance, so that a sphere that shrinks signal and noise alike does not look dead. Under the
+    # standard normal prior the total is 1 and this is the usual rule: variance of mu above 0.01 (Burda 2016, active units).
+    total = variances + np.exp(logvar).mean(axis=0) if logvar is not None else np.full(len(variances), variances.max())
+    n_active, n_dims = int((variances > 0.01 * total).sum()), mu.shape[1]
+    findings = []
+    if n_active:
+        findings.append(Finding("active latent dimensions", "ok", float(n_active), f"{n_active} of {n_dims} latent dimensions vary with the input."))
+    else:
+        text = (
+            f"None of {n_dims} latent dimensions varies with the input by more than its noise: the codes say next to nothing about it"
+            " (posterior collapse). Lower alpha, or train longer."
+        )
+        findings.append(Finding("active latent dimensions", "warning", 0.0, text))
+    if logvar is not None:
+        noise, signal = float(np.exp(logvar).sum(axis=1).mean()), float(variances.sum())
+        ratio = signal / noise if noise > 0 else float("inf")
+        text = f"The codes' means spread {ratio:.2g} times as much as their noise."
+        level = "ok"
+        if ratio < 0.01:
+            level = "warning"
+            text += " The distance to the centre would be mostly chance: lower alpha."
+        findings.append(Finding("signal to noise", level, min(ratio, 1e12), text))
+        kl = float(0.5 * (mu**2 + np.exp(logvar) - 1 - logvar).sum(axis=1).mean())
+        level, advice = ("warning", " Posterior collapse: the code is the prior. Lower alpha.") if kl < 0.01 else ("ok", "")
+        findings.append(Finding("KL divergence", level, kl, f"{kl:.3g} nats per row between code and prior.{advice}"))
+    return findings
+
+
+def check_reconstruction(x: NDArray[Any], reconstruction: NDArray[Any]) -> Finding:
+    """Compare the reconstruction with that by the mean row: R² in (−inf, 1]."""
+    total = float(((x - x.mean(axis=0)) ** 2).sum())
+    r_squared = 1 - float(((x - reconstruction) ** 2).sum()) / total if total > 0 else 0.0
+    text = f"The decoder explains {r_squared:.1%} of the variance between training rows."
+    if r_squared < 0.05:
+        return Finding("reconstruction", "warning", r_squared, text + " It has learned little more than the mean row: train longer, or use a larger network or code.")
+    return Finding("reconstruction", "ok", r_squared, text)
+
+
+def check_mode_shift(train_mode: NDArray[np.float64], eval_mode: NDArray[np.float64]) -> Finding:
+    """Compare codes' distances with batch statistics and with running statistics: the median of |relative difference|."""
+    shift = float(np.median(np.abs(train_mode - eval_mode)) / max(float(np.median(np.abs(eval_mode))), 1e-12))
+    text = f"Distances to the centre differ by {shift:.1%} between batch and running statistics of the batch norms."
+    if shift > 0.5:
+        return Finding("batch-norm shift", "warning", shift, text + " The running statistics lag behind: train longer, or lower the learning rate at the end.")
+    return Finding("batch-norm shift", "ok", shift, text)
+

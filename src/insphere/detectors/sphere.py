@@ -1,0 +1,232 @@
+"""Geometry of the decision: how far a code lies from the sphere's centre.
+
+All computations are in float64 and treat each row alone, so a distance never depends on the rows that came with it.
+"""
+
+from abc import ABC, abstractmethod
+from collections.abc import Mapping
+from typing import Any, ClassVar
+
+import numpy as np
+from numpy.typing import NDArray
+from sklearn.neighbors import KDTree
+
+from insphere.validation import check_choice
+
+Array = NDArray[np.float64]
+
+MAX_REFERENCES = 20_000
+"""Training codes that the local geometry keeps at most."""
+
+_EIGENVALUE_FLOOR = 1e-3
+
+
+class AbstractSphere(ABC):
+    """A fitted data-enclosing region in the space of codes.
+
+    Attributes
+    ----------
+    center : ndarray of float64, shape (latent_dim,)
+        The centre c* of the sphere.
+    """
+
+    kind: ClassVar[str]
+    center: Array
+
+    @abstractmethod
+    def distance(self, codes: Array) -> Array:
+        """Return the distance of each code (n, latent_dim) to the sphere's centre, float64, shape (n,)."""
+
+    @abstractmethod
+    def training_distance(self, codes: Array) -> Array:
+        """Return the distances of the training codes, none of which counts as its own neighbour."""
+
+    @abstractmethod
+    def arrays(self) -> dict[str, Array]:
+        """Return the arrays that `restore_sphere` needs."""
+
+
+class EuclideanSphere(AbstractSphere):
+    """Distance to the centre in the norm of the code space.
+
+    Source: Zhou 2021, eq. 13. Deviation: none.
+
+    Examples
+    --------
+    >>> EuclideanSphere(np.zeros(2)).distance(np.array([[3.0, 4.0]]))
+    array([5.])
+    """
+
+    kind = "euclidean"
+
+    def __init__(self, center: Array) -> None:
+        self.center = center
+
+    def distance(self, codes: Array) -> Array:
+        return _row_norm(codes - self.center)
+
+    def training_distance(self, codes: Array) -> Array:
+        return self.distance(codes)
+
+    def arrays(self) -> dict[str, Array]:
+        return {"center": self.center}
+
+
+class MahalanobisSphere(AbstractSphere):
+    """Distance to the centre in units of the training codes' spread: an ellipsoid in the code space.
+
+    Parameters
+    ----------
+    center : ndarray, shape (latent_dim,)
+    whitening : ndarray, shape (latent_dim, latent_dim)
+        Matrix W with W·cov·Wᵀ = I, see `fit_whitening`.
+
+    Examples
+    --------
+    >>> MahalanobisSphere(np.zeros(2), np.diag([1.0, 0.5])).distance(np.array([[0.0, 4.0]]))
+    array([2.])
+    """
+
+    kind = "mahalanobis"
+
+    def __init__(self, center: Array, whitening: Array) -> None:
+        self.center, self.whitening = center, whitening
+
+    def distance(self, codes: Array) -> Array:
+        return _row_norm(_transform(codes - self.center, self.whitening))
+
+    def training_distance(self, codes: Array) -> Array:
+        return self.distance(codes)
+
+    def arrays(self) -> dict[str, Array]:
+        return {"center": self.center, "whitening": self.whitening}
+
+
+class LocalSphere(AbstractSphere):
+    """Mean distance to the nearest training codes in the whitened space: a sphere around every training code.
+
+    Parameters
+    ----------
+    center : ndarray, shape (latent_dim,)
+    whitening : ndarray, shape (latent_dim, latent_dim)
+    references : ndarray, shape (m, latent_dim)
+        Whitened training codes.
+    n_neighbors : int
+        Neighbours to average over; fewer where there are fewer references.
+
+    Examples
+    --------
+    >>> sphere = LocalSphere(np.zeros(1), np.eye(1), np.array([[0.0], [1.0], [10.0]]), n_neighbors=2)
+    >>> sphere.distance(np.array([[0.5]]))
+    array([0.5])
+    """
+
+    kind = "local"
+
+    def __init__(self, center: Array, whitening: Array, references: Array, n_neighbors: int) -> None:
+        self.center, self.whitening, self.references, self.n_neighbors = center, whitening, references, n_neighbors
+        self._tree = KDTree(references)
+
+    def distance(self, codes: Array) -> Array:
+        return self._neighbour_distances(codes, min(self.n_neighbors, len(self.references))).mean(axis=1)
+
+    def training_distance(self, codes: Array) -> Array:
+        # A training code finds itself first, at distance zero, unless it was left out of the references.
+        n_found = min(self.n_neighbors + 1, len(self.references))
+        distances = self._neighbour_distances(codes, n_found)
+        own = distances[:, 0] <= 1e-9
+        return np.where(own, distances[:, 1:].sum(axis=1), distances[:, :-1].sum(axis=1)) / max(1, n_found - 1)
+
+    def arrays(self) -> dict[str, Array]:
+        return {
+            "center": self.center,
+            "whitening": self.whitening,
+            "references": self.references,
+            "n_neighbors": np.array([self.n_neighbors], dtype=np.float64),
+        }
+
+    def _neighbour_distances(self, codes: Array, n_neighbors: int) -> Array:
+        distances, _ = self._tree.query(_transform(codes - self.center, self.whitening), k=n_neighbors)
+        return np.asarray(distances, dtype=np.float64)
+
+
+GEOMETRIES = ("euclidean", "mahalanobis", "local")
+"""Names of the geometries that `fit_sphere` knows."""
+
+
+def fit_sphere(geometry: str, codes: Array, center: Array | None, *, n_neighbors: int, rng: np.random.Generator) -> AbstractSphere:
+    """Fit a sphere to the training codes.
+
+    Parameters
+    ----------
+    geometry : {"euclidean", "mahalanobis", "local"}
+    codes : ndarray, shape (n, latent_dim)
+        Codes of the proper training rows.
+    center : ndarray, shape (latent_dim,), optional
+        The centre that training ended with; None takes the mean of `codes`.
+    n_neighbors : int
+        Only for "local".
+    rng : numpy.random.Generator
+        Chooses the references where there are more than `MAX_REFERENCES` codes.
+
+    Raises
+    ------
+    ParameterError
+        If the geometry is unknown.
+
+    Examples
+    --------
+    >>> fit_sphere("euclidean", np.array([[0.0], [2.0]]), None, n_neighbors=5, rng=np.random.default_rng(0)).center
+    array([1.])
+    """
+    check_choice("geometry", geometry, GEOMETRIES)
+    center = codes.mean(axis=0) if center is None else center
+    if geometry == "euclidean":
+        return EuclideanSphere(center)
+    whitening = fit_whitening(codes)
+    if geometry == "mahalanobis":
+        return MahalanobisSphere(center, whitening)
+    chosen = codes
+    if len(codes) > MAX_REFERENCES:
+        chosen = codes[np.sort(rng.choice(len(codes), MAX_REFERENCES, replace=False))]
+    return LocalSphere(center, whitening, _transform(chosen - center, whitening), n_neighbors)
+
+
+def restore_sphere(kind: str, arrays: Mapping[str, NDArray[Any]]) -> AbstractSphere:
+    """Return the sphere whose `kind` and `arrays()` were stored."""
+    check_choice("geometry", kind, GEOMETRIES)
+    if kind == "euclidean":
+        return EuclideanSphere(arrays["center"])
+    if kind == "mahalanobis":
+        return MahalanobisSphere(arrays["center"], arrays["whitening"])
+    return LocalSphere(arrays["center"], arrays["whitening"], arrays["references"], int(arrays["n_neighbors"][0]))
+
+
+def fit_whitening(codes: Array) -> Array:
+    """Return the symmetric matrix W = cov^(-1/2), its eigenvalues bounded from below.
+
+    Directions whose variance is under a thousandth of the largest are treated as if they had that much: latent dimensions that the
+    encoder left unused carry rounding noise, which full whitening would raise to the level of the others.
+
+    Examples
+    --------
+    >>> bool(np.allclose(fit_whitening(np.array([[-2.0], [2.0]])), 0.5))
+    True
+    """
+    covariance = np.atleast_2d(np.cov(codes, rowvar=False, bias=True))
+    eigenvalues, vectors = np.linalg.eigh(covariance)
+    largest = float(eigenvalues[-1])
+    if largest <= 0:
+        return np.eye(codes.shape[1])
+    scales = 1 / np.sqrt(np.maximum(eigenvalues, _EIGENVALUE_FLOOR * largest))
+    whitening: Array = (vectors * scales) @ vectors.T
+    return whitening
+
+
+def _transform(codes: Array, matrix: Array) -> Array:
+    # einsum without BLAS sums each row in the same order, however many rows there are.
+    return np.einsum("nd,ed->ne", codes, matrix, optimize=False)
+
+
+def _row_norm(rows: Array) -> Array:
+    return np.sqrt(np.einsum("nd,nd->n", rows, rows, optimize=False))

@@ -1,0 +1,250 @@
+"""Deep SVDD-VAE: a variational autoencoder and a data-enclosing hypersphere, trained jointly (Zhou et al. 2021)."""
+
+import dataclasses
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from insphere.detectors.calibration import Calibration
+from insphere.detectors.enclosing import AbstractEnclosingDetector
+from insphere.nets.build import GaussianEncoder, build_decoder
+from insphere.nets.options import Network
+from insphere.training.objective import AbstractObjective
+from insphere.training.options import Training
+from insphere.training.variational import LIKELIHOODS, kl_to_standard_normal, make_likelihood, sample_code
+from insphere.validation import as_record, check_choice, check_integer, check_number
+
+CENTERS = ("batch-mean", "batch-mean-detached", "moving-average", "learned")
+"""How the centre c is found in training: see `Reading`."""
+
+
+@dataclasses.dataclass(frozen=True)
+class Reading:
+    """How to read what the paper leaves open about its loss (eq. 12) and score (eq. 13).
+
+    Parameters
+    ----------
+    n_draws : int
+        Draws L of the code per row and step.
+    norm : {"plain", "squared"}
+        The distance term is ‖z − c‖ (eq. 12 as printed) or ‖z − c‖² (eq. 11).
+    distance_of : {"sample", "mean"}
+        Whether the distance term takes the drawn code z or its mean mu.
+    center : {"batch-mean", "batch-mean-detached", "moving-average", "learned"}
+        The centre in training: mean of the batch's codes (Algorithm 1) with or without gradient, their exponential moving average, or
+        a learned parameter (sec. 3.2).
+    final_center : {"training-mean", "last"}
+        The centre c* for scoring: mean over the training set, or the one that training ended with (Algorithm 1, line 10).
+    center_momentum : float
+        Weight of the past in the moving average, in [0, 1).
+    likelihood : {"gaussian-learned", "gaussian", "bernoulli"}
+        p(x | z): Gaussian with one learned variance, Gaussian with variance 1, or Bernoulli (for rows in [0, 1]).
+    score_of : {"mean", "sample"}
+        Whether a row is scored by mu or by a drawn code. Drawn scores depend on chance and on a row's position, as in the paper's literal reading.
+
+    Examples
+    --------
+    >>> Reading(norm="squared").likelihood
+    'gaussian-learned'
+    """
+
+    n_draws: int = 1
+    norm: str = "plain"
+    distance_of: str = "sample"
+    center: str = "batch-mean"
+    final_center: str = "training-mean"
+    center_momentum: float = 0.9
+    likelihood: str = "gaussian-learned"
+    score_of: str = "mean"
+
+    def __post_init__(self) -> None:
+        check_integer("n_draws", self.n_draws, at_least=1, at_most=1000)
+        check_choice("norm", self.norm, ("plain", "squared"))
+        check_choice("distance_of", self.distance_of, ("sample", "mean"))
+        check_choice("center", self.center, CENTERS)
+        check_choice("final_center", self.final_center, ("training-mean", "last"))
+        check_number("center_momentum", self.center_momentum, at_least=0, below=1)
+        check_choice("likelihood", self.likelihood, LIKELIHOODS)
+        check_choice("score_of", self.score_of, ("mean", "sample"))
+
+
+class DeepSVDDVAEObjective(AbstractObjective):
+    """Loss of Deep SVDD-VAE: ``alpha · (KL − log-likelihood) + distance to the centre``, means over the batch, in nats and code units.
+
+    Source: Zhou 2021, eq. 12 and Algorithm 1. Deviation: none with `Reading()` but its Gaussian likelihood; each alternative is named there.
+
+    Examples
+    --------
+    >>> objective = DeepSVDDVAEObjective((6,), 2, Network(widths=(8,)), alpha=1.0, reading=Reading())
+    >>> sorted(objective(torch.zeros(4, 6), torch.Generator()))
+    ['distance', 'kl', 'loss', 'reconstruction']
+    """
+
+    def __init__(self, input_shape: Sequence[int], latent_dim: int, network: Network, *, alpha: float, reading: Reading) -> None:
+        super().__init__()
+        self.alpha, self.reading = alpha, reading
+        self.encoder = GaussianEncoder(input_shape, latent_dim, network)
+        self.decoder = build_decoder(input_shape, latent_dim, network)
+        self.likelihood = make_likelihood(reading.likelihood)
+        self.center: Tensor
+        if reading.center == "learned":
+            self.center = nn.Parameter(torch.zeros(latent_dim))
+        else:
+            self.register_buffer("center", torch.zeros(latent_dim))
+
+    def begin(self, x: Tensor) -> None:
+        """Start the centre at the mean code of the first rows."""
+        mu, _ = self.encoder(x)
+        self.center.copy_(mu.mean(dim=0))
+
+    def forward(self, x: Tensor, generator: torch.Generator) -> dict[str, Tensor]:
+        """Return the terms ``kl`` and ``reconstruction`` (nats per row), ``distance`` and their ``loss``."""
+        mu, logvar = self.encoder(x)
+        z = sample_code(mu, logvar, self.reading.n_draws, generator)
+        outputs = self.decoder(z.flatten(0, 1)).float().unflatten(0, z.shape[:2])
+        log_likelihood = torch.stack([self.likelihood(output, x) for output in outputs]).mean()
+        kl = kl_to_standard_normal(mu, logvar).mean()
+        enclosed = z if self.reading.distance_of == "sample" else mu.unsqueeze(0)
+        distance = self._distance(enclosed - self._center_for(enclosed))
+        return {
+            "loss": self.alpha * (kl - log_likelihood) + distance,
+            "distance": distance,
+            "kl": kl,
+            "reconstruction": -log_likelihood,
+        }
+
+    def code(self, x: Tensor) -> Tensor:
+        """Return mu, or one draw of z where `Reading.score_of` asks for it; shape (n, latent_dim)."""
+        mu, logvar = self.posterior(x)
+        if self.reading.score_of == "mean":
+            return mu
+        # The noise starts anew with every batch of the scoring loop, so that a call repeated gives the same scores.
+        generator = torch.Generator(device=x.device).manual_seed(0)
+        return sample_code(mu, logvar, 1, generator)[0]
+
+    def posterior(self, x: Tensor) -> tuple[Tensor, Tensor]:
+        """Return mean and log-variance of q(z | x), each (n, latent_dim)."""
+        mu, logvar = self.encoder(x)
+        return mu, logvar
+
+    def reconstruct(self, x: Tensor) -> Tensor:
+        """Return the mean of p(x | mu), in the shape of `x`."""
+        return self.likelihood.mean(self.decoder(self.posterior(x)[0]).float())
+
+    def final_center(self) -> Tensor | None:
+        """Return the centre that training ended with where it is to be c*, else None (the mean of the training codes)."""
+        ends_with_own = self.reading.final_center == "last" or self.reading.center in ("learned", "moving-average")
+        return self.center.detach() if ends_with_own else None
+
+    def _distance(self, offsets: Tensor) -> Tensor:
+        squares = offsets.square().sum(dim=-1)
+        # The root's gradient is infinite at zero, where a code meets its centre.
+        return squares.mean() if self.reading.norm == "squared" else (squares + 1e-12).sqrt().mean()
+
+    def _center_for(self, codes: Tensor) -> Tensor:
+        if self.reading.center == "learned":
+            return self.center
+        batch_mean = codes.mean(dim=(0, 1))
+        if not self.training:
+            return self.center
+        with torch.no_grad():
+            keep = self.reading.center_momentum if self.reading.center == "moving-average" else 0.0
+            self.center.copy_(keep * self.center + (1 - keep) * batch_mean)
+        if self.reading.center == "batch-mean":
+            return batch_mean
+        return self.center.clone() if self.reading.center == "moving-average" else batch_mean.detach()
+
+
+class DeepSVDDVAE(AbstractEnclosingDetector):
+    """Deep SVDD-VAE: the anomaly score of a row is its code's distance to the centre of a jointly trained hypersphere.
+
+    The defaults are the best label-free setting that we know; the paper's own are in ``papers/vae-svdd-2021/plan.toml``.
+
+    Parameters
+    ----------
+    alpha : float
+        Weight of the variational autoencoder's loss against the sphere's, above 0. Small values make the sphere matter.
+    reading : Reading or mapping, optional
+        How to read what the paper leaves open (norm, centre, likelihood, …).
+    latent_dim : int, optional
+        Dimensions of the code; None chooses by input size.
+    geometry : {"local", "mahalanobis", "euclidean"}
+        Distance at scoring time: to the nearest training codes in the whitened code space, to the centre in units of the codes' spread,
+        or to the centre as in the paper.
+    n_neighbors : int
+        Nearest training codes that "local" averages over.
+    scaling : {"auto", "gcn", "standard", "unit", "none"}
+        Preprocessing, fitted on the training rows: see `insphere.data.preprocess.fit_preprocess`.
+    epochs : int, optional
+        Passes over the training rows; None makes about a thousand steps, between 10 and 200 epochs.
+    target_fpr : float
+        Share of normal rows that may be flagged, in (0, 1).
+    calibration : Calibration or mapping, optional
+        How many normal rows are held out, and whether the threshold is conformal or the paper's radius.
+    network : Network or mapping, optional
+        Architecture; None chooses by input size.
+    training : Training or mapping, optional
+        Optimiser, learning rate, batch size, precision, early stopping.
+    device : {"auto", "cpu", "cuda", "mps"}
+    random_state : int, RandomState, Generator or None
+        Seed of weights, order, noise and of the held-out split. The same seed gives the same scores.
+
+    Attributes
+    ----------
+    radius_ : float
+        The paper's R*: 95th percentile of the training scores.
+    threshold_ : float
+        Scores above it are anomalies; `decision_` says whether it is conformal or the radius.
+    health_ : HealthReport
+    history_ : list of EpochRecord
+
+    Source: Zhou 2021, sec. 3. Deviation: scored by mu, so that no score depends on chance; geometry, preprocessing and optimiser as above.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> X = np.random.default_rng(0).normal(size=(200, 4))
+    >>> detector = DeepSVDDVAE(epochs=5, random_state=0).fit(X)
+    >>> scores = detector.anomaly_score(np.array([[0.0, 0.0, 0.0, 0.0], [9.0, -9.0, 9.0, -9.0]]))
+    >>> bool(scores[1] > scores[0])
+    True
+    """
+
+    name = "vae-svdd"
+
+    def __init__(
+        self,
+        alpha: float = 0.01,
+        *,
+        reading: Reading | Mapping[str, Any] | None = None,
+        latent_dim: int | None = None,
+        geometry: str = "local",
+        n_neighbors: int = 5,
+        scaling: str = "auto",
+        epochs: int | None = None,
+        target_fpr: float = 0.05,
+        calibration: Calibration | Mapping[str, Any] | None = None,
+        network: Network | Mapping[str, Any] | None = None,
+        training: Training | Mapping[str, Any] | None = None,
+        device: str = "auto",
+        random_state: Any = None,
+    ) -> None:
+        self.alpha = alpha
+        self.reading = reading
+        self.latent_dim = latent_dim
+        self.geometry = geometry
+        self.n_neighbors = n_neighbors
+        self.scaling = scaling
+        self.epochs = epochs
+        self.target_fpr = target_fpr
+        self.calibration = calibration
+        self.network = network
+        self.training = training
+        self.device = device
+        self.random_state = random_state
+
+    def _make_objective(self, input_shape: Sequence[int], latent_dim: int, network: Network) -> DeepSVDDVAEObjective:
+        alpha = check_number("alpha", self.alpha, above=0)
+        return DeepSVDDVAEObjective(input_shape, latent_dim, network, alpha=alpha, reading=as_record("reading", self.reading, Reading))

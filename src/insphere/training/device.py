@@ -1,0 +1,56 @@
+"""Where to compute, and how precisely."""
+
+import torch
+
+from insphere.errors import ParameterError
+from insphere.validation import check_choice
+
+DEVICES = ("auto", "cpu", "cuda", "mps")
+"""Names of the devices; "auto" takes the first available of cuda, mps, cpu."""
+
+
+def resolve_device(name: str) -> torch.device:
+    """Return the device called `name`.
+
+    Raises
+    ------
+    ParameterError
+        If the name is unknown, or PyTorch cannot use that device here; there is no silent fallback.
+
+    Examples
+    --------
+    >>> resolve_device("cpu")
+    device(type='cpu')
+    """
+    check_choice("device", name, DEVICES)
+    available = {"cuda": torch.cuda.is_available(), "mps": torch.backends.mps.is_available(), "cpu": True}
+    if name == "auto":
+        name = next(kind for kind, usable in available.items() if usable)
+    if not available[name]:
+        usable_names = ", ".join(repr(kind) for kind, usable in available.items() if usable)
+        raise ParameterError(f"`device` {name!r} is not available to PyTorch here; use {usable_names} or 'auto'.")
+    return torch.device(name)
+
+
+def choose_precision(name: str, device: torch.device, *, convolutional: bool) -> str:
+    """Return Lightning Fabric's name of the training precision.
+
+    Parameters
+    ----------
+    name : {"auto", "32", "bf16"}
+    device : torch.device
+    convolutional : bool
+        Whether the network is convolutional; the small dense networks for vectors gain nothing from it.
+
+    Notes
+    -----
+    The rule looks at the hardware, never at a clock: timing would make the same seed give different models.
+    """
+    if name == "auto":
+        if device.type == "cuda":
+            native = torch.cuda.is_bf16_supported(including_emulation=False)
+        else:
+            instructions = torch.cpu.get_capabilities()
+            native = device.type == "cpu" and bool(instructions.get("amx_bf16") or instructions.get("avx512_bf16"))
+        name = "bf16" if native and convolutional else "32"
+    return {"32": "32-true", "bf16": "bf16-mixed"}[name]

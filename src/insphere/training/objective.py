@@ -1,0 +1,45 @@
+"""What the training loop asks of a method: terms to minimise, and a code for each row."""
+
+from abc import ABC, abstractmethod
+
+import torch
+from torch import Tensor, nn
+
+
+class AbstractObjective(nn.Module, ABC):
+    """A network with a loss: what is trained, as the training loop sees it.
+
+    A concrete objective holds its networks as submodules; whatever else must be saved with the model is a parameter or a buffer.
+    """
+
+    @abstractmethod
+    def forward(self, x: Tensor, generator: torch.Generator) -> dict[str, Tensor]:
+        """Return the loss terms of a batch, each a scalar mean over its rows; the term ``"loss"`` is the one minimised.
+
+        Parameters
+        ----------
+        x : Tensor, float32, shape (n, channels, height, width) or (n, features)
+            Preprocessed rows.
+        generator : torch.Generator
+            Source of any noise, on the device of `x`.
+        """
+
+    @abstractmethod
+    def code(self, x: Tensor) -> Tensor:
+        """Return the deterministic codes (n, latent_dim) of a batch."""
+
+    @abstractmethod
+    def reconstruct(self, x: Tensor) -> Tensor:
+        """Return the reconstruction of a batch from its deterministic codes, in the units and shape of `x`."""
+
+    def posterior(self, x: Tensor) -> tuple[Tensor, Tensor] | None:
+        """Return mean and log-variance of q(z | x), each (n, latent_dim), or None where the method has no distribution over codes."""
+        return None
+
+    def final_center(self) -> Tensor | None:
+        """Return the centre c* that training ended with, shape (latent_dim,), or None to take the mean of the training codes."""
+        return None
+
+    def begin(self, x: Tensor) -> None:
+        """Prepare for training with a first batch `x`, before the first step. Does nothing unless a method needs it."""
+        return None

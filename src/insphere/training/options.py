@@ -1,0 +1,108 @@
+"""The choices of the training loop, and how they depend on the number of rows when they are left open."""
+
+import dataclasses
+import math
+from collections.abc import Mapping
+from typing import Any
+
+from insphere.validation import check_choice, check_integer, check_number
+
+OPTIMIZERS: dict[str, dict[str, Any]] = {
+    "adam": {},
+    "adamw": {},
+    # Keras's defaults, which the paper's authors will have used (Zhou 2021, sec. 4: Keras, RMSprop); PyTorch's are alpha 0.99, eps 1e-8.
+    "rmsprop": {"alpha": 0.9, "eps": 1e-7},
+    "sgd": {"momentum": 0.9},
+}
+"""Name of each optimiser and the constants that differ from PyTorch's defaults."""
+
+SCHEDULES = ("constant", "one-cycle", "cosine", "step")
+"""Names of the learning-rate schedules."""
+
+PRECISIONS = ("auto", "32", "bf16")
+"""Names of the training precisions; scoring is always in float32."""
+
+
+@dataclasses.dataclass(frozen=True)
+class Training:
+    """How a neural detector is trained.
+
+    Parameters
+    ----------
+    optimizer : {"adam", "adamw", "rmsprop", "sgd"}
+        Optimiser; "rmsprop" with Keras's constants.
+    lr : float
+        (Peak) learning rate.
+    schedule : {"one-cycle", "constant", "cosine", "step"}
+        Learning rate over the steps: up and down again, constant, half a cosine to zero, or divided by ten at `step_at`.
+    step_at : float
+        Fraction of the epochs after which "step" divides the learning rate by ten.
+    batch_size : int, optional
+        Rows a step. None gives 200 (the paper's), less where that would leave fewer than eight steps an epoch, at least 16.
+    weight_decay : float
+        L2 penalty (decoupled for "adamw").
+    optimizer_options : mapping, optional
+        Further arguments of the PyTorch optimiser, such as ``{"alpha": 0.99}`` for RMSprop.
+    gradient_clip : float, optional
+        Largest norm of the gradient; None for no limit.
+    precision : {"auto", "32", "bf16"}
+        "auto" is bfloat16 where the hardware computes it natively and faster, see `insphere.training.device.choose_precision`.
+    patience : int, optional
+        Stop when the loss on held-out normal rows has not improved for this many epochs, and return to the best epoch. None trains all epochs.
+    validation_fraction : float
+        Share of the training rows held out for `patience`, in (0, 0.5]. Neither these nor the calibration rows are trained on.
+
+    Examples
+    --------
+    >>> Training(lr=1e-3).optimizer
+    'adam'
+    """
+
+    optimizer: str = "adam"
+    lr: float = 3e-3
+    schedule: str = "one-cycle"
+    step_at: float = 2 / 3
+    batch_size: int | None = None
+    weight_decay: float = 0.0
+    optimizer_options: Mapping[str, Any] | None = None
+    gradient_clip: float | None = None
+    precision: str = "auto"
+    patience: int | None = None
+    validation_fraction: float = 0.1
+
+    def __post_init__(self) -> None:
+        check_choice("optimizer", self.optimizer, tuple(OPTIMIZERS))
+        check_number("lr", self.lr, above=0)
+        check_choice("schedule", self.schedule, SCHEDULES)
+        check_number("step_at", self.step_at, above=0, below=1)
+        if self.batch_size is not None:
+            check_integer("batch_size", self.batch_size, at_least=2)
+        check_number("weight_decay", self.weight_decay, at_least=0)
+        if self.gradient_clip is not None:
+            check_number("gradient_clip", self.gradient_clip, above=0)
+        check_choice("precision", self.precision, PRECISIONS)
+        if self.patience is not None:
+            check_integer("patience", self.patience, at_least=1)
+        check_number("validation_fraction", self.validation_fraction, above=0, at_most=0.5)
+
+    def batches_per_epoch(self, n_rows: int) -> int:
+        """Return the number of nearly equal batches that `n_rows` are dealt into; none has fewer than two rows.
+
+        Examples
+        --------
+        >>> Training().batches_per_epoch(5000), Training().batches_per_epoch(100)
+        (25, 6)
+        """
+        batch_size = self.batch_size or max(16, min(200, n_rows // 8))
+        return max(1, min(math.floor(n_rows / batch_size + 0.5), n_rows // 2))
+
+
+def default_epochs(batches_per_epoch: int) -> int:
+    """Return how many epochs make about a thousand steps, between 10 and 200.
+
+    Examples
+    --------
+    >>> default_epochs(25), default_epochs(5000), default_epochs(1)
+    (40, 10, 200)
+    """
+    return min(200, max(10, math.ceil(1000 / batches_per_epoch)))
