@@ -53,3 +53,34 @@ def _win(anomaly: float, normal: float) -> float:
 def _variance(values: Sequence[float]) -> float:
     mean = math.fsum(values) / len(values)
     return math.fsum((value - mean) ** 2 for value in values) / (len(values) - 1)
+
+
+def deep_svdd_vae_loss(
+    x: list[list[float]],
+    mu: list[list[float]],
+    logvar: list[list[float]],
+    z: list[list[float]],
+    output: list[list[float]],
+    *,
+    alpha: float,
+    norm: str,
+    likelihood: str,
+) -> dict[str, float]:
+    """Zhou 2021, eq. 12 with one draw and the batch mean as centre, row by row."""
+    n, n_values = len(x), len(x[0])
+    center = [sum(row[j] for row in z) / n for j in range(len(z[0]))]
+    mean_square = sum((a - b) ** 2 for row, made in zip(x, output, strict=True) for a, b in zip(row, made, strict=True)) / (n * n_values)
+    kl = reconstruction = distance = 0.0
+    for row, m, v, code, made in zip(x, mu, logvar, z, output, strict=True):
+        kl += -0.5 * sum(1 + v_j - m_j**2 - math.exp(v_j) for m_j, v_j in zip(m, v, strict=True)) / n
+        for value, out in zip(row, made, strict=True):
+            if likelihood == "bernoulli":
+                p = 1 / (1 + math.exp(-out))
+                log_p = value * math.log(p) + (1 - value) * math.log(1 - p)
+            else:
+                variance = mean_square if likelihood == "gaussian-learned" else 1.0
+                log_p = -0.5 * (math.log(2 * math.pi * variance) + (value - out) ** 2 / variance)
+            reconstruction -= log_p / n
+        square = sum((c_j - z_j) ** 2 for c_j, z_j in zip(center, code, strict=True))
+        distance += (square if norm == "squared" else math.sqrt(square)) / n
+    return {"loss": alpha * (kl + reconstruction) + distance, "kl": kl, "reconstruction": reconstruction, "distance": distance}

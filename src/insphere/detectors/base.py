@@ -185,7 +185,7 @@ class AbstractDetector(OutlierMixin, BaseEstimator, ABC):  # type: ignore[misc]
                 f" (first: {name}: {text}); all are in `training_errors_`.",
                 stacklevel=3,
             )
-        rows = loaded.X
+        rows = _as_rows(loaded.X)
         if len(rows) < MIN_ROWS:
             raise DataError(
                 f"`fit` needs at least {MIN_ROWS} readable normal rows, got {len(rows)} from {source.name}."
@@ -200,6 +200,7 @@ class AbstractDetector(OutlierMixin, BaseEstimator, ABC):  # type: ignore[misc]
         if source.is_image:
             height, width, channels = source.row_shape
             self.image_spec_ = ImageSpec(height, width, channels, str(source.dtype))
+        self.from_files_ = source.spec is not None
         self.feature_names_ = None if source.feature_names is None else list(source.feature_names)
         return rows, source, loaded.index
 
@@ -267,7 +268,7 @@ class AbstractDetector(OutlierMixin, BaseEstimator, ABC):  # type: ignore[misc]
             critical = next(finding for finding in self.health_.findings if finding.level == "critical")
             raise CollapseError(f"This detector cannot score: {critical.text}")
         for rows in source.batches(batch_size):
-            scores = self._score(rows.X) if len(rows.X) else np.empty(0)
+            scores = self._score(_as_rows(rows.X)) if len(rows.X) else np.empty(0)
             yield ScoredRows(rows.index, scores, self.conformal_.p_value(scores), scores > self.threshold_, rows.errors)
 
     def anomaly_score(self, X: Rows) -> NDArray[np.float64]:
@@ -315,18 +316,14 @@ class AbstractDetector(OutlierMixin, BaseEstimator, ABC):  # type: ignore[misc]
         return np.where(self.decision_function(X) >= 0, 1, -1)
 
     def _as_source(self, X: Rows, *, fitting: bool, split: str = "all", **options: Any) -> AbstractSource:
-        if isinstance(X, AbstractSource):
-            source = X
-        elif isinstance(X, str | os.PathLike):
-            spec = None if fitting else self.image_spec_
-            source = open_source(X, split="train" if fitting else split, spec=spec, **options)
+        if isinstance(X, AbstractSource | str | os.PathLike):
+            source = open_source(X, split="train" if fitting else split, spec=None if fitting else self._file_spec(X), **options)
         elif not hasattr(X, "shape") or np.ndim(X) <= 2:
             if not fitting and self.image_spec_ is not None and np.ndim(X) == 2:
-                raise DataError(f"`X` must be images of shape (n, {self._shape_text()}), got an array of shape {np.shape(X)}; one image is `X[None]`.")
-            checked = validate_data(
-                self, X, reset=fitting, dtype=[np.float64, np.float32], ensure_min_samples=MIN_ROWS if fitting else 1
-            )
-            source = ArraySource(checked)
+                raise DataError(
+                    f"`X` must be images of shape (n, {self._shape_text()}), got an array of shape {np.shape(X)}; one image is `X[None]`."
+                )
+            source = ArraySource(validate_data(self, X, reset=fitting, dtype="numeric", ensure_min_samples=MIN_ROWS if fitting else 1))
         else:
             source = ArraySource(X)
         if not fitting:
@@ -335,19 +332,29 @@ class AbstractDetector(OutlierMixin, BaseEstimator, ABC):  # type: ignore[misc]
             self.n_features_in_ = source.row_shape[0]
         return source
 
+    def _file_spec(self, X: Rows) -> ImageSpec | None:
+        """Return what image files are brought to, or None where `X` holds no files or the detector takes vectors."""
+        if self.image_spec_ is None or isinstance(X, ArraySource):
+            return None
+        if not self.from_files_ and self.image_spec_.dtype != "uint8":
+            raise DataError(
+                f"This detector was fitted on an array of {self.image_spec_.dtype} images, whose range of values image files need not share;"
+                " read them into an array in the same way and score that."
+            )
+        return self.image_spec_
+
     def _check_fits(self, source: AbstractSource) -> None:
         if tuple(source.row_shape) != self.input_shape_:
-            raise DataError(f"This detector takes rows of shape ({self._shape_text()}), got ({', '.join(map(str, source.row_shape))}) from {source.name}.")
+            got = ", ".join(map(str, source.row_shape))
+            raise DataError(f"This detector takes rows of shape ({self._shape_text()}), got ({got}) from {source.name}.")
         if self.image_spec_ is not None and str(source.dtype) != self.image_spec_.dtype:
             raise DataError(
                 f"This detector was fitted on {self.image_spec_.dtype} images, got {source.dtype} from {source.name};"
                 " give pixels of the same type and range."
             )
         if self.feature_names_ is not None and source.feature_names is not None and list(source.feature_names) != self.feature_names_:
-            raise DataError(
-                f"The columns of {source.name} must be {', '.join(self.feature_names_)}, in this order, got {', '.join(source.feature_names)};"
-                " choose them with `columns`."
-            )
+            expected, got = ", ".join(self.feature_names_), ", ".join(source.feature_names)
+            raise DataError(f"The columns of {source.name} must be {expected}, in this order, got {got}; choose them with `columns`.")
 
     def _shape_text(self) -> str:
         return ", ".join(map(str, self.input_shape_))
@@ -385,7 +392,8 @@ class AbstractDetector(OutlierMixin, BaseEstimator, ABC):  # type: ignore[misc]
             "parameters": self._parameters_to_json(),
             "input": {
                 "shape": list(self.input_shape_),
-                "image": None if self.image_spec_ is None else dataclasses.asdict(self.image_spec_),
+                "image": None if self.image_spec_ is None else self.image_spec_.to_json(),
+                "from_files": self.from_files_,
                 "feature_names": self.feature_names_,
             },
             "seed": self.seed_,
@@ -421,6 +429,7 @@ class AbstractDetector(OutlierMixin, BaseEstimator, ABC):  # type: ignore[misc]
             spec = header["input"]["image"]
             detector.input_shape_ = tuple(header["input"]["shape"])
             detector.image_spec_ = None if spec is None else ImageSpec(**spec)
+            detector.from_files_ = header["input"]["from_files"]
             detector.feature_names_ = header["input"]["feature_names"]
             if spec is None:
                 detector.n_features_in_ = detector.input_shape_[0]
@@ -436,6 +445,11 @@ class AbstractDetector(OutlierMixin, BaseEstimator, ABC):  # type: ignore[misc]
         except (KeyError, TypeError, IndexError, ParameterError) as error:
             raise ModelFileError(f"The model file is incomplete or of another version: {error}. Save the detector again.") from error
         return detector
+
+
+def _as_rows(X: NDArray[Any]) -> NDArray[Any]:
+    """Return vectors as float64, so that no score depends on the type they were stored in; images as they are."""
+    return X if X.ndim == 4 else X.astype(np.float64, copy=False)
 
 
 def _data_facts(source: AbstractSource, rows: NDArray[Any], n_train: int, n_calibration: int) -> dict[str, Any]:

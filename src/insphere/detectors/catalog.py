@@ -97,5 +97,7 @@ def load(path: str | os.PathLike[str]) -> "AbstractDetector":
     saved = model_file.read(path, KIND)
     name = saved.header.get("detector")
     if name not in DETECTORS:
-        raise ModelFileError(f"{os.fspath(path)} holds a detector called {name!r}, which this version of insphere does not know; upgrade insphere.")
+        raise ModelFileError(
+            f"{os.fspath(path)} holds a detector called {name!r}, which this version of insphere does not know; upgrade insphere."
+        )
     return detector_class(name).from_file(saved)

@@ -69,7 +69,11 @@ class HealthReport:
 
     def to_json(self) -> dict[str, Any]:
         """Return a JSON-able dict."""
-        return {"level": self.level, "findings": [dataclasses.asdict(finding) for finding in self.findings], "suspects": list(self.suspects)}
+        return {
+            "level": self.level,
+            "findings": [dataclasses.asdict(finding) for finding in self.findings],
+            "suspects": list(self.suspects),
+        }
 
     @classmethod
     def from_json(cls, record: Mapping[str, Any]) -> "HealthReport":
@@ -85,7 +89,12 @@ def check_scores(train_scores: NDArray[np.float64]) -> Finding:
     low, high = float(train_scores.min()), float(train_scores.max())
     n_distinct = len(np.unique(train_scores))
     if not np.isfinite([low, high]).all():
-        return Finding("distinct scores", "critical", 0.0, "Some training scores are not finite. Check the rows for extreme values or lower the learning rate.")
+        return Finding(
+            "distinct scores",
+            "critical",
+            0.0,
+            "Some training scores are not finite. Check the rows for extreme values or lower the learning rate.",
+        )
     if n_distinct < 2 or high - low <= 1e-6 * max(abs(high), abs(low)):
         text = (
             f"All training rows score {high:.6g}: the sphere has collapsed to a point and cannot tell rows apart."
@@ -128,7 +137,9 @@ def check_contamination(n_suspects: int, n_rows: int) -> Finding:
         return Finding("contamination", "ok", 0.0, "No training row lies far outside the others.")
     level = "warning" if share > 0.005 and n_suspects >= 3 else "ok"
     remedy = " Look at them (health_.suspects) and remove those that are not normal." if level == "warning" else ""
-    return Finding("contamination", level, share, f"{n_suspects} of {n_rows} training rows ({share:.1%}) lie far outside the others.{remedy}")
+    return Finding(
+        "contamination", level, share, f"{n_suspects} of {n_rows} training rows ({share:.1%}) lie far outside the others.{remedy}"
+    )
 
 
 def check_held_out(train_scores: NDArray[np.float64], held_out_scores: NDArray[np.float64], radius: float) -> Finding:
@@ -139,7 +150,12 @@ def check_held_out(train_scores: NDArray[np.float64], held_out_scores: NDArray[n
     text = f"The training radius flags {inside:.1%} of training rows and {outside:.1%} of held-out normal rows."
     # Twice the share and ten points more: beyond what the optimism of training scores and the noise of small samples explain.
     if outside > max(2 * inside, inside + 0.1) and len(held_out_scores) >= 20:
-        return Finding("radius", "warning", outside, text + " The model has learned its training rows by heart: add rows, train shorter or use a smaller network.")
+        return Finding(
+            "radius",
+            "warning",
+            outside,
+            text + " The model has learned its training rows by heart: add rows, train shorter or use a smaller network.",
+        )
     return Finding("radius", "ok", outside, text)
 
 
@@ -152,7 +168,9 @@ def check_codes(mu: NDArray[np.float64], logvar: NDArray[np.float64] | None) -> 
     n_active, n_dims = int((variances > 0.01 * total).sum()), mu.shape[1]
     findings = []
     if n_active:
-        findings.append(Finding("active latent dimensions", "ok", float(n_active), f"{n_active} of {n_dims} latent dimensions vary with the input."))
+        findings.append(
+            Finding("active latent dimensions", "ok", float(n_active), f"{n_active} of {n_dims} latent dimensions vary with the input.")
+        )
     else:
         text = (
             f"None of {n_dims} latent dimensions varies with the input by more than its noise: the codes say next to nothing about it"
@@ -180,7 +198,12 @@ def check_reconstruction(x: NDArray[Any], reconstruction: NDArray[Any]) -> Findi
     r_squared = 1 - float(((x - reconstruction) ** 2).sum()) / total if total > 0 else 0.0
     text = f"The decoder explains {r_squared:.1%} of the variance between training rows."
     if r_squared < 0.05:
-        return Finding("reconstruction", "warning", r_squared, text + " It has learned little more than the mean row: train longer, or use a larger network or code.")
+        return Finding(
+            "reconstruction",
+            "warning",
+            r_squared,
+            text + " It has learned little more than the mean row: train longer, or use a larger network or code.",
+        )
     return Finding("reconstruction", "ok", r_squared, text)
 
 
@@ -189,6 +212,10 @@ def check_mode_shift(train_mode: NDArray[np.float64], eval_mode: NDArray[np.floa
     shift = float(np.median(np.abs(train_mode - eval_mode)) / max(float(np.median(np.abs(eval_mode))), 1e-12))
     text = f"Distances to the centre differ by {shift:.1%} between batch and running statistics of the batch norms."
     if shift > 0.5:
-        return Finding("batch-norm shift", "warning", shift, text + " The running statistics lag behind: train longer, or lower the learning rate at the end.")
+        return Finding(
+            "batch-norm shift",
+            "warning",
+            shift,
+            text + " The running statistics lag behind: train longer, or lower the learning rate at the end.",
+        )
     return Finding("batch-norm shift", "ok", shift, text)
-

@@ -19,7 +19,7 @@ from insphere.errors import ModelFileError
 from insphere.nets.build import initialise
 from insphere.nets.options import Network, default_latent_dim
 from insphere.seeding import derive_seed, generator
-from insphere.training.device import resolve_device
+from insphere.training.device import place, resolve_device
 from insphere.training.history import EpochRecord
 from insphere.training.loop import map_batches, train
 from insphere.training.objective import AbstractObjective
@@ -67,7 +67,9 @@ class AbstractNeuralDetector(AbstractDetector):
             validation_rows, X = X[np.sort(order[:n_validation])], X[np.sort(order[n_validation:])]
         self.preprocess_ = fit_preprocess(X, self.scaling)
         latent_dim = default_latent_dim(self.input_shape_) if self.latent_dim is None else self.latent_dim
-        self.objective_ = self._make_objective(self.input_shape_, latent_dim, self._network)
+        # Layers draw their first weights from PyTorch's global state as they are built: leave it as it was, and draw anew.
+        with torch.random.fork_rng(devices=[]):
+            self.objective_ = self._make_objective(self.input_shape_, latent_dim, self._network)
         initialise(self.objective_, derive_seed(self.seed_, "weights"))
         n_epochs = default_epochs(options.batches_per_epoch(len(X))) if self.epochs is None else self.epochs
         self.history_: list[EpochRecord] = train(
@@ -140,5 +142,5 @@ class AbstractNeuralDetector(AbstractDetector):
             objective.load_state_dict(weights, assign=True)
         except RuntimeError as error:
             raise ModelFileError(f"The stored weights do not fit the stored architecture: {error}") from error
-        memory_format = torch.channels_last if len(self.input_shape_) == 3 else torch.preserve_format
-        self.objective_ = objective.to(device=self._device, memory_format=memory_format).eval()
+        place(objective, self._device, convolutional=len(self.input_shape_) == 3)
+        self.objective_ = objective.eval()

@@ -42,7 +42,7 @@ class Reading:
     likelihood : {"gaussian-learned", "gaussian", "bernoulli"}
         p(x | z): Gaussian with one learned variance, Gaussian with variance 1, or Bernoulli (for rows in [0, 1]).
     score_of : {"mean", "sample"}
-        Whether a row is scored by mu or by a drawn code. Drawn scores depend on chance and on a row's position, as in the paper's literal reading.
+        Whether a row is scored by mu or by a drawn code, the paper's literal reading; drawn scores depend on a row's position.
 
     Examples
     --------
@@ -73,7 +73,7 @@ class Reading:
 class DeepSVDDVAEObjective(AbstractObjective):
     """Loss of Deep SVDD-VAE: ``alpha · (KL − log-likelihood) + distance to the centre``, means over the batch, in nats and code units.
 
-    Source: Zhou 2021, eq. 12 and Algorithm 1. Deviation: none with `Reading()` but its Gaussian likelihood; each alternative is named there.
+    Source: Zhou 2021, eq. 12 and Algorithm 1. Deviation: the likelihood, which the paper does not name; see `Reading`.
 
     Examples
     --------

@@ -66,9 +66,7 @@ def _hidden_layers(n_inputs: int, widths: Sequence[int], network: Network, *, bi
     for n_units in widths:
         layers += [
             nn.Linear(n_inputs, n_units, bias=bias),
-            nn.BatchNorm1d(
-                n_units, eps=network.batch_norm_epsilon, momentum=network.batch_norm_momentum, affine=network.batch_norm_affine
-            ),
+            nn.BatchNorm1d(n_units, eps=network.batch_norm_epsilon, momentum=network.batch_norm_momentum, affine=network.batch_norm_affine),
             nn.LeakyReLU(network.leaky_slope),
         ]
         n_inputs = n_units

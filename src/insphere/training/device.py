@@ -1,6 +1,7 @@
 """Where to compute, and how precisely."""
 
 import torch
+from torch import nn
 
 from insphere.errors import ParameterError
 from insphere.validation import check_choice
@@ -54,3 +55,10 @@ def choose_precision(name: str, device: torch.device, *, convolutional: bool) ->
             native = device.type == "cpu" and bool(instructions.get("amx_bf16") or instructions.get("avx512_bf16"))
         name = "bf16" if native and convolutional else "32"
     return {"32": "32-true", "bf16": "bf16-mixed"}[name]
+
+
+def place(module: nn.Module, device: torch.device, *, convolutional: bool) -> None:
+    """Move `module` to `device`; convolutional ones to the channels-last layout, in which image rows arrive without a copy."""
+    module.to(device)
+    if convolutional:
+        module.to(memory_format=torch.channels_last)  # type: ignore[call-overload]

@@ -1,9 +1,10 @@
 """The only training loop and the only loop over batches to score."""
 
 import copy
+import logging
 import math
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +17,7 @@ from torch import Tensor, nn
 from insphere.errors import TrainingError
 from insphere.seeding import derive_seed
 from insphere.training.checkpoint import read_checkpoint, write_checkpoint
-from insphere.training.device import choose_precision
+from insphere.training.device import choose_precision, place
 from insphere.training.history import EpochRecord
 from insphere.training.objective import AbstractObjective
 from insphere.training.options import OPTIMIZERS, Training
@@ -155,9 +156,8 @@ class _Run:
         self.validation_rows = None if validation_rows is None or not len(validation_rows) else _as_tensor(validation_rows, device)
         self.validation_seed = derive_seed(seed, "validation noise")
         is_image = rows.ndim == 4
-        precision = choose_precision(options.precision, device, convolutional=is_image)
-        fabric = Fabric(accelerator=device.type, devices=1, precision=precision)  # type: ignore[arg-type]
-        objective.to(device=device, memory_format=torch.channels_last if is_image else torch.preserve_format)
+        fabric = _make_fabric(device, choose_precision(options.precision, device, convolutional=is_image))
+        place(objective, device, convolutional=is_image)
         objective.train()
         self.order = torch.Generator().manual_seed(derive_seed(seed, "order of rows"))
         self.noise = torch.Generator(device=device).manual_seed(derive_seed(seed, "noise"))
@@ -256,7 +256,7 @@ class _Run:
         noise = torch.Generator(device=self.device).manual_seed(self.validation_seed)
         total = 0.0
         with torch.no_grad():
-            for index in torch.arange(len(self.validation_rows)).split(512):
+            for index in torch.split(torch.arange(len(self.validation_rows)), 512):
                 total += float(self.objective(self._batch(self.validation_rows, index), noise)["loss"]) * len(index)
         loss = total / len(self.validation_rows)
         _check_finite({"validation loss": loss}, number, self.options.lr)
@@ -267,6 +267,17 @@ class _Run:
 
 _SCHEDULE_STATE = ("last_epoch", "_step_count", "_last_lr")
 _GROUP_STATE = ("lr", "initial_lr")
+
+
+def _make_fabric(device: torch.device, precision: str) -> Fabric:
+    # Fabric announces its precision on standard error, which a library has no business to do unasked.
+    logger = logging.getLogger("lightning_fabric")
+    level = logger.level
+    logger.setLevel(logging.WARNING)
+    try:
+        return Fabric(accelerator=device.type, devices=1, precision=precision)  # type: ignore[arg-type]
+    finally:
+        logger.setLevel(level)
 
 
 def _make_optimizer(objective: nn.Module, options: Training) -> torch.optim.Optimizer:
@@ -305,6 +316,6 @@ def _check_finite(means: Mapping[str, float], epoch: int, lr: float) -> None:
     if broken:
         listed = ", ".join(repr(name) for name in sorted(broken, key=lambda name: name == "loss"))
         raise TrainingError(
-            f"Training stopped in epoch {epoch}: the loss term {listed} is not finite. Try a smaller learning rate"
-            f" (now {lr:g}; for example training={{'lr': {lr / 10:g}}}) or training={{'gradient_clip': 1.0}}, and check the rows for extreme values."
+            f"Training stopped in epoch {epoch}: the loss term {listed} is not finite. Try a smaller learning rate (now {lr:g};"
+            f" for example training={{'lr': {lr / 10:g}}}) or training={{'gradient_clip': 1.0}}, and check the rows for extreme values."
         )

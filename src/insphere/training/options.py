@@ -48,7 +48,8 @@ class Training:
     precision : {"auto", "32", "bf16"}
         "auto" is bfloat16 where the hardware computes it natively and faster, see `insphere.training.device.choose_precision`.
     patience : int, optional
-        Stop when the loss on held-out normal rows has not improved for this many epochs, and return to the best epoch. None trains all epochs.
+        Stop when the loss on held-out normal rows has not improved for this many epochs, and return to the best epoch. None trains
+        all epochs.
     validation_fraction : float
         Share of the training rows held out for `patience`, in (0, 0.5]. Neither these nor the calibration rows are trained on.
 

@@ -1,0 +1,50 @@
+# From nothing but Python 3.11+, pip and make. Everything lands in .venv; nothing outside this folder is touched.
+
+PYTHON ?= python3
+VENV   ?= .venv
+BIN    := $(VENV)/bin
+PIP    := $(BIN)/python -m pip --disable-pip-version-check install --quiet -c constraints.txt
+
+.DEFAULT_GOAL := help
+.PHONY: help demo test check figures clean
+
+help: ## Show this list
+	@grep -hE '^[a-z]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{ printf "make %-7s %s\n", $$1, $$2 }'
+
+demo: $(VENV)/installed ## Install, train on the bundled digits, write demo/ (model, scores, gallery picture)
+	$(BIN)/insphere demo
+
+test: $(VENV)/installed-test ## Install with the test tools and run the tests
+	$(BIN)/python -m pytest
+
+check: $(VENV)/installed-dev ## Lint, format, types, walls between the rooms, examples in docstrings
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+	$(BIN)/python -m pytest -q tests/test_architecture.py
+	$(BIN)/python -m pytest -q --doctest-modules src
+
+figures: $(VENV)/installed ## Run the demo anew and put its result and picture into the README
+	$(BIN)/python docs/run_demo.py
+
+clean: ## Remove the virtual environment, caches and what the demo wrote
+	rm -rf $(VENV) demo .mypy_cache .ruff_cache .pytest_cache .hypothesis build dist
+	find src tests -name __pycache__ -type d -prune -exec rm -rf {} +
+
+# One stamp per set of tools, so that nothing is installed twice. The package is installed in place (-e):
+# a change of the source needs no new install, and the demo and the tests run the same code.
+$(VENV)/bin/python:
+	@$(PYTHON) -c 'import sys; sys.exit(0 if sys.version_info >= (3, 11) else "insphere needs Python 3.11 or newer; name one with: make PYTHON=python3.12")'
+	$(PYTHON) -m venv $(VENV)
+
+$(VENV)/installed: $(VENV)/bin/python pyproject.toml constraints.txt
+	$(PIP) -e .
+	@touch $@
+
+$(VENV)/installed-test: $(VENV)/bin/python pyproject.toml constraints.txt
+	$(PIP) -e '.[test]'
+	@touch $@ $(VENV)/installed
+
+$(VENV)/installed-dev: $(VENV)/bin/python pyproject.toml constraints.txt
+	$(PIP) -e '.[dev]'
+	@touch $@ $(VENV)/installed-test $(VENV)/installed

@@ -1,0 +1,118 @@
+"""What the commands say: results on standard output, everything else on standard error."""
+
+import dataclasses
+import json
+import math
+import sys
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any
+
+from rich.console import Console
+from rich.table import Table
+from rich.text import Text
+
+
+class Interrupted(Exception):  # noqa: N818 - the user's wish is no error
+    """The user pressed Ctrl-C; the message says what is left and how to go on."""
+
+
+_WIDTH_OF_A_FILE = 120  # columns where the output is no terminal; rich would take 80 and break table cells
+
+
+def results() -> Console:
+    """Return the console for results (standard output)."""
+    return Console(highlight=False, soft_wrap=False, width=None if sys.stdout.isatty() else _WIDTH_OF_A_FILE)
+
+
+def messages() -> Console:
+    """Return the console for messages (standard error)."""
+    return Console(stderr=True, highlight=False, soft_wrap=True)
+
+
+def say(text: str, *, style: str = "") -> None:
+    """Write one message to standard error, never reading it as markup."""
+    messages().print(Text(text, style=style))
+
+
+def warn(text: str) -> None:
+    """Write one warning to standard error."""
+    messages().print(Text.assemble(("warning: ", "bold yellow"), text))
+
+
+def fail(text: str, *, prefix: str = "error: ") -> None:
+    """Write why the command ends to standard error."""
+    messages().print(Text.assemble((prefix, "bold red"), text))
+
+
+def write_json(result: Mapping[str, Any]) -> None:
+    """Write `result` as the one JSON object on standard output."""
+    sys.stdout.write(json.dumps(as_json(result), indent=2, allow_nan=False) + "\n")
+
+
+def as_json(value: Any) -> Any:
+    """Return `value` in JSON's own types: NaN and infinity become null, paths and other objects their text.
+
+    Examples
+    --------
+    >>> as_json({"threshold": float("inf"), "shape": (8, 8), "path": Path("m.insphere")})
+    {'threshold': None, 'shape': [8, 8], 'path': 'm.insphere'}
+    """
+    if hasattr(value, "to_json"):
+        return as_json(value.to_json())
+    if dataclasses.is_dataclass(value) and not isinstance(value, type):
+        return as_json(dataclasses.asdict(value))
+    if isinstance(value, Mapping):
+        return {str(key): as_json(entry) for key, entry in value.items()}
+    if isinstance(value, list | tuple | set | frozenset):
+        return [as_json(entry) for entry in value]
+    if hasattr(value, "item") and getattr(value, "ndim", None) == 0:
+        return as_json(value.item())
+    if isinstance(value, float):
+        return value if math.isfinite(value) else None
+    return value if value is None or isinstance(value, str | int | bool) else str(value)
+
+
+def table(title: str, columns: Sequence[str], rows: Iterable[Sequence[object]], *, numbers: Iterable[int] = ()) -> Table:
+    """Return a table; `numbers` are the columns set flush right."""
+    made = Table(title=Text(title), title_justify="left", title_style="bold", header_style="bold")
+    right = set(numbers)
+    for position, name in enumerate(columns):
+        made.add_column(name, justify="right" if position in right else "left", no_wrap=position in right)
+    for row in rows:
+        made.add_row(*(Text("" if cell is None else str(cell)) for cell in row))
+    return made
+
+
+def facts(title: str, rows: Iterable[tuple[str, object]]) -> Table:
+    """Return a list of names and values without frame or header."""
+    made = Table(
+        title=Text(title), title_justify="left", title_style="bold", show_header=False, box=None, pad_edge=False, padding=(0, 2, 0, 0)
+    )
+    made.add_column(style="bold", no_wrap=True)
+    made.add_column(overflow="fold")
+    for name, value in rows:
+        made.add_row(Text(name), Text(str(value)))
+    return made
+
+
+def percent(estimate: Any, *, digits: int = 1) -> str:
+    """Return an estimate in [0, 1] as percent with its interval, such as ``96.2 (95.1–97.0)``."""
+    if estimate.value is None or math.isnan(estimate.value):
+        return "undefined"
+    value, low, high = (f"{100 * part:.{digits}f}" for part in (estimate.value, estimate.low, estimate.high))
+    return f"{value} ({low}–{high})"
+
+
+def duration(seconds: float) -> str:
+    """Return seconds in the unit a person would choose.
+
+    Examples
+    --------
+    >>> duration(4.21), duration(75), duration(7300)
+    ('4.2 s', '1 min 15 s', '2 h 1 min')
+    """
+    if seconds < 60:
+        return f"{seconds:.1f} s"
+    minutes, rest = divmod(round(seconds), 60)
+    hours, minutes = divmod(minutes, 60)
+    return f"{hours} h {minutes} min" if hours else f"{minutes} min {rest} s"

@@ -1,0 +1,222 @@
+"""``insphere fit`` and ``insphere demo``: from normal rows to a model file."""
+
+import time
+from contextlib import suppress
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from insphere.cli import console, options, presenting
+from insphere.cli.settings import DEFAULT_DETECTOR, DEFAULT_SEED, FitSettings, checkpoint_path, gather
+from insphere.errors import ParameterError
+
+if TYPE_CHECKING:
+    from insphere.detectors.base import AbstractDetector
+
+_TRAINING = "Training"
+
+
+def fit(
+    source: options.Source,
+    output: Annotated[Path, typer.Option("--output", "-o", metavar="MODEL", show_default=False, help="Model file to write.")],
+    detector: Annotated[
+        str | None,
+        typer.Option("--detector", metavar="NAME", show_default=False, help=f"See insphere detectors. Default: {DEFAULT_DETECTOR}."),
+    ] = None,
+    target_fpr: Annotated[
+        float | None,
+        typer.Option("--target-fpr", metavar="RATE", show_default=False, help="Share of normal rows that may be flagged. Default: 0.05."),
+    ] = None,
+    epochs: Annotated[
+        int | None,
+        typer.Option(
+            "--epochs",
+            metavar="N",
+            show_default=False,
+            rich_help_panel=_TRAINING,
+            help="Passes over the rows. Default: chosen by their number.",
+        ),
+    ] = None,
+    seed: Annotated[
+        int | None,
+        typer.Option(
+            "--seed",
+            metavar="N",
+            show_default=False,
+            rich_help_panel=_TRAINING,
+            help=f"The same seed gives the same scores. Default: {DEFAULT_SEED}.",
+        ),
+    ] = None,
+    device: Annotated[
+        str | None,
+        typer.Option(
+            "--device", metavar="auto|cpu|cuda|mps", show_default=False, rich_help_panel=_TRAINING, help="Where to train. Default: auto."
+        ),
+    ] = None,
+    assignments: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--set",
+            metavar="NAME=VALUE",
+            show_default=False,
+            rich_help_panel=_TRAINING,
+            help="Set any parameter of the detector (alpha=0.1), a field of a nested one too (training.lr=0.001). May be repeated.",
+        ),
+    ] = None,
+    config: Annotated[
+        Path | None,
+        typer.Option(
+            "--config",
+            metavar="FILE.toml",
+            show_default=False,
+            rich_help_panel=_TRAINING,
+            help="Read the same names from a TOML file, parameters of the detector below \\[params]; the command line wins.",
+        ),
+    ] = None,
+    resume: Annotated[
+        bool, typer.Option("--resume", rich_help_panel=_TRAINING, help="Go on with an interrupted fit: same command, plus this.")
+    ] = False,
+    checkpoint: Annotated[
+        bool,
+        typer.Option(
+            "--checkpoint/--no-checkpoint",
+            rich_help_panel=_TRAINING,
+            help="Keep MODEL.checkpoint after every epoch until the model is written, for --resume.",
+        ),
+    ] = True,
+    image_size: options.ImageSize = None,
+    mode: options.Mode = None,
+    columns: options.Columns = None,
+    label_column: options.LabelColumn = None,
+    normal_label: options.NormalLabel = None,
+    groups: options.Groups = None,
+    data_dir: options.DataDir = None,
+    json: options.Json = False,
+) -> None:
+    """Learn what is normal from good images, or a table of good rows, and write a model file.
+
+    Only normal rows are used: those in train/good, or in good, or labelled normal, or else all.
+    A fifth of them is held out to set the threshold. Unreadable images are skipped and reported.
+
+    For example:
+      insphere fit photos/good -o model.insphere
+      insphere fit tiles.zip -o tiles.insphere --target-fpr 0.01
+      insphere fit parts.csv -o m.insphere --label-column state --normal-label ok
+      insphere fit mnist:8 -o m.insphere --set alpha=0.1 --set training.lr=0.001
+    """
+    from insphere.output_file import check_writable
+
+    given = {
+        "detector": detector,
+        "target_fpr": target_fpr,
+        "epochs": epochs,
+        "seed": seed,
+        "device": device,
+        "image_size": image_size,
+        "mode": mode,
+        "columns": columns,
+        "label_column": label_column,
+        "normal_label": normal_label,
+        "groups": groups,
+        "data_dir": data_dir,
+    }
+    settings = gather(config, assignments or [], given)
+    check_writable(output)
+    state = _checkpoint(output, wanted=checkpoint, resume=resume)
+    fitted, seconds = fit_detector(source, settings, checkpoint=state, resume=resume)
+    fitted.save(output)
+    if state is not None:
+        with suppress(OSError):
+            state.unlink(missing_ok=True)
+    description = fitted.describe()
+    if json:
+        console.write_json({"output": output, "seconds": seconds, **description})
+        return
+    console.results().print(presenting.model_facts(str(output), description, seconds=seconds))
+    console.say(f"Next: insphere score {output} NEW_ROWS -o scores.csv, or insphere info {output} for all there is to know.")
+
+
+def fit_detector(
+    source: str, settings: FitSettings, *, checkpoint: Path | None = None, resume: bool = False
+) -> "tuple[AbstractDetector, float]":
+    """Return the fitted detector and the seconds that reading and training took; progress goes to standard error."""
+    from insphere.cli.progress import TrainingProgress
+    from insphere.data.sources import open_source
+    from insphere.detectors import catalog
+
+    started = time.perf_counter()
+    detector = catalog.make(settings.detector, settings.parameters)
+    rows = open_source(source, split="train", **settings.source_options)
+    with TrainingProgress(f"fitting {settings.detector}") as progress:
+        try:
+            detector.fit(rows, checkpoint=checkpoint, resume=resume, on_epoch=progress.update)
+        except KeyboardInterrupt as error:
+            raise console.Interrupted(_how_to_resume(checkpoint)) from error
+    return detector, time.perf_counter() - started
+
+
+def _checkpoint(output: Path, *, wanted: bool, resume: bool) -> Path | None:
+    """Return where to keep the training's state, after a word on what is, or is not, there."""
+    if not wanted:
+        if resume:
+            raise ParameterError("`--resume` goes on from the checkpoint, which `--no-checkpoint` rules out; leave out one of them.")
+        return None
+    path = checkpoint_path(output)
+    if resume and not path.exists():
+        console.warn(f"there is no checkpoint {path}; the fit starts from the beginning.")
+    if path.exists() and not resume:
+        console.warn(f"{path} of an interrupted fit will be replaced; add --resume to go on from it instead.")
+    return path
+
+
+def _how_to_resume(checkpoint: Path | None) -> str:
+    if checkpoint is None or not checkpoint.exists():
+        return "Interrupted; nothing was written."
+    return f"Interrupted; the state after the last finished epoch is in {checkpoint}. Run the same command with --resume to go on."
+
+
+def demo(
+    output: Annotated[Path, typer.Option("--output", "-o", metavar="FOLDER", help="Where to write; made if needed.")] = Path("demo"),
+    dataset: Annotated[str, typer.Option("--dataset", metavar="NAME:CLASS", help="See insphere datasets.")] = "digits:3",
+    seed: Annotated[int, typer.Option("--seed", metavar="N", help="The same seed gives the same scores.")] = DEFAULT_SEED,
+    data_dir: options.DataDir = None,
+    json: options.Json = False,
+) -> None:
+    """Show the whole way on images that come along: fit, score, evaluate, a picture.
+
+    Learns handwritten threes, then looks at all ten digits. Writes model.insphere, scores.csv and gallery.png.
+
+    For example:
+      insphere demo
+      insphere demo --dataset mnist:8 --output eights
+    """
+    from insphere.cli.scoring import check_labelled, measure, scored
+    from insphere.gallery import write_gallery
+    from insphere.output_file import make_folder
+    from insphere.scores_file import write_scores
+
+    folder = make_folder(output)
+    files = {"model": folder / "model.insphere", "scores": folder / "scores.csv", "gallery": folder / "gallery.png"}
+    fitted, seconds = fit_detector(dataset, gather(None, [], {"seed": seed, "data_dir": data_dir}))
+    fitted.save(files["model"])
+    rows = fitted.open(dataset, split="test", data_dir=data_dir)
+    check_labelled(rows)
+    with write_scores(files["scores"], ids=rows.ids) as table:
+        scores, flagged = scored(fitted, rows, on_batch=table.append)
+    evaluation, known = measure(rows, scores, flagged)
+    facts = rows.facts.take(known)
+    write_gallery(
+        files["gallery"],
+        rows.load().X,
+        scores[known],
+        threshold=fitted.threshold_,
+        labels=facts.labels,
+        types=facts.types,
+        title=f"{dataset} · {fitted.name} · seed {seed}   (green: normal, red: anomaly; below each its class and score)",
+    )
+    if json:
+        console.write_json({"dataset": dataset, "seed": seed, "seconds": seconds, "files": files, **evaluation.to_json()})
+    else:
+        console.results().print(presenting.demo_facts(dataset, fitted.describe(), evaluation, files, seconds=seconds))
+        console.results().print(presenting.NEXT_STEPS)

@@ -1,0 +1,85 @@
+"""``insphere info``, ``insphere datasets`` and ``insphere detectors``: what there is."""
+
+from collections.abc import Mapping
+from typing import Any
+
+from insphere.cli import console, options, presenting
+
+
+def info(model: options.Model, json: options.Json = False) -> None:
+    """Tell all about a model file: data, threshold, false alarms, health, parameters.
+
+    For example:
+      insphere info model.insphere
+    """
+    from insphere.detectors import catalog
+
+    description = catalog.load(model).describe()
+    if json:
+        console.write_json({"path": model, **description})
+        return
+    for part in presenting.model_tables(str(model), description):
+        console.results().print(part)
+
+
+def datasets(data_dir: options.DataDir = None, json: options.Json = False) -> None:
+    """List the named data sets, their classes, and where each was found here.
+
+    A name and a normal class make a source: digits:3, mnist:8, fashion-mnist:bag. The training part holds the normal class only.
+
+    For example:
+      insphere datasets --data-dir ~/data
+    """
+    from insphere.data import list_datasets, local_folder
+
+    entries = []
+    for entry in list_datasets():
+        folder = local_folder(entry.name, data_dir)
+        entries.append(
+            {
+                "name": entry.name,
+                "summary": entry.summary,
+                "classes": entry.classes,
+                "shape": entry.spec.shape,
+                "folder": folder,
+                "hub": entry.hub.repository if entry.hub else None,
+            }
+        )
+    if json:
+        console.write_json({"datasets": entries})
+        return
+    rows = [(entry["name"], entry["summary"], _in_short(entry["classes"]), _where(entry)) for entry in entries]
+    console.results().print(console.table("Named data sets (insphere fit NAME:CLASS)", ("name", "what it is", "classes", "where"), rows))
+
+
+def _in_short(classes: Any) -> str:
+    return ", ".join(classes) if len(classes) <= 10 else f"{', '.join(classes[:4])}, … ({len(classes)}; or their numbers from 0)"
+
+
+def _where(entry: Mapping[str, Any]) -> str:
+    """Return where a data set was found, or where it would come from."""
+    if entry["name"] == "digits":
+        return "comes along"
+    if entry["folder"] is not None:
+        return str(entry["folder"])
+    if entry["hub"] is not None:
+        return f"not here; downloaded from the Hugging Face hub ({entry['hub']}) when used"
+    return "not here; name its folder with --data-dir or INSPHERE_DATA"
+
+
+def detectors(json: options.Json = False) -> None:
+    """List the detectors with a word on when to choose each.
+
+    For example:
+      insphere detectors
+    """
+    from insphere.detectors.catalog import DETECTORS
+
+    entries = [
+        {"name": entry.name, "class": entry.class_name, "summary": entry.summary, "when": entry.when} for entry in DETECTORS.values()
+    ]
+    if json:
+        console.write_json({"detectors": entries})
+        return
+    rows = ((entry["name"], entry["summary"], entry["when"]) for entry in entries)
+    console.results().print(console.table("Detectors (insphere fit --detector NAME)", ("name", "what it is", "when to choose it"), rows))

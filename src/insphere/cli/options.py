@@ -1,0 +1,82 @@
+"""Arguments and options that several commands share, with the words that explain them."""
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+_TABLES = "Tables (CSV, Parquet)"
+_IMAGES = "Images"
+
+Source = Annotated[
+    str,
+    typer.Argument(
+        metavar="SOURCE",
+        show_default=False,
+        help="A folder or .zip of images, a pattern in quotes ('photos/*.png'), one image, a table (.csv, .parquet), an array (.npy, .npz),"
+        " or a named data set with its normal class (digits:3; see insphere datasets).",
+    ),
+]
+Model = Annotated[Path, typer.Argument(metavar="MODEL", show_default=False, help="A model file that insphere fit wrote.")]
+Json = Annotated[bool, typer.Option("--json", help="Print one JSON object on standard output and nothing else.")]
+DataDir = Annotated[
+    Path | None,
+    typer.Option(
+        "--data-dir",
+        metavar="FOLDER",
+        show_default=False,
+        help="Where named data sets are looked for before they are downloaded. Default: the environment variable INSPHERE_DATA.",
+    ),
+]
+ImageSize = Annotated[
+    str | None,
+    typer.Option(
+        "--image-size",
+        metavar="N|HxW",
+        show_default=False,
+        rich_help_panel=_IMAGES,
+        help="Bring every image to N×N or H×W pixels. Default: the images' own (or median) size, the longer side at most 64.",
+    ),
+]
+Mode = Annotated[
+    str | None,
+    typer.Option(
+        "--mode",
+        metavar="auto|grey|rgb",
+        show_default=False,
+        rich_help_panel=_IMAGES,
+        help="Read images as grey or colour. Default: grey if all of them are.",
+    ),
+]
+LabelColumn = Annotated[
+    str | None,
+    typer.Option(
+        "--label-column", metavar="NAME", show_default=False, rich_help_panel=_TABLES, help="Column that says which rows are anomalies."
+    ),
+]
+NormalLabel = Annotated[
+    str | None,
+    typer.Option(
+        "--normal-label",
+        metavar="VALUE",
+        show_default=False,
+        rich_help_panel=_TABLES,
+        help="Value of the label column that means normal; all others are anomalies. Not needed for 0 and 1.",
+    ),
+]
+Columns = Annotated[
+    str | None,
+    typer.Option(
+        "--columns", metavar="A,B,…", show_default=False, rich_help_panel=_TABLES, help="Columns to use. Default: all but the label."
+    ),
+]
+Groups = Annotated[
+    str | None,
+    typer.Option(
+        "--groups",
+        metavar="NAME",
+        show_default=False,
+        rich_help_panel=_TABLES,
+        help="Column whose equal values mark near-duplicates (frames of one film); a group is trained on or held out as a whole.",
+    ),
+]

@@ -1,0 +1,132 @@
+"""Results as tables for people; the JSON for programs is the library's own."""
+
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from rich.table import Table
+
+from insphere.cli import console
+
+if TYPE_CHECKING:
+    from insphere.metrics import Estimate, Evaluation
+
+NEXT_STEPS = """
+Next, your own images (all of them normal):
+  insphere fit photos/good -o model.insphere
+  insphere score model.insphere photos/new -o scores.csv"""
+
+_MEASURES = (
+    ("AUROC", "auroc", "how often an anomaly scores above a normal row"),
+    ("average precision", "average_precision", "precision averaged over all thresholds"),
+    ("FPR at 95 % TPR", "fpr_at_95_tpr", "normal rows flagged by a threshold that catches 95 % of anomalies"),
+    ("precision", "precision", "share of the flagged rows that are anomalies"),
+    ("recall", "recall", "share of the anomalies that are flagged"),
+    ("false-alarm rate", "false_alarm_rate", "share of the normal rows that are flagged"),
+)
+
+
+def model_facts(title: str, description: Mapping[str, Any], *, seconds: float | None = None) -> Table:
+    """Return what a person wants to know of a fitted detector first."""
+    data, decision = description["data"], description["decision"]
+    shape = "×".join(str(size) for size in description["input"]["shape"])
+    unreadable = f", {data['n_unreadable']} unreadable" if data["n_unreadable"] else ""
+    rows: list[tuple[str, object]] = [
+        ("detector", f"{description['detector']} (seed {description['seed']})"),
+        (
+            "data",
+            f"{data['source']}: {data['n_rows']} rows of {shape}{unreadable}; {data['n_train']} to train, {data['n_calibration']} held out",
+        ),
+        ("threshold", f"{decision['threshold']:.4g}, {_how_decided(decision)}"),
+        ("false alarms", _expected_false_alarms(description)),
+        ("radius R*", f"{decision['radius']:.4g} (95th percentile of the training scores, as in the paper)"),
+        ("health", _health(description["health"])),
+    ]
+    if seconds is not None:
+        rows.append(("took", console.duration(seconds)))
+    return console.facts(title, rows)
+
+
+def model_tables(title: str, description: Mapping[str, Any]) -> Iterator[Table]:
+    """Yield all there is to know of a fitted detector."""
+    yield model_facts(title, description)
+    rows: list[tuple[str, object]] = [("created", description["created"])]
+    rows += [("versions", ", ".join(f"{name} {version}" for name, version in description["versions"].items()))]
+    rows += [("data fingerprint", description["data"]["fingerprint"])]
+    history = description.get("model", {}).get("history", [])
+    if history:
+        seconds = console.duration(sum(epoch["seconds"] for epoch in history))
+        rows.append(
+            (
+                "training",
+                f"{len(history)} epochs in {seconds}; loss {history[0]['terms']['loss']:.4g} to {history[-1]['terms']['loss']:.4g}",
+            )
+        )
+    yield console.facts("", rows)
+    parameters = ((name, "default" if value is None else value) for name, value in description["parameters"].items())
+    yield console.table("Parameters", ("name", "value"), parameters)
+    findings = description["health"]["findings"]
+    yield console.table("Health", ("check", "level", "outcome"), ((entry["name"], entry["level"], entry["text"]) for entry in findings))
+
+
+def score_facts(result: Mapping[str, Any]) -> Table:
+    """Return how a scoring went."""
+    share = f" ({100 * result['n_anomalies'] / result['n_scored']:.1f} %)" if result["n_scored"] else ""
+    rows: list[tuple[str, object]] = [
+        ("scored", f"{result['n_scored']} of {result['n_rows']} rows of {result['source']}"),
+        ("flagged", f"{result['n_anomalies']}{share}, {_how_decided(result['decision'])}"),
+    ]
+    return console.facts(str(result["output"]), rows)
+
+
+def evaluation_tables(source: str, evaluation: "Evaluation", decision: Mapping[str, Any]) -> Iterator[Table]:
+    """Yield the figures, and those of each type of anomaly where there are several."""
+    title = f"{source}: {evaluation.n_normal} normal rows, {evaluation.n_anomaly} anomalies"
+    rows = [(name, console.percent(getattr(evaluation, field)), meaning) for name, field, meaning in _MEASURES]
+    yield console.table(title, ("", "% (95 % interval)", "what it is"), rows, numbers=[1])
+    yield console.facts("", [("threshold", f"{decision['threshold']:.4g}, {_how_decided(decision)}")])
+    if len(evaluation.per_type) > 1:
+        types = (
+            (name, entry.n, console.percent(entry.auroc), console.percent(entry.recall)) for name, entry in evaluation.per_type.items()
+        )
+        yield console.table("Each type against the normal rows", ("type", "rows", "AUROC %", "recall %"), types, numbers=[1, 2, 3])
+
+
+def demo_facts(
+    dataset: str, description: Mapping[str, Any], evaluation: "Evaluation", files: Mapping[str, Path], *, seconds: float
+) -> Table:
+    """Return the first result a newcomer sees."""
+    target = description["decision"]["target_fpr"]
+    n_rows = evaluation.n_normal + evaluation.n_anomaly
+    rows: list[tuple[str, object]] = [
+        ("learned", f"{description['data']['n_rows']} normal images in {console.duration(seconds)}"),
+        ("looked at", f"{n_rows} new images: {evaluation.n_normal} normal, {evaluation.n_anomaly} of other classes"),
+        ("AUROC", f"{_percent(evaluation.auroc)}: how often an anomaly scores above a normal image"),
+        ("false alarms", f"{_percent(evaluation.false_alarm_rate)} of the normal images were flagged; {100 * target:g} % were allowed"),
+        ("found", f"{_percent(evaluation.recall)} of the anomalies were flagged"),
+        *((name, path) for name, path in files.items()),
+    ]
+    return console.facts(f"{description['detector']} on {dataset}", rows)
+
+
+def _percent(estimate: "Estimate") -> str:
+    return console.percent(estimate).replace(" (", " % (", 1)
+
+
+def _how_decided(decision: Mapping[str, Any]) -> str:
+    if decision["by"] == "conformal":
+        return f"set on held-out normal rows to flag at most {100 * decision['target_fpr']:g} % of normal rows"
+    return "the radius of the training scores (flags more normal rows than the training rows suggest)"
+
+
+def _expected_false_alarms(description: Mapping[str, Any]) -> str:
+    expected = description["expected_false_alarm_rate"]
+    if expected is None:
+        return "not calibrated: too few rows were held out, or the paper's radius was asked for"
+    value, low, high = (f"{100 * expected[name]:.1f}" for name in ("value", "low", "high"))
+    return f"{value} % of normal rows expected (95 % interval {low}–{high}; more held-out rows make it narrower)"
+
+
+def _health(health: Mapping[str, Any]) -> str:
+    troubles = [finding["name"] for finding in health["findings"] if finding["level"] != "ok"]
+    return f"{health['level']}: {', '.join(troubles)} (insphere info says what to do)" if troubles else "ok"

@@ -1,0 +1,89 @@
+"""How far a training or a scoring has come: a bar on a terminal, a few lines elsewhere. All on standard error."""
+
+import time
+from types import TracebackType
+from typing import Self
+
+from rich.progress import BarColumn, Progress, TextColumn
+
+from insphere.cli import console
+from insphere.training.history import EpochRecord
+
+_LINES_IN_A_LOG = 5
+
+
+class TrainingProgress:
+    """Shows each finished epoch with its loss terms and the time left; `update` goes to ``fit(on_epoch=…)``.
+
+    Attributes
+    ----------
+    last : EpochRecord or None
+        The last finished epoch.
+    """
+
+    def __init__(self, title: str) -> None:
+        self._title = title
+        self._console = console.messages()
+        # The loss terms come last: on a narrow terminal they are cut off, and the time left is not.
+        columns = (TextColumn("{task.description}"), BarColumn(bar_width=20), TextColumn("{task.fields[detail]}"))
+        self._bar = Progress(*columns, console=self._console, transient=True) if self._console.is_terminal else None
+        self.last: EpochRecord | None = None
+        self._n_done = 0
+        self._started = time.monotonic()
+
+    def __enter__(self) -> Self:
+        """Start the clock and the bar."""
+        self._started = time.monotonic()
+        if self._bar is not None:
+            self._bar.start()
+            self._task = self._bar.add_task(self._title, total=None, detail="reading the rows")
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
+        """Take the bar away."""
+        if self._bar is not None:
+            self._bar.stop()
+
+    def update(self, record: EpochRecord) -> None:
+        """Show one finished epoch."""
+        self.last = record
+        self._n_done += 1
+        left = f"{console.duration(self._seconds_left(record))} left"
+        detail = f"{record.epoch}/{record.n_epochs} · {left} · {_terms(record)}"
+        if self._bar is not None:
+            self._bar.update(self._task, completed=record.epoch, total=record.n_epochs, detail=detail)
+        elif record.epoch * _LINES_IN_A_LOG // record.n_epochs != (record.epoch - 1) * _LINES_IN_A_LOG // record.n_epochs:
+            console.say(f"{self._title}: epoch {detail}")
+
+    def _seconds_left(self, record: EpochRecord) -> float:
+        # Epochs of an interrupted run that this one goes on from took no time here, so they do not count.
+        return (time.monotonic() - self._started) / self._n_done * (record.n_epochs - record.epoch)
+
+
+class RowProgress:
+    """Shows how many rows are scored; nothing where standard error is no terminal."""
+
+    def __init__(self, title: str, n_rows: int) -> None:
+        self._console = console.messages()
+        columns = (TextColumn("{task.description}"), BarColumn(), TextColumn("{task.completed}/{task.total} rows"))
+        self._bar = Progress(*columns, console=self._console, transient=True, disable=not self._console.is_terminal)
+        self._task = self._bar.add_task(title, total=n_rows)
+
+    def __enter__(self) -> Self:
+        """Show the bar."""
+        self._bar.start()
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
+        """Take the bar away."""
+        self._bar.stop()
+
+    def advance(self, n_rows: int) -> None:
+        """Count rows that are done."""
+        self._bar.advance(self._task, n_rows)
+
+
+def _terms(record: EpochRecord) -> str:
+    """Return the loss terms as text, the one minimised first."""
+    ordered = sorted(record.terms.items(), key=lambda term: term[0] != "loss")
+    return " ".join(f"{name} {value:.4g}" for name, value in ordered)

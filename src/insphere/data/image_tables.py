@@ -1,0 +1,203 @@
+"""Parquet files with image bytes (Hugging Face layout: `image` struct<bytes, path> beside `label`) as a source."""
+
+import json
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from insphere.data.labels import binary_labels, class_texts, label_texts
+from insphere.data.options import OpenOptions, split_positions
+from insphere.data.rows import RowFacts
+from insphere.data.stores import BytesStore, ImageSource
+from insphere.data.tables import read_or_refuse, read_schema
+from insphere.errors import DataError, did_you_mean
+
+if TYPE_CHECKING:
+    import pyarrow as pa
+
+_IMAGE_COLUMNS = ("image", "img")
+_LABEL_COLUMN = "label"
+
+
+@dataclass
+class ImageTable:
+    """Encoded images of Parquet files, and the columns read beside them.
+
+    Parameters
+    ----------
+    blobs : list of bytes or None
+        Encoded images.
+    paths : list of str or None
+        What the files call them.
+    columns : dict of str to ndarray
+        The other columns, by name.
+    class_names : list of str or None
+        Names of the label's classes where the file states them.
+    """
+
+    blobs: list[bytes | None] = field(default_factory=list)
+    paths: list[str | None] = field(default_factory=list)
+    columns: dict[str, NDArray[Any]] = field(default_factory=dict)
+    class_names: list[str] | None = None
+
+
+def image_column(schema: "pa.Schema") -> str | None:
+    """Return the column with encoded images: a struct with `bytes`, or binary and called image or img; None if there is none."""
+    import pyarrow as pa
+
+    def holds_images(column: Any) -> bool:
+        if pa.types.is_struct(column.type):
+            position = column.type.get_field_index("bytes")
+            return position >= 0 and _is_binary(column.type.field(position).type)
+        return _is_binary(column.type) and column.name.lower() in _IMAGE_COLUMNS
+
+    found = [column.name for column in schema if holds_images(column)]
+    return next((name for name in _IMAGE_COLUMNS if name in found), found[0] if found else None)
+
+
+def read_image_table(
+    files: Sequence[Path], image: str, columns: Sequence[str], *, keep: Callable[[dict[str, NDArray[Any]]], NDArray[np.bool_]] | None = None
+) -> ImageTable:
+    """Read encoded images and other columns, one row group after the other.
+
+    Parameters
+    ----------
+    files : sequence of path
+        Parquet files of one schema.
+    image : str
+        The column with the images.
+    columns : sequence of str
+        Other columns to read.
+    keep : callable, optional
+        Given the other columns of some rows, says which rows to keep; the others' images are let go at once.
+
+    Raises
+    ------
+    DataError
+        If a file cannot be read or lacks a column.
+    """
+    parts: dict[str, list[NDArray[Any]]] = {column: [] for column in columns}
+    result = ImageTable()
+
+    def read_file(path: Path) -> None:
+        import pyarrow.parquet as pq
+
+        with pq.ParquetFile(path) as parquet:
+            present = parquet.schema_arrow.names
+            for column in (image, *columns):
+                if column not in present:
+                    raise DataError(
+                        f"{path.name} has no column {column!r}; its columns are {', '.join(present)}.{did_you_mean(column, present)}"
+                    )
+            result.class_names = result.class_names or _class_names(parquet.schema_arrow, columns)
+            for group in range(parquet.num_row_groups):
+                _read_group(parquet, group, image, parts, keep, result)
+
+    for file in files:
+        read_or_refuse(file, read_file)
+    result.columns = {column: np.concatenate(values) if values else np.empty(0, dtype=np.int64) for column, values in parts.items()}
+    return result
+
+
+def open_image_table(name: str, files: Sequence[Path], image: str, options: OpenOptions, parts: Sequence[str] | None = None) -> ImageSource:
+    """Return the source of Parquet files with images; `label` gives the rows' types, with `normal_label` also their labels.
+
+    `parts` says of each row whether it is for "train" or "test".
+
+    Raises
+    ------
+    DataError
+        If a column is missing, a label is not understood, the split has no row, or no image can be read.
+    """
+    options.refuse(("columns",), "a table of images")
+    names = read_schema(files[0]).names
+    label = options.label_column or (_LABEL_COLUMN if _LABEL_COLUMN in names else None)
+    if label is None:
+        options.refuse(("normal_label",), "a table of images without a label column (name it with `label_column`)")
+    read = read_image_table(files, image, [column for column in (label, options.groups) if column is not None])
+    facts = RowFacts(ids=_unique(read.paths), parts=parts)
+    if options.groups is not None:
+        subject = f"column {options.groups!r} of {name}"
+        facts = replace(facts, groups=label_texts(read.columns[options.groups], subject=subject))
+    if label is not None:
+        facts = _labelled(facts, read, label, name, options)
+    labels = None if facts.labels is None else facts.labels.tolist()
+    positions = split_positions(options.split, len(read.blobs), labels, None, name=name, remedy="")
+    store = BytesStore(read.blobs).take(positions)
+    return ImageSource(name, store, facts.take(positions), options.spec_for(store, name))
+
+
+def _labelled(facts: RowFacts, read: ImageTable, label: str, name: str, options: OpenOptions) -> RowFacts:
+    """Return `facts` with types and, where their meaning is known, labels."""
+    values = read.columns[label]
+    subject = f"column {label!r} of {name}"
+    types = class_texts(values, read.class_names, subject=subject)
+    labels = None
+    if options.normal_label is not None:
+        # Either the number or the name of a class may be given; the number wins where "1" is also the name of class 0.
+        by_number = str(options.normal_label) in set(label_texts(values, subject=subject))
+        labels = binary_labels(values if by_number else np.array(types), subject=subject, normal_label=options.normal_label)
+    elif options.label_column is not None:
+        labels = binary_labels(values, subject=subject)
+    return replace(facts, labels=labels, types=types)
+
+
+def _read_group(
+    parquet: Any,
+    group: int,
+    image: str,
+    parts: dict[str, list[NDArray[Any]]],
+    keep: Callable[[dict[str, NDArray[Any]]], NDArray[np.bool_]] | None,
+    result: ImageTable,
+) -> None:
+    import pyarrow as pa
+    import pyarrow.compute as pc
+
+    table = parquet.read_row_group(group, columns=[image, *parts])
+    values = {column: _column_values(table.column(column)) for column in parts}
+    if keep is not None:
+        mask = keep(values)
+        table = table.filter(pa.array(mask))
+        values = {column: entries[mask] for column, entries in values.items()}
+    for column, entries in values.items():
+        parts[column].append(entries)
+    images = table.column(image)
+    if pa.types.is_struct(images.type):
+        result.blobs += pc.struct_field(images, "bytes").to_pylist()
+        has_path = images.type.get_field_index("path") >= 0
+        result.paths += pc.struct_field(images, "path").to_pylist() if has_path else [None] * len(images)
+    else:
+        result.blobs += images.to_pylist()
+        result.paths += [None] * len(images)
+
+
+def _column_values(column: Any) -> NDArray[Any]:
+    import pyarrow as pa
+
+    if pa.types.is_integer(column.type) or pa.types.is_floating(column.type) or pa.types.is_boolean(column.type):
+        return np.asarray(column.to_numpy())
+    return np.array(column.to_pylist(), dtype=object)
+
+
+def _unique(paths: Sequence[str | None]) -> tuple[str, ...] | None:
+    names = tuple(path for path in paths if isinstance(path, str) and path)
+    return names if names and len(set(names)) == len(paths) else None
+
+
+def _class_names(schema: "pa.Schema", columns: Sequence[str]) -> list[str] | None:
+    """Return the class names that Hugging Face writes into a file's metadata for the first of `columns`, None if there are none."""
+    try:
+        names = json.loads((schema.metadata or {})[b"huggingface"])["info"]["features"][columns[0]]["names"]
+    except (KeyError, IndexError, TypeError, ValueError):
+        return None
+    return [str(name) for name in names] if isinstance(names, list) else None
+
+
+def _is_binary(kind: Any) -> bool:
+    import pyarrow as pa
+
+    return bool(pa.types.is_binary(kind) or pa.types.is_large_binary(kind))

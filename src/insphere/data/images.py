@@ -1,0 +1,341 @@
+"""Encoded images to arrays: one stated rule for grey, colour, palette, transparency, 16 bits, orientation and size.
+
+Pillow is imported inside the functions, because the command line must start fast even when no image is read.
+"""
+
+import io
+import os
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+from typing import IO, TYPE_CHECKING, Any, NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+from insphere.errors import DataError
+from insphere.validation import check_choice, check_integer
+
+if TYPE_CHECKING:
+    from PIL.Image import Image
+
+MAX_PIXELS = 89_478_485
+"""Most pixels (height times width) an image may have to be decoded; Pillow's own limit."""
+
+LONGEST_SIDE = 64
+"""Longer side, in pixels, to which larger images are scaled when no size is asked for."""
+
+IMAGE_SUFFIXES = (".png", ".jpg", ".jpeg", ".bmp", ".gif", ".tif", ".tiff", ".webp", ".ppm", ".pgm", ".pbm")
+
+# Formats are named one by one so that Pillow never tries one that starts another program (EPS calls Ghostscript).
+_FORMATS = ("PNG", "JPEG", "BMP", "GIF", "TIFF", "WEBP", "PPM")
+_GREY_MODES = ("1", "L", "LA", "La", "F")
+_ORIENTATION_TAG = 0x0112
+# Value of the EXIF tag -> Pillow's `Transpose` member that turns the stored pixels upright.
+_UPRIGHT = {
+    2: "FLIP_LEFT_RIGHT",
+    3: "ROTATE_180",
+    4: "FLIP_TOP_BOTTOM",
+    5: "TRANSPOSE",
+    6: "ROTATE_270",
+    7: "TRANSVERSE",
+    8: "ROTATE_90",
+}
+
+Encoded = bytes | str | os.PathLike[str] | IO[bytes]
+
+
+@dataclass(frozen=True)
+class ImageSpec:
+    """Height, width, channels and type that every image of a source is brought to; stored with a model as JSON.
+
+    Parameters
+    ----------
+    height, width : int
+        Pixels, at least 1.
+    channels : int
+        1 (grey) or 3 (RGB) for image files; arrays may have any number.
+    dtype : {"uint8", "float32", "float64"}
+        Values are in 0..255 in all; the floating types keep the fractions of 16-bit images (value / 257).
+
+    Raises
+    ------
+    ParameterError
+        If a field breaks its rule.
+
+    Examples
+    --------
+    >>> ImageSpec(24, 40, 1).shape
+    (24, 40, 1)
+    """
+
+    height: int
+    width: int
+    channels: int
+    dtype: str = "uint8"
+
+    def __post_init__(self) -> None:
+        """Check the fields."""
+        check_integer("height", self.height, at_least=1)
+        check_integer("width", self.width, at_least=1)
+        check_integer("height * width", int(self.height) * int(self.width), at_most=MAX_PIXELS)
+        check_integer("channels", self.channels, at_least=1)
+        check_choice("dtype", self.dtype, ("uint8", "float32", "float64"))
+
+    @property
+    def shape(self) -> tuple[int, int, int]:
+        """Shape (height, width, channels) of one image."""
+        return (self.height, self.width, self.channels)
+
+    def to_json(self) -> dict[str, Any]:
+        """Return the fields as a JSON-able dict; ``ImageSpec(**fields)`` reads it back."""
+        return asdict(self)
+
+
+class ImageHeader(NamedTuple):
+    """What the header of an image says: upright size in pixels and kind ("grey", "grey16" or "rgb").
+
+    Examples
+    --------
+    >>> ImageHeader(24, 40, "grey").width
+    40
+    """
+
+    height: int
+    width: int
+    kind: str
+
+
+def probe(data: Encoded) -> ImageHeader:
+    """Read the header (and palette) only and return the upright height, width and kind of an image.
+
+    Parameters
+    ----------
+    data : bytes, path or binary file
+        The encoded image.
+
+    Raises
+    ------
+    DataError
+        If it is no image in a format that is read, or it has more than `MAX_PIXELS` pixels.
+
+    Examples
+    --------
+    >>> probe(b"P5 3 2 255 " + bytes(6))
+    ImageHeader(height=2, width=3, kind='grey')
+    """
+    from PIL import Image
+
+    try:
+        with _open(data) as image:
+            # The base class's method: the PNG one would decode all pixels in search of a trailing EXIF chunk.
+            orientation = _orientation(lambda: Image.Image.getexif(image))
+            width, height = _stored_size(image)
+            kind = "grey16" if _is_deep(image) else "grey" if _is_grey(image) else "rgb"
+    except DataError:
+        raise
+    except Exception as error:
+        raise _undecodable(error) from error
+    return ImageHeader(width, height, kind) if orientation >= 5 else ImageHeader(height, width, kind)
+
+
+def decode(data: Encoded, spec: ImageSpec) -> NDArray[Any]:
+    """Decode an image and bring it to `spec`.
+
+    Turned upright by its EXIF orientation (unreadable EXIF counts as upright); transparency is laid over white; of animations
+    and multi-page files the first picture is read; colour to grey is ITU-R 601; sizes are changed by Pillow's bilinear filter
+    with antialiasing. 16-bit grey is divided by 257 (so 0..255), rounded if `spec.dtype` is "uint8". 16-bit colour is read with 8 bits.
+
+    Parameters
+    ----------
+    data : bytes, path or binary file
+        The encoded image.
+    spec : ImageSpec
+        What to bring it to.
+
+    Returns
+    -------
+    ndarray of shape (height, width, channels)
+        Values in 0..255 of type `spec.dtype`.
+
+    Raises
+    ------
+    DataError
+        If it is no image, is truncated or damaged, holds floating-point pixels or has more than `MAX_PIXELS` pixels.
+
+    Examples
+    --------
+    >>> decode(b"P5 2 1 255 " + bytes([0, 255]), ImageSpec(1, 2, 1)).ravel().tolist()
+    [0, 255]
+    """
+    from PIL import Image
+
+    try:
+        with _open(data) as image:
+            image.load()
+            method = _UPRIGHT.get(_orientation(image.getexif))
+            upright = image.transpose(Image.Transpose[method]) if method else image
+            return bring_to(upright, spec)
+    except DataError:
+        raise
+    # Pillow's readers raise almost any type on damaged bytes (SyntaxError, struct.error, IndexError, zlib.error, MemoryError, ...).
+    except Exception as error:
+        raise _undecodable(error) from error
+
+
+def bring_to(image: "Image", spec: ImageSpec) -> NDArray[Any]:
+    """Return a decoded, upright image as an array of `spec`'s shape and type.
+
+    Raises
+    ------
+    DataError
+        If the image holds floating-point pixels or `spec` has neither 1 nor 3 channels.
+    """
+    from PIL import Image
+
+    if spec.channels not in (1, 3):
+        raise DataError(f"image files are read with 1 or 3 channels, but {spec.channels} are asked for; give the images as an array.")
+    if image.mode == "F":
+        raise DataError("the image has floating-point pixels of unknown range; convert it to 8 or 16 bits, or give it as an array.")
+    if _is_deep(image):
+        return _bring_deep_to(image, spec)
+    mode = "L" if spec.channels == 1 else "RGB"
+    if image.has_transparency_data:
+        image = Image.alpha_composite(Image.new("RGBA", image.size, "white"), image.convert("RGBA"))
+    if image.mode != mode:
+        image = image.convert(mode)
+    if image.size != (spec.width, spec.height):
+        image = image.resize((spec.width, spec.height), Image.Resampling.BILINEAR)
+    return np.array(image, dtype=spec.dtype).reshape(spec.shape)
+
+
+def bring_array_to(X: NDArray[np.uint8], spec: ImageSpec) -> NDArray[Any]:
+    """Return uint8 images of shape (n, height, width, 1 or 3) brought to `spec`.
+
+    Examples
+    --------
+    >>> bring_array_to(np.zeros((5, 8, 8, 1), np.uint8), ImageSpec(4, 4, 3)).shape
+    (5, 4, 4, 3)
+    """
+    if X.shape[1:] == spec.shape:
+        return X.astype(spec.dtype, copy=False)
+    from PIL import Image
+
+    brought = np.empty((len(X), *spec.shape), dtype=spec.dtype)
+    for row, pixels in zip(brought, X, strict=True):
+        row[:] = bring_to(Image.fromarray(pixels[:, :, 0] if pixels.shape[2] == 1 else pixels), spec)
+    return brought
+
+
+def choose_spec(headers: Sequence[ImageHeader], *, image_size: int | tuple[int, int] | None = None, mode: str = "auto") -> ImageSpec:
+    """Return the spec for images with these headers.
+
+    One common size is kept, several give their median height and width; both are scaled so that the longer side is at most
+    `LONGEST_SIDE`. Grey if every image is grey. "float32" if any image has 16 bits.
+
+    Parameters
+    ----------
+    headers : sequence of ImageHeader
+        At least one.
+    image_size : int or (int, int), optional
+        Asked-for size in pixels: side of a square, or (height, width).
+    mode : {"auto", "grey", "rgb"}
+        Asked-for channels.
+
+    Examples
+    --------
+    >>> choose_spec([ImageHeader(100, 200, "grey"), ImageHeader(100, 220, "grey")])
+    ImageSpec(height=30, width=64, channels=1, dtype='uint8')
+    """
+    check_choice("mode", mode, ("auto", "grey", "rgb"))
+    kinds = {header.kind for header in headers}
+    channels = {"grey": 1, "rgb": 3}.get(mode) or (3 if "rgb" in kinds else 1)
+    if image_size is None:
+        height = float(np.median([header.height for header in headers]))
+        width = float(np.median([header.width for header in headers]))
+        scale = min(1.0, LONGEST_SIDE / max(height, width))
+        size = (max(1, round(height * scale)), max(1, round(width * scale)))
+    else:
+        size = check_image_size(image_size)
+    return ImageSpec(*size, channels, "float32" if "grey16" in kinds else "uint8")
+
+
+def check_image_size(image_size: object) -> tuple[int, int]:
+    """Return `image_size` as (height, width) in pixels: N means a square.
+
+    Raises
+    ------
+    ParameterError
+        If it is neither a whole number nor a pair of them, or one is below 1.
+
+    Examples
+    --------
+    >>> check_image_size(32)
+    (32, 32)
+    """
+    pair = tuple(image_size) if isinstance(image_size, tuple | list) and len(image_size) == 2 else (image_size, image_size)
+    return check_integer("image_size", pair[0], at_least=1), check_integer("image_size", pair[1], at_least=1)
+
+
+def _open(data: Encoded) -> "Image":
+    """Open an image without decoding it; refuse it if it has too many pixels."""
+    from PIL import Image, UnidentifiedImageError
+
+    try:
+        image = Image.open(io.BytesIO(data) if isinstance(data, bytes | bytearray) else data, formats=_FORMATS)
+    except UnidentifiedImageError as error:
+        raise DataError("is not an image in a format that is read (PNG, JPEG, BMP, GIF, TIFF, WebP, PPM).") from error
+    except (Image.DecompressionBombError, Image.DecompressionBombWarning) as error:
+        raise DataError(f"has more pixels than the limit of {MAX_PIXELS:,}; scale it down.") from error
+    width, height = image.size
+    if width * height > MAX_PIXELS:
+        raise DataError(f"has {width:,} x {height:,} pixels, more than the limit of {MAX_PIXELS:,}; scale it down.")
+    return image
+
+
+def _orientation(read_exif: Any) -> int:
+    """Return the EXIF orientation 1..8, 1 (upright) if there is none or it cannot be read."""
+    try:
+        value = read_exif().get(_ORIENTATION_TAG, 1)
+    # Damaged EXIF does not make the pixels unreadable; every viewer shows such a photo as it is stored.
+    except Exception:
+        return 1
+    return int(value) if isinstance(value, int) and 1 <= value <= 8 else 1
+
+
+def _stored_size(image: "Image") -> tuple[int, int]:
+    """Return (width, height) before the image is turned upright; of TIFF files some versions of Pillow give it after."""
+    tags = getattr(image, "tag_v2", None)
+    return image.size if tags is None else (int(tags.get(256, image.size[0])), int(tags.get(257, image.size[1])))
+
+
+def _is_grey(image: "Image") -> bool:
+    """Return whether an image is grey by its mode or, if it has a palette, by every entry of it."""
+    if image.mode != "P":
+        return image.mode in _GREY_MODES
+    # The one case in which more than the header is read: Pillow gives some palettes only after decoding.
+    entries = np.array(image.getpalette("RGB") or [0, 0, 1]).reshape(-1, 3)
+    return bool((entries == entries[:, :1]).all())
+
+
+def _is_deep(image: "Image") -> bool:
+    return image.mode == "I" or image.mode.startswith("I;16")
+
+
+def _bring_deep_to(image: "Image", spec: ImageSpec) -> NDArray[Any]:
+    """Return a grey image of more than 8 bits as an array of `spec`'s shape and type."""
+    from PIL import Image
+
+    values = np.asarray(image)
+    if values.min() < 0 or values.max() > 65535:
+        raise DataError(f"has pixel values {values.min()}..{values.max()}, outside the 16 bits 0..65535; convert it to 8 or 16 bits.")
+    # 65535 = 255 * 257, so full scale stays full scale.
+    pixels = (values / 257).astype(np.float32)
+    if image.size != (spec.width, spec.height):
+        pixels = np.asarray(Image.fromarray(pixels).resize((spec.width, spec.height), Image.Resampling.BILINEAR))
+    if spec.dtype == "uint8":
+        pixels = np.rint(pixels).clip(0, 255)
+    return np.repeat(pixels[:, :, np.newaxis], spec.channels, axis=2).astype(spec.dtype)
+
+
+def _undecodable(error: Exception) -> DataError:
+    return DataError(f"cannot be decoded: {str(error).rstrip('.') or type(error).__name__}.")

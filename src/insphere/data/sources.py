@@ -1,0 +1,174 @@
+"""What a user points at (array, file, folder, glob, zip, table, named data set) to one kind of object."""
+
+import glob
+import os
+from pathlib import Path
+from typing import Any
+
+from insphere.data.archives import open_zip
+from insphere.data.array_files import open_array_file
+from insphere.data.arrays import ArraySource
+from insphere.data.csv_files import open_csv
+from insphere.data.datasets import DATASETS, load_dataset
+from insphere.data.folders import LOOKED_FOR, open_folder, open_glob, open_image_file
+from insphere.data.images import IMAGE_SUFFIXES, ImageSpec
+from insphere.data.options import OpenOptions
+from insphere.data.parquet_files import open_parquet
+from insphere.data.rows import AbstractSource, RowFacts, Rows
+from insphere.data.stores import ImageSource
+from insphere.errors import DataError, did_you_mean
+
+__all__ = ["AbstractSource", "ArraySource", "ImageSource", "RowFacts", "Rows", "folder", "open_source"]
+
+_FILE_KINDS = ".npy, .npz, .csv, .parquet, .zip, an image"
+
+
+def open_source(
+    source: Any,
+    *,
+    split: str = "all",
+    spec: ImageSpec | None = None,
+    image_size: int | tuple[int, int] | None = None,
+    mode: str = "auto",
+    label_column: str | None = None,
+    normal_label: object = None,
+    columns: list[str] | tuple[str, ...] | None = None,
+    data_dir: str | os.PathLike[str] | None = None,
+    groups: str | None = None,
+) -> AbstractSource:
+    """Return the rows that `source` points at.
+
+    Parameters
+    ----------
+    source : AbstractSource, array-like, str or path
+        A source is returned as it is (image files brought to `spec` if one is given). A text is a path or glob (``"photos/*.png"``)
+        or a named data set (``"mnist:8"``). Paths: .npy, .npz (`X` and optional `y`, 1 = anomaly), .csv, .parquet, .zip, an image,
+        or a folder of images (flat; ``train/good`` with ``test/<defect>``; ``good`` beside ``<defect>``) or of Parquet shards.
+    split : {"train", "test", "all"}
+        "train": the normal rows to fit on; "test": the rows to evaluate on, all if the source does not keep them apart; "all": everything.
+    spec : ImageSpec, optional
+        What image files are brought to, for example by a fitted model. Without it, it is chosen from the images' headers.
+    image_size : int or (int, int), optional
+        Pixels: side of a square, or (height, width). Default: the common or median size, longer side at most 64.
+    mode : {"auto", "grey", "rgb"}
+        Channels of image files; "auto" is grey if every image is.
+    label_column : str, optional
+        Column of a table with labels (or array of an .npz file): 0 normal and 1 anomaly, unless `normal_label` is given.
+    normal_label : object, optional
+        Value of the label (or name of the folder) that marks normal rows; all others are anomalies.
+    columns : list of str, optional
+        Columns of a table to use; default: all but labels and groups.
+    data_dir : path, optional
+        Folder of the named data sets; default: the environment variable INSPHERE_DATA.
+    groups : str, optional
+        Column of a table whose equal values mark near-duplicate rows.
+
+    Returns
+    -------
+    AbstractSource
+        Rows, lazily read where the source is larger than memory may be.
+
+    Raises
+    ------
+    DataError
+        If there is nothing to read, or it cannot be read as a whole. Single unreadable rows are reported by the source instead.
+    ParameterError
+        If an option breaks its rule or does not apply to the source.
+    DatasetNotFoundError
+        If a named data set is not to be had.
+
+    Examples
+    --------
+    >>> open_source([[1.0, 2.0], [3.0, 4.0]]).row_shape
+    (2,)
+    >>> len(open_source("digits:3", split="train"))
+    122
+    """
+    options = OpenOptions(split, spec, image_size, mode, label_column, normal_label, columns, data_dir, groups)
+    if isinstance(source, ImageSource) and spec is not None and source.spec != spec:
+        return source.brought_to(spec)
+    if isinstance(source, AbstractSource):
+        return source
+    if isinstance(source, str | os.PathLike):
+        return _open_path(os.path.expanduser(os.fspath(source)), options)
+    options.refuse(("image_size", "mode", "label_column", "normal_label", "columns", "groups"), "an array")
+    return ArraySource(source)
+
+
+def folder(path: str | os.PathLike[str], **options: Any) -> AbstractSource:
+    """Return the images (or Parquet shards) in a folder as a source.
+
+    Parameters
+    ----------
+    path : path
+        The folder.
+    **options
+        As `open_source`.
+
+    Raises
+    ------
+    DataError
+        If it is no folder, and as `open_source`.
+
+    Examples
+    --------
+    >>> import tempfile
+    >>> with tempfile.TemporaryDirectory() as place:
+    ...     _ = Path(place, "1.pgm").write_bytes(b"P5 3 2 255 " + bytes(6))
+    ...     folder(place).row_shape
+    (2, 3, 1)
+    """
+    if not os.path.isdir(os.path.expanduser(path)):
+        raise DataError(f"{os.fspath(path)} is no folder; give the path of an existing one.")
+    return open_source(path, **options)
+
+
+def _open_path(text: str, options: OpenOptions) -> AbstractSource:
+    path = Path(text)
+    if os.path.isdir(text):
+        return _open_directory(path, options)
+    if os.path.isfile(text):
+        return _open_file(path, options)
+    if os.path.exists(text):
+        raise DataError(f"{text} is neither a file nor a folder; give the path of one.")
+    if glob.has_magic(text):
+        return open_glob(text, options)
+    name = text.partition(":")[0]
+    if name in DATASETS or (":" in text and not any(mark in text for mark in "/\\.")):
+        return _open_dataset(text, options)
+    raise DataError(
+        f"{text} does not exist; give a file ({_FILE_KINDS}), a folder, a glob or a data set such as 'digits:3'."
+        f"{did_you_mean(text, DATASETS)}"
+    )
+
+
+def _open_directory(path: Path, options: OpenOptions) -> AbstractSource:
+    images = open_folder(path, options)
+    if images is not None:
+        return images
+    shards = sorted(path.glob("*.parquet")) or sorted(path.glob("data/*.parquet"))
+    if shards:
+        return open_parquet(path.name, shards, options)
+    raise DataError(
+        f"the folder {path} has no image and no Parquet file, in no folder below it either; looked for {LOOKED_FOR} and .parquet."
+    )
+
+
+def _open_file(path: Path, options: OpenOptions) -> AbstractSource:
+    suffix = path.suffix.lower()
+    if suffix in (".npy", ".npz"):
+        return open_array_file(path, options)
+    if suffix == ".zip":
+        return open_zip(path, options)
+    if suffix == ".csv":
+        return open_csv(path, options)
+    if suffix == ".parquet":
+        return open_parquet(path.name, [path], options)
+    if suffix in IMAGE_SUFFIXES:
+        return open_image_file(path, options)
+    raise DataError(f"{path.name} has the suffix {suffix!r}, which is not read; give {_FILE_KINDS}, or a folder.")
+
+
+def _open_dataset(text: str, options: OpenOptions) -> AbstractSource:
+    options.refuse(("label_column", "normal_label", "columns", "groups"), "a named data set")
+    return load_dataset(text, options.split, data_dir=options.data_dir, spec=options.spec, image_size=options.image_size, mode=options.mode)

@@ -1,0 +1,242 @@
+"""Where encoded images lie (files, members of an archive, bytes in memory) and the lazy source that decodes them."""
+
+import io
+import os
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import AbstractContextManager, contextmanager
+from pathlib import Path
+from typing import IO, Any, NamedTuple, Self, final
+
+import numpy as np
+from numpy.typing import NDArray
+
+from insphere.data.images import ImageHeader, ImageSpec, decode, probe
+from insphere.data.rows import AbstractSource, RowFacts, Rows
+from insphere.errors import DataError
+from insphere.validation import check_integer
+
+MAX_BYTES = 256 * 2**20
+"""Most bytes one encoded image may have; a larger one is an error row."""
+
+# Decoding releases the interpreter's lock only inside Pillow's codecs, so more threads than this gain nothing.
+_N_THREADS = min(8, os.cpu_count() or 1)
+_ROWS_PER_TASK = 32
+
+OpenRow = Callable[[int], IO[bytes]]
+
+
+class AbstractStore(ABC):
+    """Encoded images by position."""
+
+    @abstractmethod
+    def __len__(self) -> int:
+        """Return the number of images."""
+
+    @abstractmethod
+    def take(self, positions: Sequence[int] | NDArray[np.int64]) -> Self:
+        """Return the store of the images at `positions` only."""
+
+    @abstractmethod
+    def opened(self) -> AbstractContextManager[OpenRow]:
+        """Return a context in which a function opens the image at a position as a binary file; it may be called from threads."""
+
+
+@final
+class FileStore(AbstractStore):
+    """Image files.
+
+    Examples
+    --------
+    >>> len(FileStore([Path("a.png"), Path("b.png")]))
+    2
+    """
+
+    def __init__(self, paths: Sequence[Path]) -> None:
+        self.paths = tuple(paths)
+
+    def __len__(self) -> int:
+        """Return the number of files."""
+        return len(self.paths)
+
+    def take(self, positions: Sequence[int] | NDArray[np.int64]) -> Self:
+        """Return the store of the files at `positions` only."""
+        return type(self)([self.paths[int(position)] for position in positions])
+
+    @contextmanager
+    def opened(self) -> Iterator[OpenRow]:
+        """Give the function that opens one file."""
+
+        def open_row(position: int) -> IO[bytes]:
+            path = self.paths[position]
+            check_bytes(path.stat().st_size)
+            return path.open("rb")
+
+        yield open_row
+
+
+@final
+class BytesStore(AbstractStore):
+    """Encoded images in memory; None where an image has no bytes.
+
+    Examples
+    --------
+    >>> len(BytesStore([b"P5 1 1 255 0", None]))
+    2
+    """
+
+    def __init__(self, blobs: Sequence[bytes | None]) -> None:
+        self._blobs = blobs
+
+    def __len__(self) -> int:
+        """Return the number of images."""
+        return len(self._blobs)
+
+    def take(self, positions: Sequence[int] | NDArray[np.int64]) -> Self:
+        """Return the store of the images at `positions` only."""
+        return type(self)([self._blobs[int(position)] for position in positions])
+
+    @contextmanager
+    def opened(self) -> Iterator[OpenRow]:
+        """Give the function that opens one image."""
+
+        def open_row(position: int) -> IO[bytes]:
+            blob = self._blobs[position]
+            if blob is None:
+                raise DataError("has no bytes.")
+            check_bytes(len(blob))
+            return io.BytesIO(blob)
+
+        yield open_row
+
+
+def check_bytes(n_bytes: int) -> None:
+    """Raise `DataError` if an encoded image of `n_bytes` is too large to be read."""
+    if n_bytes > MAX_BYTES:
+        raise DataError(f"has {n_bytes:,} bytes, more than the limit of {MAX_BYTES:,}; store it smaller.")
+
+
+class _Pending(NamedTuple):
+    start: int
+    X: NDArray[Any]
+    tasks: list[Future[dict[int, str]]]
+
+
+@final
+class ImageSource(AbstractSource):
+    """Encoded images, decoded in batches by a few threads, in order.
+
+    Parameters
+    ----------
+    name : str
+        What the user pointed at.
+    store : AbstractStore
+        The encoded images.
+    facts : RowFacts
+        What is known about each.
+    spec : ImageSpec
+        What each is brought to.
+
+    Examples
+    --------
+    >>> source = ImageSource("two", BytesStore([b"P5 1 1 255 0", b"text"]), RowFacts(), ImageSpec(1, 1, 1))
+    >>> rows = source.load()
+    >>> rows.X.shape, list(rows.errors)
+    ((1, 1, 1, 1), [1])
+    """
+
+    def __init__(self, name: str, store: AbstractStore, facts: RowFacts, spec: ImageSpec) -> None:
+        if len(store) == 0:
+            raise DataError(f"{name} has no images.")
+        facts.check(len(store))
+        super().__init__(name, spec.shape, np.dtype(spec.dtype), facts, spec=spec)
+        self._store = store
+        self._brought_to = spec
+
+    def __len__(self) -> int:
+        """Return the number of images."""
+        return len(self._store)
+
+    def batches(self, batch_size: int) -> Iterator[Rows]:
+        """Yield all images in order, `batch_size` at a time; unreadable ones as errors."""
+        check_integer("batch_size", batch_size, at_least=1)
+        return self._batches(batch_size)
+
+    def take(self, positions: Sequence[int] | NDArray[np.int64]) -> Self:
+        """Return a source of the images at `positions` only, in that order."""
+        return type(self)(self.name, self._store.take(positions), self.facts.take(positions), self._brought_to)
+
+    def brought_to(self, spec: ImageSpec) -> Self:
+        """Return a source of the same images, brought to another spec."""
+        return type(self)(self.name, self._store, self.facts, spec)
+
+    def _batches(self, batch_size: int) -> Iterator[Rows]:
+        with self._store.opened() as open_row, ThreadPoolExecutor(_N_THREADS) as pool:
+            pending: _Pending | None = None
+            for start in range(0, len(self), batch_size):
+                # The next batch is being decoded while the consumer works on this one.
+                following = self._submit(pool, open_row, start, min(start + batch_size, len(self)))
+                if pending is not None:
+                    yield _gathered(pending)
+                pending = following
+            if pending is not None:
+                yield _gathered(pending)
+
+    def _submit(self, pool: ThreadPoolExecutor, open_row: OpenRow, start: int, stop: int) -> _Pending:
+        X = np.empty((stop - start, *self.row_shape), dtype=self.dtype)
+
+        def decode_rows(first: int) -> dict[int, str]:
+            errors = {}
+            for position in range(first, min(first + _ROWS_PER_TASK, stop)):
+                try:
+                    with open_row(position) as file:
+                        X[position - start] = decode(file.read(), self._brought_to)
+                # Whatever the bytes do to a reader (missing file, bad checksum, unknown compression), it is this row's error.
+                except Exception as error:
+                    errors[position] = reason(error)
+            return errors
+
+        return _Pending(start, X, [pool.submit(decode_rows, first) for first in range(start, stop, _ROWS_PER_TASK)])
+
+
+def _gathered(pending: _Pending) -> Rows:
+    errors: dict[int, str] = {}
+    for task in pending.tasks:
+        errors.update(task.result())
+    index = np.arange(pending.start, pending.start + len(pending.X), dtype=np.int64)
+    if not errors:
+        return Rows(pending.X, index, {})
+    readable = np.array([position not in errors for position in index.tolist()], dtype=np.bool_)
+    return Rows(pending.X[readable], index[readable], errors)
+
+
+def reason(error: Exception) -> str:
+    """Return why an image cannot be read, as one line without a path."""
+    if isinstance(error, DataError):
+        return str(error)
+    if isinstance(error, OSError) and error.strerror:
+        return f"cannot be read: {error.strerror}."
+    return f"cannot be read: {str(error).rstrip('.') or type(error).__name__}."
+
+
+def probe_store(store: AbstractStore, name: str) -> list[ImageHeader]:
+    """Return the headers of the readable images of a store.
+
+    Raises
+    ------
+    DataError
+        If none can be read; the message has the first reason.
+    """
+    headers: list[ImageHeader] = []
+    first_reason = ""
+    with store.opened() as open_row:
+        for position in range(len(store)):
+            try:
+                with open_row(position) as file:
+                    headers.append(probe(file))
+            except Exception as error:  # as in `ImageSource`: an unreadable image is one error row, here only counted out
+                first_reason = first_reason or reason(error)
+    if not headers:
+        raise DataError(f"{name} has no image that can be read ({len(store)} tried); the first one {first_reason}")
+    return headers

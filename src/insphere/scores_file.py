@@ -1,0 +1,253 @@
+"""Scores as a file, row by row in input order: Parquet, CSV or JSON lines by suffix, complete or not there."""
+
+import csv
+import io
+import json
+import math
+import os
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager, suppress
+from pathlib import Path
+from typing import Any, BinaryIO, Protocol
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+from numpy.typing import NDArray
+
+from insphere.errors import DataError, ParameterError, did_you_mean
+from insphere.output_file import output_errors, replacing
+
+Record = dict[str, Any]
+
+_ROWS_PER_GROUP = 65_536  # of a Parquet file: one read of a few megabytes
+
+
+class ScoredBatch(Protocol):
+    """What a batch of scored rows must offer; `insphere.detectors` has the class."""
+
+    @property
+    def index(self) -> NDArray[np.int64]:
+        """Positions of the scored rows in the source, increasing."""
+
+    @property
+    def anomaly_score(self) -> NDArray[np.float64]:
+        """Score of each, higher = more anomalous."""
+
+    @property
+    def p_value(self) -> NDArray[np.float64]:
+        """Conformal p-value of each, in (0, 1]."""
+
+    @property
+    def is_anomaly(self) -> NDArray[np.bool_]:
+        """Whether each is flagged."""
+
+    @property
+    def errors(self) -> Mapping[int, str]:
+        """Positions of the rows that could not be scored, and why."""
+
+
+class ScoresFile:
+    """Receives batches of scored rows and writes one record a row; made by `write_scores`.
+
+    Attributes
+    ----------
+    n_scored, n_anomalies, n_errors : int
+        Rows written so far: with a score, flagged among them, and without a score.
+    """
+
+    def __init__(self, table: "_AbstractTable", path: Path, ids: Sequence[str] | None) -> None:
+        self._table, self._path, self._ids = table, path, ids
+        self.n_scored = self.n_anomalies = self.n_errors = 0
+
+    def append(self, batch: ScoredBatch) -> None:
+        """Write the rows of the next batch, scored or not, in the order of the source.
+
+        Raises
+        ------
+        DataError
+            If the batch does not go on where the last one ended.
+        OutputError
+            If the disk refuses.
+        """
+        records = self._records(batch)
+        expected = range(self.n_scored + self.n_errors, self.n_scored + self.n_errors + len(records))
+        if sorted(records) != list(expected):
+            raise DataError(f"A batch of scores must go on at row {expected.start} and leave out no row, got rows {sorted(records)[:5]} ….")
+        with output_errors(self._path):
+            self._table.write([records[row] for row in expected])
+        self.n_scored += len(batch.index)
+        self.n_anomalies += int(np.count_nonzero(batch.is_anomaly))
+        self.n_errors += len(batch.errors)
+
+    def _records(self, batch: ScoredBatch) -> dict[int, Record]:
+        name = "row" if self._ids is None else "path"
+        empty = {"anomaly_score": None, "p_value": None, "is_anomaly": None}
+        records: dict[int, Record] = {
+            row: {name: self._identity(row), **empty, "error": _legal_text(text)} for row, text in batch.errors.items()
+        }
+        columns = (batch.index.tolist(), batch.anomaly_score.tolist(), batch.p_value.tolist(), batch.is_anomaly.tolist())
+        for row, score, p_value, flagged in zip(*columns, strict=True):
+            record = {"anomaly_score": score, "p_value": p_value, "is_anomaly": flagged, "error": None}
+            records[row] = {name: self._identity(row), **record}
+        return records
+
+    def _identity(self, row: int) -> str | int:
+        return row if self._ids is None else _legal_text(self._ids[row])
+
+
+@contextmanager
+def write_scores(path: str | os.PathLike[str], *, ids: Sequence[str] | None = None) -> Iterator[ScoresFile]:
+    """Write scores to `path` while the block lasts; the file appears, complete, when the block ends well.
+
+    Columns: `path` (the row's identifier) or `row` (its number, where the source has no identifiers), `anomaly_score` (higher = more
+    anomalous), `p_value`, `is_anomaly` (true/false), `error` (why a row has no score; the three before it are then null).
+
+    Parameters
+    ----------
+    path : path-like
+        Its suffix chooses the format: .parquet, .csv or .jsonl.
+    ids : sequence of str, optional
+        Identifier of every row of the source.
+
+    Raises
+    ------
+    ParameterError
+        If the suffix is none of the three.
+    OutputError
+        If the file cannot be written; nothing is left behind.
+
+    Examples
+    --------
+    >>> import tempfile, types
+    >>> batch = types.SimpleNamespace(index=np.array([0]), anomaly_score=np.array([1.5]), p_value=np.array([0.25]),
+    ...                               is_anomaly=np.array([False]), errors={1: "not an image"})
+    >>> with tempfile.TemporaryDirectory() as folder:
+    ...     with write_scores(Path(folder) / "scores.csv", ids=["a.png", "b.png"]) as file:
+    ...         file.append(batch)
+    ...     print((Path(folder) / "scores.csv").read_text())
+    path,anomaly_score,p_value,is_anomaly,error
+    a.png,1.5,0.25,false,
+    b.png,,,,not an image
+    """
+    make_table = check_suffix(path)
+    with replacing(path) as handle:
+        with output_errors(path):
+            table = make_table(handle, "row" if ids is None else "path")
+        try:
+            yield ScoresFile(table, Path(path), ids)
+            with output_errors(path):
+                table.close()
+        except BaseException:
+            table.abandon()
+            raise
+
+
+def check_suffix(path: str | os.PathLike[str]) -> "Callable[[BinaryIO, str], _AbstractTable]":
+    """Return what writes the format that the suffix of `path` names.
+
+    Raises
+    ------
+    ParameterError
+        If the suffix is not .parquet, .csv or .jsonl.
+    """
+    suffix = Path(path).suffix.lower()
+    if suffix not in _FORMATS:
+        found = f"the suffix {suffix!r}" if suffix else "no suffix"
+        raise ParameterError(
+            f"The scores file must end in {', '.join(_FORMATS)} (the suffix chooses the format), got {os.fspath(path)!r} with {found}."
+            f"{did_you_mean(suffix, _FORMATS)}"
+        )
+    return _FORMATS[suffix]
+
+
+def _legal_text(text: str) -> str:
+    """Return `text` with bytes that are no UTF-8 (file names may have them) written as escapes, which every format can hold."""
+    return text.encode("utf-8", "backslashreplace").decode("utf-8")
+
+
+class _AbstractTable(ABC):
+    """A table in one file format, written in pieces."""
+
+    @abstractmethod
+    def write(self, records: Sequence[Record]) -> None:
+        """Add rows."""
+
+    @abstractmethod
+    def close(self) -> None:
+        """Complete the table; the file handle stays open."""
+
+    @abstractmethod
+    def abandon(self) -> None:
+        """Let go of the file handle, whose content is thrown away."""
+
+
+class _CsvTable(_AbstractTable):
+    def __init__(self, handle: BinaryIO, identity: str) -> None:
+        self._text = io.TextIOWrapper(handle, encoding="utf-8", newline="", write_through=True)
+        self._writer = csv.writer(self._text, lineterminator="\n")
+        self._writer.writerow([identity, "anomaly_score", "p_value", "is_anomaly", "error"])
+
+    def write(self, records: Sequence[Record]) -> None:
+        self._writer.writerows([self._cell(value) for value in record.values()] for record in records)
+
+    @staticmethod
+    def _cell(value: object) -> object:
+        return str(value).lower() if isinstance(value, bool) else value
+
+    def close(self) -> None:
+        self._text.flush()
+        self.abandon()
+
+    def abandon(self) -> None:
+        with suppress(OSError):
+            self._text.detach()
+
+
+class _JsonLinesTable(_AbstractTable):
+    def __init__(self, handle: BinaryIO, identity: str) -> None:
+        self._handle = handle
+
+    def write(self, records: Sequence[Record]) -> None:
+        lines = [json.dumps({name: self._cell(value) for name, value in record.items()}, ensure_ascii=False) for record in records]
+        self._handle.write("".join(line + "\n" for line in lines).encode())
+
+    @staticmethod
+    def _cell(value: object) -> object:
+        # JSON has neither NaN nor infinity.
+        return None if isinstance(value, float) and not math.isfinite(value) else value
+
+    def close(self) -> None:
+        """Nothing is held back."""
+
+    def abandon(self) -> None:
+        """Nothing is held."""
+
+
+class _ParquetTable(_AbstractTable):
+    def __init__(self, handle: BinaryIO, identity: str) -> None:
+        fields = [(identity, pa.int64() if identity == "row" else pa.string()), ("anomaly_score", pa.float64())]
+        self._schema = pa.schema([*fields, ("p_value", pa.float64()), ("is_anomaly", pa.bool_()), ("error", pa.string())])
+        self._writer = pq.ParquetWriter(handle, self._schema)
+        self._waiting: list[Record] = []
+
+    def write(self, records: Sequence[Record]) -> None:
+        self._waiting.extend(records)
+        if len(self._waiting) >= _ROWS_PER_GROUP:
+            self._flush()
+
+    def _flush(self) -> None:
+        self._writer.write_table(pa.Table.from_pylist(self._waiting, schema=self._schema))
+        self._waiting.clear()
+
+    def close(self) -> None:
+        self._flush()
+        self._writer.close()
+
+    def abandon(self) -> None:
+        # Otherwise the writer's destructor would add a footer to a file that is gone, and complain.
+        self._writer.is_open = False
+
+
+_FORMATS: dict[str, Callable[[BinaryIO, str], _AbstractTable]] = {".parquet": _ParquetTable, ".csv": _CsvTable, ".jsonl": _JsonLinesTable}

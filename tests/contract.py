@@ -1,0 +1,133 @@
+"""What every detector must satisfy, image or vector: each test module of a detector runs these functions on it.
+
+A check takes an unfitted detector that trains quickly, and rows of normal examples.
+"""
+
+import warnings
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from numpy.typing import NDArray
+from sklearn.base import clone
+
+import insphere
+from insphere.detectors.base import AbstractDetector
+from insphere.errors import DataError, HealthWarning, ParameterError
+
+
+def blobs(n_rows: int = 120, n_features: int = 5, seed: int = 0) -> NDArray[np.float64]:
+    """Normal vectors near a plane."""
+    rng = np.random.default_rng(seed)
+    return rng.normal(size=(n_rows, 2)) @ np.random.default_rng(99).normal(size=(2, n_features)) + 0.1 * rng.normal(size=(n_rows, n_features))
+
+
+def pictures(n_rows: int = 60, shape: tuple[int, int, int] = (9, 7, 1), seed: int = 0) -> NDArray[np.uint8]:
+    """Normal images: a bright bar whose place and brightness vary, on noise."""
+    rng = np.random.default_rng(seed)
+    images = rng.integers(0, 40, size=(n_rows, *shape))
+    for image, column, brightness in zip(images, rng.integers(2, 4, n_rows), rng.integers(120, 200, n_rows), strict=True):
+        image[:, column] += brightness
+    return images.astype(np.uint8)
+
+
+def fit_quietly(detector: AbstractDetector, X: Any, **arguments: Any) -> AbstractDetector:
+    """Fit without the health warnings that a short training earns."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", HealthWarning)
+        return detector.fit(X, **arguments)
+
+
+def check_scores(detector: AbstractDetector, X: NDArray[Any]) -> None:
+    """One float64 score a row, signs and decisions in line with each other."""
+    fitted = fit_quietly(clone(detector), X)
+    scores = fitted.anomaly_score(X)
+    assert scores.dtype == np.float64 and scores.shape == (len(X),) and np.isfinite(scores).all()
+    np.testing.assert_array_equal(fitted.score_samples(X), -scores)
+    np.testing.assert_array_equal(fitted.decision_function(X), fitted.score_samples(X) - fitted.offset_)
+    np.testing.assert_array_equal(fitted.predict(X), np.where(scores > fitted.threshold_, -1, 1))
+    p_values = fitted.p_value(X)
+    assert ((p_values > 0) & (p_values <= 1)).all()
+    order = np.argsort(scores)
+    assert (np.diff(p_values[order]) <= 0).all()
+    if fitted.decision_ == "conformal":
+        np.testing.assert_array_equal(p_values <= fitted.target_fpr, scores > fitted.threshold_)
+
+
+def check_each_row_alone(detector: AbstractDetector, X: NDArray[Any]) -> None:
+    """A score depends on its row only: not on batch size, order or company."""
+    fitted = fit_quietly(clone(detector), X)
+    scores = fitted.anomaly_score(X)
+    np.testing.assert_array_equal(fitted.anomaly_score(X[::-1]), scores[::-1])
+    np.testing.assert_array_equal([fitted.anomaly_score(X[i : i + 1])[0] for i in range(5)], scores[:5])
+    for batch_size in (1, 7, len(X)):
+        batches = list(fitted.score_batches(X, batch_size=batch_size))
+        np.testing.assert_array_equal(np.concatenate([batch.anomaly_score for batch in batches]), scores)
+        np.testing.assert_array_equal(np.concatenate([batch.index for batch in batches]), np.arange(len(X)))
+
+
+def check_same_seed_same_scores(detector: AbstractDetector, X: NDArray[Any]) -> None:
+    """Fitting twice gives the same scores, and touches no global random state."""
+    before = (torch.get_rng_state().clone(), np.random.get_state()[1].copy())  # noqa: NPY002
+    first = fit_quietly(clone(detector).set_params(random_state=3), X)
+    second = fit_quietly(clone(detector).set_params(random_state=3), X)
+    after = (torch.get_rng_state(), np.random.get_state()[1])  # noqa: NPY002
+    np.testing.assert_array_equal(first.anomaly_score(X), second.anomaly_score(X))
+    assert torch.equal(before[0], after[0]) and (before[1] == after[1]).all()
+    other = fit_quietly(clone(detector).set_params(random_state=4), X)
+    assert (first.anomaly_score(X) != other.anomaly_score(X)).any()
+
+
+def check_round_trip(detector: AbstractDetector, X: NDArray[Any], folder: Path) -> None:
+    """One file saves it, one call loads it: equal scores, decisions and description."""
+    fitted = fit_quietly(clone(detector), X)
+    fitted.save(folder / "model.insphere")
+    loaded = insphere.load(folder / "model.insphere")
+    assert type(loaded) is type(fitted)
+    np.testing.assert_array_equal(loaded.anomaly_score(X), fitted.anomaly_score(X))
+    np.testing.assert_array_equal(loaded.p_value(X), fitted.p_value(X))
+    np.testing.assert_array_equal(loaded.predict(X), fitted.predict(X))
+    assert loaded.describe() == fitted.describe()
+    loaded.save(folder / "again.insphere")
+    assert (folder / "again.insphere").read_bytes() == (folder / "model.insphere").read_bytes()
+
+
+def check_anomalies_score_higher(detector: AbstractDetector, X: NDArray[Any], anomalies: NDArray[Any]) -> None:
+    """Plain anomalies score above most normal rows."""
+    fitted = fit_quietly(clone(detector), X)
+    assert np.median(fitted.anomaly_score(anomalies)) > np.quantile(fitted.anomaly_score(X), 0.9)
+
+
+def check_bad_input(detector: AbstractDetector, X: NDArray[Any]) -> None:
+    """Rows that do not fit the fitted detector, and parameters out of range, get a clear error."""
+    fitted = fit_quietly(clone(detector), X)
+    with pytest.raises(ValueError, match="shape|features"):
+        fitted.anomaly_score(np.concatenate([X, X], axis=-1))
+    with pytest.raises(ValueError):
+        fitted.anomaly_score(X.astype(object).astype(str))
+    if X.ndim == 4:
+        with pytest.raises(DataError, match="float32|float64"):
+            fitted.anomaly_score(X.astype(np.float32))
+        with pytest.raises(DataError, match=r"X\[None\]"):
+            fitted.anomaly_score(X[0, :, :, 0])
+    with pytest.raises(DataError, match="equal"):
+        clone(detector).fit(np.repeat(X[:1], 20, axis=0))
+    with pytest.raises(ValueError, match="minimum of 8|at least 8"):
+        clone(detector).fit(X[:2])
+    for wrong in ({"target_fpr": 0}, {"target_fpr": "a"}, {"random_state": -1}, {"calibration": {"fraction": 2}}):
+        with pytest.raises(ParameterError, match=next(iter(wrong)) if "calibration" not in wrong else "fraction"):
+            clone(detector).set_params(**wrong).fit(X)
+
+
+def check_too_few_to_calibrate(detector: AbstractDetector, X: NDArray[Any]) -> None:
+    """Where held-out rows cannot carry the wanted rate, the decision is the radius, and that is said."""
+    with pytest.warns(HealthWarning) as caught:
+        fitted = clone(detector).set_params(target_fpr=0.001).fit(X)
+    assert any("too few for the wanted false-alarm rate" in str(warning.message) for warning in caught)
+    assert fitted.decision_ == "radius" and fitted.threshold_ == fitted.radius_
+
+
+ALL = (check_scores, check_each_row_alone, check_same_seed_same_scores, check_bad_input, check_too_few_to_calibrate)
+"""The checks that take a detector and rows only."""

@@ -1,0 +1,130 @@
+"""The walls between the rooms: who imports whom, read from the source (docs/architecture.md)."""
+
+import ast
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+SOURCE = Path(__file__).parent.parent / "src" / "insphere"
+
+# A room imports from its own line and the lines above it.
+FLOORS = (
+    ("errors",),
+    ("validation", "seeding", "estimate", "output_file"),
+    ("metrics", "model_file", "scores_file"),
+    ("data",),
+    ("nets",),
+    ("training",),
+    ("detectors",),
+    ("gallery",),
+    ("cli", "__main__", "__init__"),
+)
+FLOOR_OF_ROOM = {room: floor for floor, rooms in enumerate(FLOORS) for room in rooms}
+
+TORCH_ROOMS = {"nets", "training", "detectors"}
+FORBIDDEN = {
+    "nets": {"sklearn"},
+    "training": {"sklearn"},
+    **{room: {"torch", "lightning_fabric"} for room in FLOOR_OF_ROOM if room not in TORCH_ROOMS},
+}
+EXECUTING = {"pickle", "cPickle", "dill", "cloudpickle", "joblib", "marshal", "shelve"}
+
+MODULES = sorted(SOURCE.rglob("*.py"))
+
+
+def room_of(path: Path) -> str:
+    parts = path.relative_to(SOURCE).parts
+    return parts[0].removesuffix(".py")
+
+
+def imports(tree: ast.AST) -> Iterator[str]:
+    """Yield the full name of everything imported, wherever in the file; ``from a import b`` gives ``a.b``."""
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Import):
+            yield from (alias.name for alias in node.names)
+        elif isinstance(node, ast.ImportFrom):
+            yield from (f"{'.' * node.level}{node.module or ''}.{alias.name}" for alias in node.names)
+
+
+def broken_walls(room: str, code: str) -> list[str]:
+    """Return what a file of `room` imports and must not."""
+    broken = []
+    for name in imports(ast.parse(code)):
+        top, *rest = name.split(".")
+        if top == "":
+            broken.append(f"{name} (relative imports hide the room)")
+        elif top == "insphere":
+            target = rest[0] if rest and rest[0] in FLOOR_OF_ROOM else "__init__"
+            if FLOOR_OF_ROOM[target] > FLOOR_OF_ROOM[room]:
+                broken.append(name)
+        elif top in FORBIDDEN.get(room, set()) | EXECUTING:
+            broken.append(name)
+    return broken
+
+
+def test_every_module_is_in_a_room() -> None:
+    assert {room_of(path) for path in MODULES} <= set(FLOOR_OF_ROOM)
+
+
+@pytest.mark.parametrize("path", MODULES, ids=lambda path: str(path.relative_to(SOURCE)))
+def test_a_room_imports_only_from_rooms_above(path: Path) -> None:
+    assert broken_walls(room_of(path), path.read_text(encoding="utf-8")) == []
+
+
+@pytest.mark.parametrize(
+    ("room", "code"),
+    [
+        ("data", "import torch"),
+        ("data", "def late():\n    from torch import nn"),
+        ("data", "from insphere.detectors.base import AbstractDetector"),
+        ("nets", "from sklearn.base import BaseEstimator"),
+        ("training", "from insphere import detectors"),
+        ("nets", "from insphere.training import loop"),
+        ("metrics", "import torch.nn"),
+        ("model_file", "import pickle"),
+        ("errors", "from insphere import load"),
+        ("data", "from . import rows"),
+    ],
+)
+def test_the_walls_can_break(room: str, code: str) -> None:
+    assert len(broken_walls(room, code)) == 1
+
+
+def calls(tree: ast.AST) -> Iterator[str]:
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Call):
+            yield ast.unparse(node.func)
+
+
+@pytest.mark.parametrize("path", MODULES, ids=lambda path: str(path.relative_to(SOURCE)))
+def test_nothing_executes_a_file_or_touches_the_global_random_state(path: Path) -> None:
+    forbidden = {"eval", "exec", "torch.load", "torch.manual_seed", "torch.seed", "np.random.seed", "random.seed", "seed_everything"}
+    assert forbidden.isdisjoint(calls(ast.parse(path.read_text(encoding="utf-8"))))
+
+
+def modules_after(statement: str) -> set[str]:
+    program = f"import sys; {statement}; print(*{{name.partition('.')[0] for name in sys.modules}})"
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
+    return set(done.stdout.split())
+
+
+def test_data_and_metrics_work_without_torch() -> None:
+    assert "torch" not in modules_after("import insphere.data.sources, insphere.metrics, insphere.model_file")
+
+
+def test_the_command_line_starts_without_heavy_libraries() -> None:
+    heavy = {"torch", "numpy", "scipy", "sklearn", "pyarrow", "matplotlib", "PIL", "lightning_fabric"}
+    assert heavy.isdisjoint(modules_after("import insphere.cli"))
+
+
+def test_importing_insphere_is_free_and_its_names_resolve() -> None:
+    import insphere
+
+    assert "torch" not in modules_after("import insphere")
+    assert set(insphere.__all__) <= set(dir(insphere))
+    assert all(getattr(insphere, name) is not None for name in insphere.__all__)
+    with pytest.raises(AttributeError, match="no attribute 'nothing'"):
+        _ = insphere.nothing
