@@ -1,6 +1,8 @@
 """The picture of the extremes."""
 
 import os
+import subprocess
+import sys
 from pathlib import Path
 
 import numpy as np
@@ -58,6 +60,26 @@ def test_the_same_input_gives_the_same_bytes(tmp_path: Path) -> None:
     for name in ("a.png", "b.png"):
         write_gallery(tmp_path / name, images, np.arange(5.0), threshold=1.0)
     assert (tmp_path / "a.png").read_bytes() == (tmp_path / "b.png").read_bytes()
+
+
+def test_a_full_disk_leaves_nothing_and_says_so(tmp_path: Path) -> None:
+    resource = pytest.importorskip("resource", reason="needs a limit on file sizes")
+    program = f"""
+import resource, signal
+import numpy as np
+from insphere.gallery import write_gallery
+from insphere.output_file import OutputError
+signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
+resource.setrlimit(resource.RLIMIT_FSIZE, (4096, {resource.RLIM_INFINITY}))
+try:
+    write_gallery({str(tmp_path / "g.png")!r}, np.random.default_rng(0).random((9, 8, 8, 1)) * 255, np.arange(9.0), threshold=5.0)
+except OutputError as error:
+    print(error)
+"""
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
+    assert "Cannot write" in done.stdout and "File too large" in done.stdout
+    assert done.stderr == ""
+    assert os.listdir(tmp_path) == []
 
 
 def test_wrong_input_is_refused_and_leaves_nothing(tmp_path: Path) -> None:

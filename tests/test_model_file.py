@@ -375,24 +375,6 @@ class TestForeignFiles:
             read(tmp_path / "m", "detector")
 
 
-class FailingFile:
-    """A file whose disk fills up after some bytes."""
-
-    def __init__(self, file: Any) -> None:
-        self.file = file
-
-    def __enter__(self) -> "FailingFile":
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self.file.close()
-
-    def write(self, data: bytes) -> None:
-        self.file.write(data[: len(data) // 2])
-        self.file.flush()
-        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
-
-
 def fail(code: int) -> Any:
     def raise_error(*_: object, **__: object) -> None:
         raise OSError(code, os.strerror(code))
@@ -411,27 +393,35 @@ class TestFailedWrite:
         yield path
         assert {entry.name: entry.read_bytes() for entry in tmp_path.iterdir()} == before
 
+    @pytest.mark.skipif(not Path("/dev/full").exists(), reason="needs /dev/full")
     def test_disk_full(self, target: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-        fdopen = os.fdopen
-        monkeypatch.setattr(os, "fdopen", lambda *args: FailingFile(fdopen(*args)))
-        with pytest.raises(ModelFileError, match="No space left on device; free some space") as caught:
+        opened = os.open
+
+        def open_on_a_full_disk(path: str, flags: int, *mode: int) -> int:
+            descriptor, full = opened(path, flags, *mode), opened("/dev/full", os.O_WRONLY)
+            os.dup2(full, descriptor)
+            os.close(full)
+            return descriptor
+
+        monkeypatch.setattr(os, "open", open_on_a_full_disk)
+        with pytest.raises(ModelFileError, match=r"Cannot write .*: No space left on device\. Free some space") as caught:
             write(target, "detector", HEADER, ARRAYS)
         assert isinstance(caught.value.__cause__, OSError)
 
     def test_disk_full_at_the_flush(self, target: Path, monkeypatch: pytest.MonkeyPatch) -> None:
         monkeypatch.setattr(os, "fsync", fail(errno.ENOSPC))
-        with pytest.raises(ModelFileError, match="free some space"):
+        with pytest.raises(ModelFileError, match="Free some space"):
             write(target, "detector", HEADER, ARRAYS)
 
     @pytest.mark.parametrize("code", [errno.EACCES, errno.EROFS, errno.EPERM])
     def test_folder_read_only(self, target: Path, monkeypatch: pytest.MonkeyPatch, code: int) -> None:
         monkeypatch.setattr(os, "open", fail(code))
-        with pytest.raises(ModelFileError, match=r"cannot be written: .*; choose a folder that"):
+        with pytest.raises(ModelFileError, match=r"Cannot write .*\. Choose a folder that"):
             write(target, "detector", HEADER, ARRAYS)
 
     def test_rename_refused(self, target: Path, monkeypatch: pytest.MonkeyPatch) -> None:
         monkeypatch.setattr(os, "replace", fail(errno.EBUSY))
-        with pytest.raises(ModelFileError, match="choose another place"):
+        with pytest.raises(ModelFileError, match="or choose another place"):
             write(target, "detector", HEADER, ARRAYS)
 
     def test_ctrl_c(self, target: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -443,23 +433,23 @@ class TestFailedWrite:
             write(target, "detector", HEADER, ARRAYS)
 
     def test_folder_missing(self, tmp_path: Path) -> None:
-        with pytest.raises(ModelFileError, match="create the folder first"):
+        with pytest.raises(ModelFileError, match="Create it first"):
             write(tmp_path / "none" / "m", "detector", {}, {})
         assert list(tmp_path.iterdir()) == []
 
     def test_folder_is_a_file(self, model: Path) -> None:
         before = model.read_bytes()
-        with pytest.raises(ModelFileError, match="a part of the path is a file"):
+        with pytest.raises(ModelFileError, match="A part of the path is a file"):
             write(model / "m", "detector", {}, {})
         assert model.read_bytes() == before
 
     def test_target_is_a_folder(self, tmp_path: Path) -> None:
         (tmp_path / "out").mkdir()
-        with pytest.raises(ModelFileError, match="is a folder; add a file name"):
+        with pytest.raises(ModelFileError, match="it is a folder. Name a file"):
             write(tmp_path / "out", "detector", {}, {})
 
     def test_name_too_long(self, tmp_path: Path) -> None:
-        with pytest.raises(ModelFileError, match="choose a shorter name"):
+        with pytest.raises(ModelFileError, match="Choose a shorter name"):
             write(tmp_path / ("m" * 300), "detector", {}, {})
         assert list(tmp_path.iterdir()) == []
 

@@ -5,11 +5,12 @@ import socket
 import stat
 import subprocess
 import sys
+import time
 from pathlib import Path
 
 import pytest
 
-from insphere.output_file import OutputError, check_writable, make_folder, output_errors, replacing
+from insphere.output_file import OutputError, check_writable, make_folder, replacing
 
 
 def test_the_content_appears_at_the_end_only(tmp_path: Path) -> None:
@@ -33,14 +34,75 @@ def test_an_exception_leaves_the_old_file_and_nothing_else(tmp_path: Path, error
     assert os.listdir(tmp_path) == ["a.txt"]
 
 
-def test_permissions_follow_the_umask(tmp_path: Path) -> None:
-    before = os.umask(0o027)
+@pytest.mark.skipif(os.name != "posix", reason="permissions of POSIX")
+@pytest.mark.parametrize(("umask", "expected"), [(0o022, 0o644), (0o027, 0o640), (0o077, 0o600), (0o002, 0o664)])
+def test_permissions_of_a_new_file_follow_the_umask(tmp_path: Path, umask: int, expected: int) -> None:
+    before = os.umask(umask)
     try:
         with replacing(tmp_path / "a.txt") as handle:
             handle.write(b"x")
     finally:
         os.umask(before)
-    assert stat.S_IMODE((tmp_path / "a.txt").stat().st_mode) == 0o640
+    assert stat.S_IMODE((tmp_path / "a.txt").stat().st_mode) == expected
+
+
+@pytest.mark.skipif(os.name != "posix", reason="permissions of POSIX")
+@pytest.mark.parametrize("mode", [0o600, 0o666, 0o444, 0o755])
+def test_an_overwritten_file_keeps_its_permissions_from_the_first_byte(tmp_path: Path, mode: int) -> None:
+    path = tmp_path / "a.txt"
+    path.touch()
+    path.chmod(mode)
+    with replacing(path) as handle:
+        handle.write(b"secret")
+        assert {stat.S_IMODE(entry.stat().st_mode) for entry in tmp_path.iterdir()} == {mode}
+    assert stat.S_IMODE(path.stat().st_mode) == mode and path.read_bytes() == b"secret"
+
+
+def test_through_a_link_the_file_it_points_to_is_replaced(tmp_path: Path) -> None:
+    (tmp_path / "there").mkdir()
+    link = tmp_path / "link.txt"
+    link.symlink_to(tmp_path / "there" / "a.txt")
+    for content in (b"created", b"replaced"):
+        with replacing(link) as handle:
+            handle.write(content)
+        assert link.is_symlink() and (tmp_path / "there" / "a.txt").read_bytes() == content
+    assert os.listdir(tmp_path / "there") == ["a.txt"]
+
+
+def test_a_link_into_a_missing_folder_names_that_folder(tmp_path: Path) -> None:
+    (tmp_path / "link.txt").symlink_to(tmp_path / "missing" / "a.txt")
+    with pytest.raises(OutputError, match=r"the folder .*missing does not exist"), replacing(tmp_path / "link.txt"):
+        pass
+
+
+def test_a_link_to_itself_is_refused(tmp_path: Path) -> None:
+    (tmp_path / "loop").symlink_to(tmp_path / "loop")
+    with pytest.raises(OutputError, match="Too many levels of symbolic links"), replacing(tmp_path / "loop"):
+        pass
+
+
+def test_what_a_killed_process_left_is_removed_an_hour_later(tmp_path: Path) -> None:
+    path = tmp_path / "model.insphere"
+    program = """
+import os, signal, sys
+from insphere.output_file import replacing
+with replacing(sys.argv[1]) as handle:
+    handle.write(b"half")
+    os.kill(os.getpid(), signal.SIGKILL)
+"""
+    for _ in range(2):
+        subprocess.run([sys.executable, "-c", program, str(path)], check=False)
+    old, young = sorted(tmp_path.iterdir())
+    other = tmp_path / ".insphere-0123456789ab-0123456789ab.partial"  # of another target
+    other.touch()
+    for leftover in (old, other):
+        os.utime(leftover, (time.time() - 3700,) * 2)
+    with pytest.raises(ValueError), replacing(path):  # a failed write cleans up after itself only
+        raise ValueError
+    assert set(tmp_path.iterdir()) == {old, young, other}
+    with replacing(path) as handle:
+        handle.write(b"whole")
+    assert set(tmp_path.iterdir()) == {path, young, other}
 
 
 def test_the_longest_legal_name_works(tmp_path: Path) -> None:
@@ -61,7 +123,7 @@ def test_check_writable_refuses(tmp_path: Path) -> None:
         check_writable(tmp_path / "missing" / "m.insphere")
     with pytest.raises(OutputError, match="it is a folder"):
         check_writable(tmp_path)
-    with pytest.raises(OutputError, match=r"the folder .* does not exist"):
+    with pytest.raises(OutputError, match="A part of the path is a file"):
         (tmp_path / "file").write_text("")
         check_writable(tmp_path / "file" / "m.insphere")
     with socket.socket(socket.AF_UNIX) as server:
@@ -70,11 +132,26 @@ def test_check_writable_refuses(tmp_path: Path) -> None:
             check_writable(tmp_path / "s")
 
 
+@pytest.mark.skipif(not Path("/dev/null").exists(), reason="needs /dev/null")
+def test_a_device_is_never_replaced(tmp_path: Path) -> None:
+    (tmp_path / "link").symlink_to("/dev/null")
+    for path in ("/dev/null", tmp_path / "link"):
+        with pytest.raises(OutputError, match="device, pipe or socket"), replacing(path):
+            pass
+    assert stat.S_ISCHR(Path("/dev/null").stat().st_mode)
+
+
+def test_a_null_character_in_the_name_is_refused() -> None:
+    for attempt in (check_writable, lambda path: replacing(path).__enter__()):
+        with pytest.raises(OutputError, match=r"'a\\x00b': embedded null.*Choose another name"):
+            attempt("a\0b")
+
+
 def test_a_folder_that_takes_no_file_is_refused() -> None:
     # /proc takes no new file even from root, whom permissions do not stop.
     if not Path("/proc").is_dir():
         pytest.skip("needs a /proc file system")
-    with pytest.raises(OutputError, match=r"Cannot write /proc/m\.insphere: .*Nothing was left there"):
+    with pytest.raises(OutputError, match=r"Cannot write /proc/m\.insphere: .*Nothing half-written was left there"):
         check_writable("/proc/m.insphere")
 
 
@@ -84,14 +161,16 @@ def test_make_folder_says_what_is_in_the_way(tmp_path: Path) -> None:
         make_folder(tmp_path / "demo")
 
 
-def test_own_errors_pass_through_unchanged() -> None:
+def test_own_errors_pass_through_unchanged(tmp_path: Path) -> None:
     original = OutputError("as it was")
-    with pytest.raises(OutputError) as caught, output_errors("elsewhere"):
+    with pytest.raises(OutputError) as caught, replacing(tmp_path / "a.txt"):
         raise original
     assert caught.value is original
 
 
-def test_a_full_disk_leaves_nothing(tmp_path: Path) -> None:
+@pytest.mark.parametrize("n_bytes", [6000, 6_000_000])
+def test_a_full_disk_leaves_nothing(tmp_path: Path, n_bytes: int) -> None:
+    # The smaller content fails where the block ends, the larger one at the write itself.
     resource = pytest.importorskip("resource", reason="needs a limit on file sizes")
     program = f"""
 import resource, signal
@@ -100,11 +179,17 @@ resource.setrlimit(resource.RLIMIT_FSIZE, (4096, {resource.RLIM_INFINITY}))
 from insphere.output_file import OutputError, replacing
 try:
     with replacing({str(tmp_path / "big")!r}) as handle:
-        handle.write(bytes(6000))
+        handle.write(bytes({n_bytes}))
 except OutputError as error:
     print(error)
 """
     done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
-    assert "Cannot write" in done.stdout
+    assert "big: File too large. The disk or a limit of this account allows no file that large" in done.stdout
     assert done.stderr == ""
+    assert os.listdir(tmp_path) == []
+
+
+def test_an_error_of_the_block_that_is_not_about_the_file_passes_unchanged(tmp_path: Path) -> None:
+    with pytest.raises(FileNotFoundError), replacing(tmp_path / "a.txt") as handle:
+        handle.write(Path(tmp_path / "missing").read_bytes())
     assert os.listdir(tmp_path) == []

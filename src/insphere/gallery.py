@@ -9,7 +9,7 @@ from matplotlib.figure import Figure
 from numpy.typing import NDArray
 
 from insphere.errors import DataError
-from insphere.output_file import output_errors, replacing
+from insphere.output_file import replacing
 from insphere.validation import check_integer
 
 _COLOR = {0: "#2a9d8f", 1: "#d1495b", None: "#9a9a9a"}
@@ -84,7 +84,7 @@ def write_gallery(
             label = None if labels is None else int(labels[row])
             caption = f"{scores[row]:.3g}" if types is None else f"{types[row]}\n{scores[row]:.3g}"
             _draw(_place(figure, column, top + _TITLE, images), images[row], caption, _COLOR[label])
-    with replacing(path) as handle, output_errors(path):
+    with replacing(path) as handle:
         figure.savefig(handle, format="png", dpi=_DOTS_PER_INCH)
 
 

@@ -4,17 +4,13 @@ The format is safetensors. Its metadata has one entry, ``insphere``: the JSON te
 ``arrays`` (dtype and shape of each) and ``sha256``, taken over all of these and the bytes of the arrays.
 """
 
-import contextlib
 import dataclasses
-import errno
 import hashlib
 import json
 import math
 import os
 import re
-import secrets
 import stat
-import sys
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, BinaryIO, NoReturn
@@ -26,6 +22,7 @@ from safetensors.numpy import load as load_safetensors
 from safetensors.numpy import save as save_safetensors
 
 from insphere.errors import ModelFileError, ParameterError
+from insphere.output_file import OutputError, replacing
 
 FORMAT_VERSION = 1
 _ENTRY = "insphere"
@@ -42,16 +39,6 @@ _FOREIGN = {
     b"PAR1": "a Parquet table",
     b"%PDF": "a PDF document",
     b"\x80": "a Python pickle, which insphere never opens",
-}
-_REMEDIES = {
-    errno.ENOSPC: "free some space or choose a folder on another disk",
-    errno.EDQUOT: "free some space or choose a folder on another disk",
-    errno.EROFS: "choose a folder that can be written to",
-    errno.EACCES: "choose a folder that you may write to",
-    errno.EPERM: "choose a folder that you may write to",
-    errno.ENOENT: "create the folder first",
-    errno.ENOTDIR: "a part of the path is a file; choose a path inside a folder",
-    errno.ENAMETOOLONG: "choose a shorter name",
 }
 
 
@@ -111,11 +98,10 @@ def write(path: str | os.PathLike[str], kind: str, header: Mapping[str, Any], ar
     """
     data = _encode(kind, header, arrays)
     try:
-        target = _checked_target(path)
-        _replace(target, data)
-    except OSError as error:
-        remedy = _REMEDIES.get(error.errno or 0, "choose another place")
-        raise ModelFileError(f"Model file {os.fspath(path)!r} cannot be written: {error.strerror or error}; {remedy}.") from error
+        with replacing(path) as file:
+            file.write(data)
+    except OutputError as error:
+        raise ModelFileError(str(error)) from error
 
 
 def read(path: str | os.PathLike[str], kind: str) -> ModelFile:
@@ -214,53 +200,6 @@ def _digest(content: Mapping[str, Any], arrays: Mapping[str, NDArray[Any]]) -> s
         array = arrays[name]
         digest.update(array.astype(array.dtype.newbyteorder("<"), copy=False).tobytes())
     return digest.hexdigest()
-
-
-def _checked_target(path: str | os.PathLike[str]) -> Path:
-    """Return the file to replace, links followed; refuse what a rename would destroy, such as a device."""
-    try:
-        target = Path(os.path.realpath(path))
-        mode = target.stat().st_mode
-    except FileNotFoundError:
-        return target
-    except ValueError as error:  # a path with a null character
-        raise ModelFileError(f"Model file {os.fspath(path)!r} cannot be written: {error}; choose another name.") from error
-    if stat.S_ISDIR(mode):
-        raise ModelFileError(f"Model file {os.fspath(path)!r} is a folder; add a file name, such as 'model.insphere'.")
-    if not stat.S_ISREG(mode):
-        raise ModelFileError(f"Model file {os.fspath(path)!r} is a device, pipe or socket; choose the name of an ordinary file.")
-    return target
-
-
-def _replace(target: Path, data: bytes) -> None:
-    """Put `data` at `target` in one step: a whole temporary file beside it, flushed to the disk, then renamed."""
-    temporary = target.with_name(f".insphere-{secrets.token_hex(8)}.tmp")
-    try:
-        # os.open and not tempfile, whose files are private (0600) whatever the umask says.
-        with os.fdopen(os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL | getattr(os, "O_BINARY", 0), 0o666), "wb") as file:
-            file.write(data)
-            file.flush()
-            os.fsync(file.fileno())
-        if target.exists():
-            temporary.chmod(stat.S_IMODE(target.stat().st_mode))
-        os.replace(temporary, target)
-    except BaseException:
-        with contextlib.suppress(OSError):
-            temporary.unlink()
-        raise
-    _flush_folder(target.parent)
-
-
-def _flush_folder(folder: Path) -> None:
-    """Make the rename survive a power cut, where the system can; the file itself is in place and whole either way."""
-    if sys.platform == "win32":
-        return
-    with contextlib.suppress(OSError):
-        descriptor = os.open(folder, os.O_RDONLY)
-        try:
-            os.fsync(descriptor)
-        finally:
-            os.close(descriptor)
 
 
 # ---- reading

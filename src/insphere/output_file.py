@@ -1,13 +1,40 @@
-"""Files that are complete or not there: written beside their place under a temporary name, then renamed over it."""
+"""Files that are complete or not there: written beside their place under a temporary name, then renamed over it.
 
+The one mechanism by which insphere writes anything, model files and checkpoints included.
+"""
+
+import errno
+import hashlib
+import io
 import os
 import secrets
+import stat
+import sys
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
-from typing import BinaryIO
+from typing import TYPE_CHECKING, BinaryIO
 
 from insphere.errors import InsphereError
+
+if TYPE_CHECKING:
+    from _typeshed import ReadableBuffer
+
+_STALE_SECONDS = 3600.0
+"""Age at which a temporary file counts as left by a killed process."""
+
+_REMEDIES = {
+    errno.ENOSPC: "Free some space or choose a folder on another disk",
+    errno.EDQUOT: "Free some space or choose a folder on another disk",
+    errno.EFBIG: "The disk or a limit of this account allows no file that large; choose a folder on another disk",
+    errno.EROFS: "Choose a folder that can be written to",
+    errno.EACCES: "Choose a folder that you may write to",
+    errno.EPERM: "Choose a folder that you may write to",
+    errno.ENOTDIR: "A part of the path is a file; choose a path inside a folder",
+    errno.EEXIST: "A file has that name; choose another or move the file away",
+    errno.ENAMETOOLONG: "Choose a shorter name",
+}
 
 
 class OutputError(InsphereError, OSError):
@@ -31,20 +58,15 @@ def check_writable(path: str | os.PathLike[str]) -> Path:
     ...
     insphere.output_file.OutputError: Cannot write no/such/folder/model.insphere: the folder no/such/folder does not exist. ...
     """
-    path = Path(path)
-    folder = path.parent
-    if not folder.is_dir():
-        raise OutputError(f"Cannot write {path}: the folder {folder} does not exist. Create it first (mkdir -p '{folder}').")
-    if path.is_dir():
-        raise OutputError(f"Cannot write {path}: it is a folder. Name a file, for example {path / path.stem}.")
-    if path.exists() and not path.is_file():
-        raise OutputError(f"Cannot write {path}: it is a device, pipe or socket, and insphere replaces what it writes. Name a plain file.")
-    probe = _beside(path)
-    with output_errors(path):
-        probe.write_bytes(b"insphere")
-    with suppress(OSError):
-        probe.unlink()
-    return path
+    target, _ = _checked_target(path)
+    probe = _beside(target)
+    try:
+        with _output_errors(path):
+            probe.write_bytes(b"insphere")
+    finally:
+        with suppress(OSError):
+            probe.unlink(missing_ok=True)
+    return Path(path)
 
 
 def make_folder(path: str | os.PathLike[str]) -> Path:
@@ -63,7 +85,7 @@ def make_folder(path: str | os.PathLike[str]) -> Path:
     True
     """
     path = Path(path)
-    with output_errors(path):
+    with _output_errors(path):
         path.mkdir(parents=True, exist_ok=True)
     return path
 
@@ -72,12 +94,15 @@ def make_folder(path: str | os.PathLike[str]) -> Path:
 def replacing(path: str | os.PathLike[str]) -> Iterator[BinaryIO]:
     """Give a binary file whose content takes the place of `path` when the block ends without an exception.
 
-    On an exception, Ctrl-C included, the temporary file is removed and what was at `path` stays as it was.
+    On an exception, Ctrl-C included, the temporary file is removed and what was at `path` stays as it was. A new file gets the
+    permissions of any new file (the umask), an overwritten one keeps its own; through a symbolic link the file it points to is replaced.
+    What a killed process left behind is removed by a later write to the same place, an hour after it was last touched.
 
     Raises
     ------
     OutputError
-        If the file cannot be created, completed or renamed. Errors of the block itself pass through unchanged.
+        If the file cannot be created, written, completed or renamed, or `path` is a folder, device, pipe or socket. Other errors of the
+        block pass through unchanged.
 
     Examples
     --------
@@ -88,53 +113,113 @@ def replacing(path: str | os.PathLike[str]) -> Iterator[BinaryIO]:
     ...     (Path(folder) / "notes.txt").read_text()
     'complete'
     """
-    path = Path(path)
-    temporary = _beside(path)
-    with output_errors(path):
-        handle = temporary.open("xb")  # created with the user's umask, unlike the files of the tempfile module
+    target, mode = _checked_target(path)
+    temporary = _beside(target)
+    handle: BinaryIO | None = None
     try:
+        with _output_errors(path):
+            handle = io.BufferedWriter(_PartialFile(temporary, mode, path))
         yield handle
-        with output_errors(path):
+        with _output_errors(path):
             handle.flush()
             os.fsync(handle.fileno())
             handle.close()
-            temporary.replace(path)
+            os.replace(temporary, target)
     finally:
-        # On a full disk, closing fails once more on what is still buffered; the first error is the one to tell.
-        with suppress(OSError):
-            handle.close()
+        if handle is not None:
+            # On a full disk, closing fails once more on what is still buffered; the first error is the one to tell.
+            with suppress(OSError):
+                handle.close()
         with suppress(OSError):
             temporary.unlink(missing_ok=True)
+    _flush_folder(target.parent)
+    _remove_stale(target)
+
+
+class _PartialFile(io.FileIO):
+    """A new file that tells a refused write, whoever makes it, as an `OutputError` about the file that it is to become."""
+
+    def __init__(self, temporary: Path, mode: int | None, path: str | os.PathLike[str]) -> None:
+        # Not the tempfile module, whose files are private (0600) whatever the umask says; and never more public than the file to replace.
+        super().__init__(temporary, "xb", opener=lambda name, flags: os.open(name, flags, 0o666 if mode is None else mode))
+        self._path = path
+        if mode is not None and stat.S_IMODE(os.fstat(self.fileno()).st_mode) != mode:
+            try:
+                temporary.chmod(mode)
+            except OSError:
+                self.close()
+                raise
+
+    def write(self, data: "ReadableBuffer") -> int:
+        with _output_errors(self._path):
+            return super().write(data)
 
 
 @contextmanager
-def output_errors(path: str | os.PathLike[str]) -> Iterator[None]:
-    """Turn an `OSError` of the block into an `OutputError` about `path`; for calls that do nothing but write.
-
-    Raises
-    ------
-    OutputError
-        Where the block raises an `OSError` that is not insphere's own.
-
-    Examples
-    --------
-    >>> with output_errors("scores.csv"):
-    ...     raise OSError(28, "No space left on device")
-    Traceback (most recent call last):
-    ...
-    insphere.output_file.OutputError: Cannot write scores.csv: No space left on device. ...
-    """
+def _output_errors(path: str | os.PathLike[str]) -> Iterator[None]:
+    """Turn an `OSError` of the block, which does nothing but write, into an `OutputError` about `path`."""
     try:
         yield
     except InsphereError:
         raise
     except OSError as error:
-        reason = error.strerror or str(error)
-        raise OutputError(
-            f"Cannot write {path}: {reason}. Nothing was left there; check the disk's free space and the folder's permissions."
-        ) from error
+        remedy = _REMEDIES.get(error.errno or 0, "Check the disk and the folder's permissions, or choose another place")
+        raise OutputError(f"Cannot write {path}: {error.strerror or error}. {remedy}. Nothing half-written was left there.") from error
 
 
-def _beside(path: Path) -> Path:
-    """Return a temporary name in the folder of `path`, not built from its name: one of the longest legal length stays writable."""
-    return path.with_name(f".{secrets.token_hex(6)}.partial")
+def _checked_target(path: str | os.PathLike[str]) -> tuple[Path, int | None]:
+    """Return the file to replace, links followed, and its permissions if it is there; refuse what a rename would destroy."""
+    try:
+        target = Path(os.path.realpath(path))
+        with _output_errors(path):
+            status = _status(target)
+    except ValueError as error:  # a path with a null character
+        raise OutputError(f"Cannot write {os.fspath(path)!r}: {error}. Choose another name.") from error
+    if status is None:
+        if not target.parent.is_dir():
+            folder = target.parent if os.path.islink(path) else Path(path).parent
+            raise OutputError(f"Cannot write {path}: the folder {folder} does not exist. Create it first (mkdir -p '{folder}').")
+        return target, None
+    if stat.S_ISDIR(status.st_mode):
+        raise OutputError(f"Cannot write {path}: it is a folder. Name a file, for example {Path(path) / 'model.insphere'}.")
+    if not stat.S_ISREG(status.st_mode):
+        raise OutputError(f"Cannot write {path}: it is a device, pipe or socket, and insphere replaces what it writes. Name a plain file.")
+    return target, stat.S_IMODE(status.st_mode)
+
+
+def _status(target: Path) -> os.stat_result | None:
+    try:
+        return target.stat()
+    except FileNotFoundError:
+        return None
+
+
+def _beside(target: Path) -> Path:
+    """Return a new temporary name for `target`, in its folder."""
+    return target.with_name(f"{_temporary_prefix(target)}{secrets.token_hex(6)}.partial")
+
+
+def _temporary_prefix(target: Path) -> str:
+    """Return how the temporary names of `target` begin: with a digest of its name, as the longest legal name leaves no room for itself."""
+    return f".insphere-{hashlib.sha256(os.fsencode(target.name)).hexdigest()[:12]}-"
+
+
+def _remove_stale(target: Path) -> None:
+    """Remove temporary files for `target` that nobody has touched for an hour: a killed process left them."""
+    prefix, limit = _temporary_prefix(target), time.time() - _STALE_SECONDS
+    with suppress(OSError), os.scandir(target.parent) as entries:
+        for entry in entries:
+            if entry.name.startswith(prefix) and entry.name.endswith(".partial") and entry.stat().st_mtime < limit:
+                os.unlink(entry)
+
+
+def _flush_folder(folder: Path) -> None:
+    """Make the rename survive a power cut, where the system can; the file itself is in place and whole either way."""
+    if sys.platform == "win32":
+        return
+    with suppress(OSError):
+        descriptor = os.open(folder, os.O_RDONLY)
+        try:
+            os.fsync(descriptor)
+        finally:
+            os.close(descriptor)

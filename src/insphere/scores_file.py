@@ -17,7 +17,7 @@ import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
 from insphere.errors import DataError, ParameterError, did_you_mean
-from insphere.output_file import output_errors, replacing
+from insphere.output_file import replacing
 
 Record = dict[str, Any]
 
@@ -57,8 +57,8 @@ class ScoresFile:
         Rows written so far: with a score, flagged among them, and without a score.
     """
 
-    def __init__(self, table: "_AbstractTable", path: Path, ids: Sequence[str] | None) -> None:
-        self._table, self._path, self._ids = table, path, ids
+    def __init__(self, table: "_AbstractTable", ids: Sequence[str] | None) -> None:
+        self._table, self._ids = table, ids
         self.n_scored = self.n_anomalies = self.n_errors = 0
 
     def append(self, batch: ScoredBatch) -> None:
@@ -75,8 +75,7 @@ class ScoresFile:
         expected = range(self.n_scored + self.n_errors, self.n_scored + self.n_errors + len(records))
         if sorted(records) != list(expected):
             raise DataError(f"A batch of scores must go on at row {expected.start} and leave out no row, got rows {sorted(records)[:5]} ….")
-        with output_errors(self._path):
-            self._table.write([records[row] for row in expected])
+        self._table.write([records[row] for row in expected])
         self.n_scored += len(batch.index)
         self.n_anomalies += int(np.count_nonzero(batch.is_anomaly))
         self.n_errors += len(batch.errors)
@@ -133,12 +132,10 @@ def write_scores(path: str | os.PathLike[str], *, ids: Sequence[str] | None = No
     """
     make_table = check_suffix(path)
     with replacing(path) as handle:
-        with output_errors(path):
-            table = make_table(handle, "row" if ids is None else "path")
+        table = make_table(handle, "row" if ids is None else "path")
         try:
-            yield ScoresFile(table, Path(path), ids)
-            with output_errors(path):
-                table.close()
+            yield ScoresFile(table, ids)
+            table.close()
         except BaseException:
             table.abandon()
             raise

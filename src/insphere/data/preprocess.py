@@ -14,6 +14,9 @@ SCALINGS = ("auto", "none", "unit", "standard", "gcn")
 CLIP = 1e4
 """Scaled values are kept within ±CLIP, so that a broken sensor's 1e30 gives a large score instead of an overflow."""
 
+_LIMITS = {4: 1e15, 8: 1e120}
+"""Largest value, by bytes per value, whose square can still be summed over many rows and pixels without an overflow."""
+
 _CHUNK = 4096
 
 
@@ -44,6 +47,7 @@ class Preprocess:
         -----
         Only operators and methods that numpy and PyTorch share are used: training, scoring and exact tests run the same lines.
         """
+        x = _bounded(x)
         if self.scaling == "gcn":
             x = contrast_normalise(x)
         offset, scale = self.offset, self.scale
@@ -117,7 +121,7 @@ def _value_range(X: NDArray[Any], *, per_column: bool, contrast: bool) -> tuple[
     axes = (0,) if per_column else tuple(range(X.ndim))
     lows, highs = [], []
     for start in range(0, len(X), _CHUNK):
-        chunk = X[start : start + _CHUNK].astype(np.float64)
+        chunk = _bounded(X[start : start + _CHUNK]).astype(np.float64)
         chunk = contrast_normalise(chunk) if contrast else chunk
         lows.append(chunk.min(axis=axes))
         highs.append(chunk.max(axis=axes))
@@ -127,8 +131,18 @@ def _value_range(X: NDArray[Any], *, per_column: bool, contrast: bool) -> tuple[
 def _moments(X: NDArray[Any]) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
     axes = tuple(range(X.ndim - 1))
     n_values = X.size / X.shape[-1]
-    mean = sum(X[start : start + _CHUNK].astype(np.float64).sum(axis=axes) for start in range(0, len(X), _CHUNK)) / n_values
-    square = sum(((X[start : start + _CHUNK].astype(np.float64) - mean) ** 2).sum(axis=axes) for start in range(0, len(X), _CHUNK))
-    deviation = np.sqrt(np.asarray(square) / n_values)
-    # A column whose spread is rounding noise around its mean is constant: dividing by that noise would blow it up.
-    return np.asarray(mean), np.where(deviation > 1e-12 * (1 + np.abs(mean)), deviation, 0.0)
+    total, square = np.zeros(X.shape[-1]), np.zeros(X.shape[-1])
+    for start in range(0, len(X), _CHUNK):
+        total += _bounded(X[start : start + _CHUNK]).sum(axis=axes, dtype=np.float64)
+    mean = total / n_values
+    for start in range(0, len(X), _CHUNK):
+        square += ((_bounded(X[start : start + _CHUNK]) - mean) ** 2).sum(axis=axes)
+    deviation = np.sqrt(square / n_values)
+    # A column whose spread is rounding noise around its mean is constant: dividing by that noise would blow it up. Relative to the mean
+    # alone, because a column in farads varies by 1e-12.
+    return mean, np.where(deviation > 1e-12 * np.abs(mean), deviation, 0.0)
+
+
+def _bounded(x: Any) -> Any:
+    limit = _LIMITS.get(x.dtype.itemsize)
+    return x if limit is None else x.clip(-limit, limit)

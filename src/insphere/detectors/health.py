@@ -13,6 +13,8 @@ from insphere.errors import HealthWarning
 LEVELS = ("ok", "warning", "critical")
 """Levels of a finding, from good to bad."""
 
+_LARGEST = 1e12  # a finding's figure must stay finite to be stored
+
 
 @dataclasses.dataclass(frozen=True)
 class Finding:
@@ -185,7 +187,7 @@ def check_codes(mu: NDArray[np.float64], logvar: NDArray[np.float64] | None) -> 
         if ratio < 0.01:
             level = "warning"
             text += " The distance to the centre would be mostly chance: lower alpha."
-        findings.append(Finding("signal to noise", level, min(ratio, 1e12), text))
+        findings.append(Finding("signal to noise", level, _bounded(ratio, worst=_LARGEST), text))
         kl = float(0.5 * (mu**2 + np.exp(logvar) - 1 - logvar).sum(axis=1).mean())
         level, advice = ("warning", " Posterior collapse: the code is the prior. Lower alpha.") if kl < 0.01 else ("ok", "")
         findings.append(Finding("KL divergence", level, kl, f"{kl:.3g} nats per row between code and prior.{advice}"))
@@ -194,8 +196,9 @@ def check_codes(mu: NDArray[np.float64], logvar: NDArray[np.float64] | None) -> 
 
 def check_reconstruction(x: NDArray[Any], reconstruction: NDArray[Any]) -> Finding:
     """Compare the reconstruction with that by the mean row: R² in (−inf, 1]."""
+    x, reconstruction = x.astype(np.float64), reconstruction.astype(np.float64)
     total = float(((x - x.mean(axis=0)) ** 2).sum())
-    r_squared = 1 - float(((x - reconstruction) ** 2).sum()) / total if total > 0 else 0.0
+    r_squared = _bounded(1 - float(((x - reconstruction) ** 2).sum()) / total, worst=-_LARGEST) if total > 0 else 0.0
     text = f"The decoder explains {r_squared:.1%} of the variance between training rows."
     if r_squared < 0.05:
         return Finding(
@@ -210,6 +213,7 @@ def check_reconstruction(x: NDArray[Any], reconstruction: NDArray[Any]) -> Findi
 def check_mode_shift(train_mode: NDArray[np.float64], eval_mode: NDArray[np.float64]) -> Finding:
     """Compare codes' distances with batch statistics and with running statistics: the median of |relative difference|."""
     shift = float(np.median(np.abs(train_mode - eval_mode)) / max(float(np.median(np.abs(eval_mode))), 1e-12))
+    shift = _bounded(shift, worst=_LARGEST)
     text = f"Distances to the centre differ by {shift:.1%} between batch and running statistics of the batch norms."
     if shift > 0.5:
         return Finding(
@@ -219,3 +223,7 @@ def check_mode_shift(train_mode: NDArray[np.float64], eval_mode: NDArray[np.floa
             text + " The running statistics lag behind: train longer, or lower the learning rate at the end.",
         )
     return Finding("batch-norm shift", "ok", shift, text)
+
+
+def _bounded(value: float, *, worst: float) -> float:
+    return worst if np.isnan(value) else min(max(value, -_LARGEST), _LARGEST)

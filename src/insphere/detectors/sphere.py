@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 from sklearn.covariance import ledoit_wolf
 from sklearn.neighbors import KDTree
 
+from insphere.errors import ModelFileError
 from insphere.validation import check_choice
 
 Array = NDArray[np.float64]
@@ -194,8 +195,17 @@ def fit_sphere(geometry: str, codes: Array, center: Array | None, *, n_neighbors
 
 
 def restore_sphere(kind: str, arrays: Mapping[str, NDArray[Any]]) -> AbstractSphere:
-    """Return the sphere whose `kind` and `arrays()` were stored."""
+    """Return the sphere whose `kind` and `arrays()` were stored.
+
+    Raises
+    ------
+    KeyError
+        If an array is missing.
+    ModelFileError
+        If the arrays do not fit together.
+    """
     check_choice("geometry", kind, GEOMETRIES)
+    _check_shapes(arrays)
     if kind == "euclidean":
         return EuclideanSphere(arrays["center"])
     if kind == "mahalanobis":
@@ -225,6 +235,15 @@ def fit_whitening(codes: Array) -> Array:
     scales = 1 / np.sqrt(np.maximum(eigenvalues, 1e-12 * largest))
     whitening: Array = (vectors * scales) @ vectors.T
     return whitening
+
+
+def _check_shapes(arrays: Mapping[str, NDArray[Any]]) -> None:
+    n_dims = max(1, arrays["center"].size)
+    shapes = {"center": (n_dims,), "whitening": (n_dims, n_dims), "n_neighbors": (1,)}
+    for name, array in arrays.items():
+        n_rows = max(1, array.size // n_dims)
+        if array.shape != shapes.get(name, (n_rows, n_dims)) or not np.isfinite(array).all():
+            raise ModelFileError(f"The stored sphere's {name!r} of shape {array.shape} does not fit the rest; save the detector again.")
 
 
 def _transform(codes: Array, matrix: Array) -> Array:

@@ -49,6 +49,8 @@ class Network:
 
     def __post_init__(self) -> None:
         if self.widths is not None:
+            if not isinstance(self.widths, Sequence):
+                raise ParameterError(f"`widths` must be None or a list of whole numbers, one a layer, got {self.widths!r}.")
             widths = tuple(check_integer("widths", width, at_least=1, at_most=65_536) for width in self.widths)
             if not 1 <= len(widths) <= 8:
                 raise ParameterError(f"`widths` must name 1 to 8 layers, got {len(widths)}.")
@@ -58,6 +60,9 @@ class Network:
         check_number("leaky_slope", self.leaky_slope, at_least=0, at_most=1)
         check_number("batch_norm_epsilon", self.batch_norm_epsilon, above=0)
         check_number("batch_norm_momentum", self.batch_norm_momentum, above=0, at_most=1)
+        for name in ("batch_norm_affine", "bias", "latent_norm"):
+            if not isinstance(getattr(self, name), bool):
+                raise ParameterError(f"`{name}` must be True or False, got {getattr(self, name)!r}.")
 
 
 def default_widths(input_shape: Sequence[int]) -> tuple[int, ...]:

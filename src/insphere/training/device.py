@@ -1,5 +1,8 @@
 """Where to compute, and how precisely."""
 
+import contextlib
+from collections.abc import Iterator
+
 import torch
 from torch import nn
 
@@ -33,15 +36,36 @@ def resolve_device(name: str) -> torch.device:
     return torch.device(name)
 
 
-def choose_precision(name: str, device: torch.device, *, convolutional: bool) -> str:
+SMALL_ROW = 512
+"""Values a row has at most to count as small: its batches gain nothing from a second thread or from bfloat16."""
+
+
+@contextlib.contextmanager
+def threads_for(row_values: int) -> Iterator[None]:
+    """Compute with one CPU thread inside the block if rows are small, and with as many as before after it.
+
+    Threads that wait for each other at every small operation are no faster than one, and far slower where other programs share
+    the cores.
+    """
+    before = torch.get_num_threads()
+    torch.set_num_threads(1 if row_values <= SMALL_ROW else before)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(before)
+
+
+def choose_precision(name: str, device: torch.device, *, row_values: int, convolutional: bool) -> str:
     """Return Lightning Fabric's name of the training precision.
 
     Parameters
     ----------
     name : {"auto", "32", "bf16"}
     device : torch.device
+    row_values : int
+        Values a row has: pixels times channels, or features.
     convolutional : bool
-        Whether the network is convolutional; the small dense networks for vectors gain nothing from it.
+        Whether the network is convolutional; the small dense networks for vectors gain nothing from bfloat16.
 
     Notes
     -----
@@ -53,7 +77,7 @@ def choose_precision(name: str, device: torch.device, *, convolutional: bool) ->
         else:
             instructions = torch.cpu.get_capabilities()
             native = device.type == "cpu" and bool(instructions.get("amx_bf16") or instructions.get("avx512_bf16"))
-        name = "bf16" if native and convolutional else "32"
+        name = "bf16" if native and convolutional and row_values > SMALL_ROW else "32"
     return {"32": "32-true", "bf16": "bf16-mixed"}[name]
 
 

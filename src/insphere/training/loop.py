@@ -14,10 +14,10 @@ from lightning_fabric import Fabric
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from insphere.errors import TrainingError
+from insphere.errors import ParameterError, TrainingError
 from insphere.seeding import derive_seed
 from insphere.training.checkpoint import read_checkpoint, write_checkpoint
-from insphere.training.device import choose_precision, place
+from insphere.training.device import choose_precision, place, threads_for
 from insphere.training.history import EpochRecord
 from insphere.training.objective import AbstractObjective
 from insphere.training.options import OPTIMIZERS, Training
@@ -99,7 +99,8 @@ def train(
     if resume and checkpoint is not None and checkpoint.exists():
         run.restore(*read_checkpoint(checkpoint, fingerprint))
     while not run.finished:
-        record = run.epoch()
+        with threads_for(rows[0].size):
+            record = run.epoch()
         if checkpoint is not None:
             write_checkpoint(checkpoint, fingerprint, *run.state())
         if on_epoch is not None:
@@ -125,7 +126,7 @@ def map_batches(
         Raw rows; the last batch is filled up with copies of its last row, whose results are dropped.
     """
     results: list[NDArray[np.float32]] = []
-    with torch.inference_mode():
+    with torch.inference_mode(), threads_for(rows[0].size):
         for start in range(0, len(rows), SCORING_ROWS):
             chunk = rows[start : start + SCORING_ROWS]
             n_real = len(chunk)
@@ -156,7 +157,7 @@ class _Run:
         self.validation_rows = None if validation_rows is None or not len(validation_rows) else _as_tensor(validation_rows, device)
         self.validation_seed = derive_seed(seed, "validation noise")
         is_image = rows.ndim == 4
-        fabric = _make_fabric(device, choose_precision(options.precision, device, convolutional=is_image))
+        fabric = _make_fabric(device, choose_precision(options.precision, device, row_values=rows[0].size, convolutional=is_image))
         place(objective, device, convolutional=is_image)
         objective.train()
         self.order = torch.Generator().manual_seed(derive_seed(seed, "order of rows"))
@@ -282,7 +283,12 @@ def _make_fabric(device: torch.device, precision: str) -> Fabric:
 
 def _make_optimizer(objective: nn.Module, options: Training) -> torch.optim.Optimizer:
     arguments = OPTIMIZERS[options.optimizer] | dict(options.optimizer_options or {})
-    return _OPTIMIZER_CLASSES[options.optimizer](objective.parameters(), lr=options.lr, weight_decay=options.weight_decay, **arguments)
+    make = _OPTIMIZER_CLASSES[options.optimizer]
+    try:
+        return make(objective.parameters(), lr=options.lr, weight_decay=options.weight_decay, **arguments)
+    except (TypeError, ValueError) as error:
+        # PyTorch names the argument that is unknown, given twice or out of range.
+        raise ParameterError(f"`optimizer_options` do not suit the optimizer {options.optimizer!r}: {error}.") from error
 
 
 def _make_schedule(optimizer: torch.optim.Optimizer, options: Training, n_steps: int) -> torch.optim.lr_scheduler.LambdaLR:

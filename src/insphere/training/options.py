@@ -5,6 +5,7 @@ import math
 from collections.abc import Mapping
 from typing import Any
 
+from insphere.errors import ParameterError
 from insphere.validation import check_choice, check_integer, check_number
 
 OPTIMIZERS: dict[str, dict[str, Any]] = {
@@ -79,6 +80,8 @@ class Training:
         if self.batch_size is not None:
             check_integer("batch_size", self.batch_size, at_least=2)
         check_number("weight_decay", self.weight_decay, at_least=0)
+        if not isinstance(self.optimizer_options, Mapping | None):
+            raise ParameterError(f"`optimizer_options` must be None or a mapping such as {{'eps': 1e-8}}, got {self.optimizer_options!r}.")
         if self.gradient_clip is not None:
             check_number("gradient_clip", self.gradient_clip, above=0)
         check_choice("precision", self.precision, PRECISIONS)
