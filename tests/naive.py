@@ -84,3 +84,39 @@ def deep_svdd_vae_loss(
         square = sum((c_j - z_j) ** 2 for c_j, z_j in zip(center, code, strict=True))
         distance += (square if norm == "squared" else math.sqrt(square)) / n
     return {"loss": alpha * (kl + reconstruction) + distance, "kl": kl, "reconstruction": reconstruction, "distance": distance}
+
+
+def shrunken_covariance(codes: list[list[float]]) -> list[list[float]]:
+    """Ledoit 2004: the covariance, moved towards a multiple of the identity by the share of its own error in its distance from there."""
+    n, dims = len(codes), len(codes[0])
+    mean = [sum(code[j] for code in codes) / n for j in range(dims)]
+    rows = [[code[j] - mean[j] for j in range(dims)] for code in codes]
+    covariance = [[sum(row[i] * row[j] for row in rows) / n for j in range(dims)] for i in range(dims)]
+    level = sum(covariance[j][j] for j in range(dims)) / dims
+    pairs = [(i, j) for i in range(dims) for j in range(dims)]
+    distance = sum((covariance[i][j] - (level if i == j else 0)) ** 2 for i, j in pairs)
+    error = sum((row[i] * row[j] - covariance[i][j]) ** 2 for row in rows for i, j in pairs) / n**2
+    share = min(error, distance) / distance if distance > 0 else 0.0
+    return [[(1 - share) * covariance[i][j] + (share * level if i == j else 0) for j in range(dims)] for i in range(dims)]
+
+
+def mahalanobis(one: Sequence[float], other: Sequence[float], covariance: list[list[float]]) -> float:
+    """Square root of (one − other)ᵀ · covariance⁻¹ · (one − other), by Gaussian elimination."""
+    offset = [a - b for a, b in zip(one, other, strict=True)]
+    matrix = [[*row, value] for row, value in zip(covariance, offset, strict=True)]
+    for i in range(len(matrix)):
+        for below in matrix[i + 1 :]:
+            factor = below[i] / matrix[i][i]
+            for j in range(i, len(below)):
+                below[j] -= factor * matrix[i][j]
+    solution = [0.0] * len(matrix)
+    for i in reversed(range(len(matrix))):
+        known = sum(matrix[i][j] * solution[j] for j in range(i + 1, len(matrix)))
+        solution[i] = (matrix[i][-1] - known) / matrix[i][i]
+    return math.sqrt(sum(a * b for a, b in zip(offset, solution, strict=True)))
+
+
+def nearest_mean(distances: Sequence[float], n_neighbors: int) -> float:
+    """Mean of the smallest `n_neighbors` distances, of all where there are fewer."""
+    nearest = sorted(distances)[:n_neighbors]
+    return sum(nearest) / len(nearest)

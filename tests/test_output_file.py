@@ -58,6 +58,16 @@ def test_an_overwritten_file_keeps_its_permissions_from_the_first_byte(tmp_path:
     assert stat.S_IMODE(path.stat().st_mode) == mode and path.read_bytes() == b"secret"
 
 
+@pytest.mark.skipif(os.name != "posix", reason="permissions of POSIX")
+def test_what_replaces_a_private_file_was_never_public(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    path = tmp_path / "a.txt"
+    path.touch(mode=0o600)
+    monkeypatch.delattr(Path, "chmod")  # set as the file is made, not a moment later
+    with replacing(path) as handle:
+        handle.write(b"secret")
+    assert stat.S_IMODE(path.stat().st_mode) == 0o600
+
+
 def test_through_a_link_the_file_it_points_to_is_replaced(tmp_path: Path) -> None:
     (tmp_path / "there").mkdir()
     link = tmp_path / "link.txt"

@@ -241,7 +241,9 @@ def test_resumed_after_an_interrupt_equals_the_unbroken_run(X, optimizer, tmp_pa
     with pytest.raises(KeyboardInterrupt):
         detector.fit(X, checkpoint=tmp_path / "fit.checkpoint", on_epoch=interrupt)
     epochs = []
-    resumed = contract.fit_quietly(detector, X, checkpoint=tmp_path / "fit.checkpoint", resume=True, on_epoch=lambda r: epochs.append(r.epoch))
+    resumed = contract.fit_quietly(
+        detector, X, checkpoint=tmp_path / "fit.checkpoint", resume=True, on_epoch=lambda r: epochs.append(r.epoch)
+    )
     assert epochs == [4, 5, 6]
     np.testing.assert_array_equal(resumed.anomaly_score(X), unbroken)
     with pytest.raises(ModelFileError, match="belongs to other training rows"):

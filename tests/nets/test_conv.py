@@ -15,7 +15,11 @@ def images(n_images: int, channels: int, height: int, width: int) -> torch.Tenso
 
 @settings(max_examples=40, deadline=None)
 @given(
-    st.integers(1, 20), st.integers(1, 20), st.integers(1, 5), st.lists(st.integers(1, 4), min_size=1, max_size=6), st.sampled_from([1, 3, 5])
+    st.integers(1, 20),
+    st.integers(1, 20),
+    st.integers(1, 5),
+    st.lists(st.integers(1, 4), min_size=1, max_size=6),
+    st.sampled_from([1, 3, 5]),
 )
 def test_any_size_goes_in_and_comes_out(height: int, width: int, channels: int, widths: list[int], kernel_size: int) -> None:
     network = Network(widths=widths, kernel_size=kernel_size)

@@ -8,7 +8,7 @@ from numpy.typing import NDArray
 
 from insphere.validation import check_choice
 
-SCALINGS = ("auto", "none", "unit", "standard", "gcn")
+SCALINGS = ("auto", "none", "unit", "standard", "gcn", "gcn-unit")
 """Names of the scalings: see `fit_preprocess`."""
 
 CLIP = 1e4
@@ -48,7 +48,7 @@ class Preprocess:
         Only operators and methods that numpy and PyTorch share are used: training, scoring and exact tests run the same lines.
         """
         x = _bounded(x)
-        if self.scaling == "gcn":
+        if self.scaling in ("gcn", "gcn-unit"):
             x = contrast_normalise(x)
         offset, scale = self.offset, self.scale
         if not isinstance(x, np.ndarray):
@@ -86,10 +86,10 @@ def fit_preprocess(X: NDArray[Any], scaling: str = "auto") -> Preprocess:
     ----------
     X : ndarray, shape (n, height, width, channels) or (n, features)
         Training rows, uint8 or floating.
-    scaling : {"auto", "none", "unit", "standard", "gcn"}
+    scaling : {"auto", "none", "unit", "standard", "gcn", "gcn-unit"}
         "unit" maps the range (0..255 for uint8 images, else the training minimum and maximum, per feature for vectors) to [0, 1];
-        "standard" gives each channel or feature mean 0 and variance 1; "gcn" normalises each row's contrast and maps the training
-        range to [0, 1]; "auto" is "gcn" for images and "standard" for vectors.
+        "standard" gives each channel or feature mean 0 and variance 1; "gcn" normalises each row's contrast; "gcn-unit" does so too
+        and maps the training range to [0, 1] (Ruff 2018); "auto" is "gcn" for images and "standard" for vectors.
 
     Raises
     ------
@@ -105,14 +105,14 @@ def fit_preprocess(X: NDArray[Any], scaling: str = "auto") -> Preprocess:
     is_image = X.ndim == 4
     if scaling == "auto":
         scaling = "gcn" if is_image else "standard"
-    if scaling == "none":
+    if scaling in ("none", "gcn"):
         offset, scale = np.zeros(1), np.ones(1)
     elif scaling == "standard":
         offset, scale = _moments(X)
     elif scaling == "unit" and is_image and X.dtype == np.uint8:
         offset, scale = np.zeros(1), np.full(1, 255.0)
     else:
-        low, high = _value_range(X, per_column=not is_image, contrast=scaling == "gcn")
+        low, high = _value_range(X, per_column=not is_image, contrast=scaling == "gcn-unit")
         offset, scale = low, high - low
     return Preprocess(scaling, offset, np.where(scale > 0, scale, 1.0))
 

@@ -22,7 +22,7 @@ from insphere import model_file
 from insphere.data import AbstractSource, ArraySource, ImageSpec, open_source
 from insphere.detectors import health
 from insphere.detectors.calibration import Calibration, ConformalCalibration, radius, rows_needed, split_rows
-from insphere.errors import CollapseError, DataError, ModelFileError, ParameterError
+from insphere.errors import CollapseError, DataError, ModelFileError, TrainingError
 from insphere.seeding import generator, resolve_seed
 from insphere.validation import as_record, check_number
 
@@ -205,9 +205,14 @@ class AbstractDetector(OutlierMixin, BaseEstimator, ABC):  # type: ignore[misc]
         return rows, source, loaded.index
 
     def _decide(self, train_scores: NDArray[np.float64], calibration_scores: NDArray[np.float64]) -> None:
-        finite = bool(np.isfinite(train_scores).all() and np.isfinite(calibration_scores).all())
-        self.conformal_ = ConformalCalibration(calibration_scores if finite else np.empty(0))
-        self.radius_ = radius(train_scores, self._calibration.radius_quantile) if finite else math.nan
+        finite = np.isfinite(np.concatenate([train_scores, calibration_scores])).all()
+        if not finite:
+            raise TrainingError(
+                "Some training rows have scores that are not finite: the model has diverged. Check the rows for extreme values,"
+                " or lower the learning rate."
+            )
+        self.conformal_ = ConformalCalibration(calibration_scores)
+        self.radius_ = radius(train_scores, self._calibration.radius_quantile)
         self.threshold_ = self.conformal_.threshold(self.target_fpr)
         self.decision_ = "conformal"
         if self._calibration.decision == "radius" or math.isinf(self.threshold_):
@@ -442,7 +447,9 @@ class AbstractDetector(OutlierMixin, BaseEstimator, ABC):  # type: ignore[misc]
             detector.conformal_ = ConformalCalibration(saved.arrays["calibration/scores"])
             detector.training_errors_ = {}
             detector._restore(header["model"], saved.arrays)
-        except (KeyError, TypeError, IndexError, ParameterError) as error:
+        except ModelFileError:
+            raise
+        except (KeyError, TypeError, IndexError, ValueError) as error:
             raise ModelFileError(f"The model file is incomplete or of another version: {error}. Save the detector again.") from error
         return detector
 

@@ -7,6 +7,7 @@ from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
 from insphere.errors import ModelFileError, ParameterError, did_you_mean
+from insphere.validation import check_choice
 
 if TYPE_CHECKING:
     from insphere.detectors.base import AbstractDetector
@@ -55,8 +56,7 @@ def detector_class(name: str) -> "type[AbstractDetector]":
     ParameterError
         If there is none of that name.
     """
-    if name not in DETECTORS:
-        raise ParameterError(f"`detector` must be one of {', '.join(DETECTORS)}, got {name!r}.{did_you_mean(name, DETECTORS)}")
+    check_choice("detector", name, DETECTORS)
     found: type[AbstractDetector] = getattr(importlib.import_module(DETECTORS[name].module), DETECTORS[name].class_name)
     return found
 
@@ -96,7 +96,7 @@ def load(path: str | os.PathLike[str]) -> "AbstractDetector":
 
     saved = model_file.read(path, KIND)
     name = saved.header.get("detector")
-    if name not in DETECTORS:
+    if not isinstance(name, str) or name not in DETECTORS:
         raise ModelFileError(
             f"{os.fspath(path)} holds a detector called {name!r}, which this version of insphere does not know; upgrade insphere."
         )

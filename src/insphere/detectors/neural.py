@@ -5,6 +5,7 @@ import hashlib
 import json
 from abc import abstractmethod
 from collections.abc import Callable, Mapping, Sequence
+from importlib.metadata import version
 from typing import Any
 
 import numpy as np
@@ -115,7 +116,7 @@ class AbstractNeuralDetector(AbstractDetector):
 
     def _fit_fingerprint(self, n_epochs: int) -> str:
         parameters = {name: value for name, value in self._parameters_to_json().items() if name != "random_state"}
-        identity = [self.data_["fingerprint"], self.seed_, n_epochs, parameters]
+        identity = [version("insphere"), self.data_["fingerprint"], self.seed_, n_epochs, parameters]
         return hashlib.sha256(json.dumps(identity, sort_keys=True).encode()).hexdigest()
 
     def _network_state(self) -> tuple[dict[str, Any], dict[str, NDArray[Any]]]:

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from sklearn.covariance import ledoit_wolf
 from sklearn.neighbors import KDTree
 
-from insphere.errors import ModelFileError
+from insphere.errors import ModelFileError, TrainingError
 from insphere.validation import check_choice
 
 Array = NDArray[np.float64]
@@ -175,6 +175,8 @@ def fit_sphere(geometry: str, codes: Array, center: Array | None, *, n_neighbors
     ------
     ParameterError
         If the geometry is unknown.
+    TrainingError
+        If a code is not finite.
 
     Examples
     --------
@@ -182,6 +184,11 @@ def fit_sphere(geometry: str, codes: Array, center: Array | None, *, n_neighbors
     array([1.])
     """
     check_choice("geometry", geometry, GEOMETRIES)
+    if not np.isfinite(codes).all():
+        raise TrainingError(
+            "The codes of some training rows are not finite: training has diverged. Try a smaller learning rate (`lr`) or"
+            " training={'gradient_clip': 1.0}, and check the rows for extreme values."
+        )
     center = codes.mean(axis=0) if center is None else center
     if geometry == "euclidean":
         return EuclideanSphere(center)

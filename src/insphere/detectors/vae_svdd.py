@@ -178,7 +178,7 @@ class DeepSVDDVAE(AbstractEnclosingDetector):
     scaling : {"auto", "gcn", "standard", "unit", "none"}
         Preprocessing, fitted on the training rows: see `insphere.data.preprocess.fit_preprocess`.
     epochs : int, optional
-        Passes over the training rows; None makes about a thousand steps, between 10 and 200 epochs.
+        Passes over the training rows; None makes about five hundred steps, between 10 and 200 epochs.
     target_fpr : float
         Share of normal rows that may be flagged, in (0, 1).
     calibration : Calibration or mapping, optional
@@ -205,8 +205,8 @@ class DeepSVDDVAE(AbstractEnclosingDetector):
     Examples
     --------
     >>> import numpy as np
-    >>> X = np.random.default_rng(0).normal(size=(200, 4))
-    >>> detector = DeepSVDDVAE(epochs=5, random_state=0).fit(X)
+    >>> X = np.random.default_rng(0).normal(size=(200, 2)) @ np.array([[1.0, 0.5, -1.0, 0.0], [0.0, 1.0, 1.0, -0.5]])
+    >>> detector = DeepSVDDVAE(epochs=20, random_state=0).fit(X)
     >>> scores = detector.anomaly_score(np.array([[0.0, 0.0, 0.0, 0.0], [9.0, -9.0, 9.0, -9.0]]))
     >>> bool(scores[1] > scores[0])
     True

@@ -102,11 +102,14 @@ class Training:
 
 
 def default_epochs(batches_per_epoch: int) -> int:
-    """Return how many epochs make about a thousand steps, between 10 and 200.
+    """Return how many epochs make about five hundred steps, between 10 and 200.
+
+    Twice as many gained nothing on digits, and lost on CIFAR-10, in telling held-out normal images from rotated, shuffled and blended
+    ones, which needs no labels.
 
     Examples
     --------
     >>> default_epochs(25), default_epochs(5000), default_epochs(1)
-    (40, 10, 200)
+    (20, 10, 200)
     """
-    return min(200, max(10, math.ceil(1000 / batches_per_epoch)))
+    return min(200, max(10, math.ceil(500 / batches_per_epoch)))
