@@ -21,7 +21,9 @@ from insphere.errors import DataError, HealthWarning, ParameterError
 def blobs(n_rows: int = 120, n_features: int = 5, seed: int = 0) -> NDArray[np.float64]:
     """Normal vectors near a plane."""
     rng = np.random.default_rng(seed)
-    return rng.normal(size=(n_rows, 2)) @ np.random.default_rng(99).normal(size=(2, n_features)) + 0.1 * rng.normal(size=(n_rows, n_features))
+    return rng.normal(size=(n_rows, 2)) @ np.random.default_rng(99).normal(size=(2, n_features)) + 0.1 * rng.normal(
+        size=(n_rows, n_features)
+    )
 
 
 def pictures(n_rows: int = 60, shape: tuple[int, int, int] = (9, 7, 1), seed: int = 0) -> NDArray[np.uint8]:

@@ -6,8 +6,6 @@ import sys
 import textwrap
 from pathlib import Path
 
-import contract
-import naive
 import numpy as np
 import pytest
 import torch
@@ -16,7 +14,9 @@ from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
 from sklearn.utils.estimator_checks import parametrize_with_checks
 
+import contract
 import insphere
+import naive
 from insphere.detectors.vae_svdd import CENTERS, DeepSVDDVAE, DeepSVDDVAEObjective, Reading
 from insphere.errors import CollapseError, DataError, HealthWarning, ModelFileError, ParameterError, TrainingError
 from insphere.nets.build import initialise

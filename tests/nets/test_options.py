@@ -65,4 +65,4 @@ def test_defaults_for_vectors(n_features: int) -> None:
     first, second = default_widths((n_features,))
     assert 64 <= first <= 256 and second == first // 2
     assert first >= min(256, 4 * n_features)
-    assert 2 <= default_latent_dim((n_features,)) <= min(32, max(2, (n_features + 1) // 2))
+    assert default_latent_dim((n_features,)) == min(64, max(2, n_features))

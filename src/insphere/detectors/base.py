@@ -343,8 +343,8 @@ class AbstractDetector(OutlierMixin, BaseEstimator, ABC):  # type: ignore[misc]
             return None
         if not self.from_files_ and self.image_spec_.dtype != "uint8":
             raise DataError(
-                f"This detector was fitted on an array of {self.image_spec_.dtype} images, whose range of values image files need not share;"
-                " read them into an array in the same way and score that."
+                f"This detector was fitted on an array of {self.image_spec_.dtype} images, whose range of values image files need not"
+                " share; read them into an array in the same way and score that."
             )
         return self.image_spec_
 

@@ -217,7 +217,7 @@ def restore_sphere(kind: str, arrays: Mapping[str, NDArray[Any]]) -> AbstractSph
         return EuclideanSphere(arrays["center"])
     if kind == "mahalanobis":
         return MahalanobisSphere(arrays["center"], arrays["whitening"])
-    return LocalSphere(arrays["center"], arrays["whitening"], arrays["references"], int(arrays["n_neighbors"][0]))
+    return LocalSphere(arrays["center"], arrays["whitening"], arrays["references"], max(1, int(arrays["n_neighbors"][0])))
 
 
 def fit_whitening(codes: Array) -> Array:
