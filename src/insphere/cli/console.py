@@ -54,6 +54,7 @@ def as_json(value: Any) -> Any:
 
     Examples
     --------
+    >>> from pathlib import Path
     >>> as_json({"threshold": float("inf"), "shape": (8, 8), "path": Path("m.insphere")})
     {'threshold': None, 'shape': [8, 8], 'path': 'm.insphere'}
     """

@@ -1,6 +1,7 @@
 """Deep SVDD-VAE: a variational autoencoder and a data-enclosing hypersphere, trained jointly (Zhou et al. 2021)."""
 
 import dataclasses
+import math
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -157,6 +158,20 @@ class DeepSVDDVAEObjective(AbstractObjective):
         return self.center.clone() if self.reading.center == "moving-average" else batch_mean.detach()
 
 
+def default_alpha(input_shape: Sequence[int]) -> float:
+    """Return the weight alpha of eq. 12 for an input of shape (height, width, channels) or (features,).
+
+    The likelihood is a sum over pixels or features, the distance is not: the fewer there are, the less the same alpha keeps the sphere
+    from swallowing the code. From MNIST's 784 pixels upwards it is 0.01; below, alpha times their number stays the same, up to 1.
+
+    Examples
+    --------
+    >>> default_alpha((32, 32, 3)), default_alpha((28, 28, 1)), default_alpha((98,)), default_alpha((4,))
+    (0.01, 0.01, 0.08, 1.0)
+    """
+    return min(1.0, max(0.01, 7.84 / math.prod(input_shape)))
+
+
 class DeepSVDDVAE(AbstractEnclosingDetector):
     """Deep SVDD-VAE: the anomaly score of a row is its code's distance to the centre of a jointly trained hypersphere.
 
@@ -164,8 +179,9 @@ class DeepSVDDVAE(AbstractEnclosingDetector):
 
     Parameters
     ----------
-    alpha : float
-        Weight of the variational autoencoder's loss against the sphere's, above 0. Small values make the sphere matter.
+    alpha : float, optional
+        Weight of the variational autoencoder's loss against the sphere's, above 0. Small values make the sphere matter. None chooses by
+        input size, see `default_alpha`.
     reading : Reading or mapping, optional
         How to read what the paper leaves open (norm, centre, likelihood, …).
     latent_dim : int, optional
@@ -216,7 +232,7 @@ class DeepSVDDVAE(AbstractEnclosingDetector):
 
     def __init__(
         self,
-        alpha: float = 0.01,
+        alpha: float | None = None,
         *,
         reading: Reading | Mapping[str, Any] | None = None,
         latent_dim: int | None = None,
@@ -246,5 +262,5 @@ class DeepSVDDVAE(AbstractEnclosingDetector):
         self.random_state = random_state
 
     def _make_objective(self, input_shape: Sequence[int], latent_dim: int, network: Network) -> DeepSVDDVAEObjective:
-        alpha = check_number("alpha", self.alpha, above=0)
+        alpha = default_alpha(input_shape) if self.alpha is None else check_number("alpha", self.alpha, above=0)
         return DeepSVDDVAEObjective(input_shape, latent_dim, network, alpha=alpha, reading=as_record("reading", self.reading, Reading))
