@@ -101,12 +101,12 @@ class Training:
         return max(1, min(math.floor(n_rows / batch_size + 0.5), n_rows // 2))
 
 
-def default_epochs(batches_per_epoch: int) -> int:
-    """Return how many epochs make about a thousand steps, between 10 and 200.
+def default_epochs(batches_per_epoch: int, n_steps: int = 1000) -> int:
+    """Return how many epochs make about `n_steps` steps, between 10 and 200.
 
     Examples
     --------
     >>> default_epochs(25), default_epochs(5000), default_epochs(1)
     (40, 10, 200)
     """
-    return min(200, max(10, math.ceil(1000 / batches_per_epoch)))
+    return min(200, max(10, math.ceil(n_steps / batches_per_epoch)))
