@@ -120,3 +120,120 @@ def nearest_mean(distances: Sequence[float], n_neighbors: int) -> float:
     """Mean of the smallest `n_neighbors` distances, of all where there are fewer."""
     nearest = sorted(distances)[:n_neighbors]
     return sum(nearest) / len(nearest)
+
+
+def kernel(x: Sequence[float], y: Sequence[float], name: str, *, gamma: float, degree: int, coef0: float) -> float:
+    """One kernel value by its formula."""
+    product = sum(a * b for a, b in zip(x, y, strict=True))
+    if name == "rbf":
+        return math.exp(-gamma * sum((a - b) ** 2 for a, b in zip(x, y, strict=True)))
+    return product if name == "linear" else (gamma * product + coef0) ** degree
+
+
+def svdd_dual(gram: list[list[float]], bound: float, n_sweeps: int = 3000) -> list[float]:
+    """Zhou 2021, eq. 9: from equal weights, shift weight between two rows, pair by pair, as far as it raises the dual."""
+    n = len(gram)
+    alphas = [1 / n] * n
+    for _ in range(n_sweeps):
+        for i in range(n):
+            for j in range(i):
+                curvature = gram[i][i] + gram[j][j] - 2 * gram[i][j]
+                if curvature <= 1e-15:
+                    continue
+                slope = gram[i][i] - gram[j][j] - 2 * sum(alphas[k] * (gram[i][k] - gram[j][k]) for k in range(n))
+                step = slope / (2 * curvature)
+                step = max(step, -alphas[i], alphas[j] - bound)
+                step = min(step, alphas[j], bound - alphas[i])
+                alphas[i] += step
+                alphas[j] -= step
+    return alphas
+
+
+def svdd_dual_value(gram: list[list[float]], alphas: Sequence[float]) -> float:
+    """Zhou 2021, eq. 9: the dual's objective."""
+    n = len(gram)
+    quadratic = sum(alphas[i] * alphas[j] * gram[i][j] for i in range(n) for j in range(n))
+    return sum(alphas[i] * gram[i][i] for i in range(n)) - quadratic
+
+
+def svdd_squared_distance(own: float, to_rows: Sequence[float], gram: list[list[float]], alphas: Sequence[float]) -> float:
+    """Zhou 2021, right-hand side of eq. 10: of a row with k(x, x) = `own` and k(x_i, x) = `to_rows`."""
+    n = len(gram)
+    cross = sum(alphas[i] * to_rows[i] for i in range(n))
+    norm = sum(alphas[i] * alphas[j] * gram[i][j] for i in range(n) for j in range(n))
+    return own - 2 * cross + norm
+
+
+def svdd_kkt_violation(gram: list[list[float]], alphas: Sequence[float], bound: float, squared_radius: float) -> float:
+    """Return the largest breach of the optimality conditions: rows without weight inside, at the bound outside, between on the sphere."""
+    worst = max(abs(sum(alphas) - 1), max(-alpha for alpha in alphas), max(alpha - bound for alpha in alphas))
+    for i, alpha in enumerate(alphas):
+        beyond = svdd_squared_distance(gram[i][i], gram[i], gram, alphas) - squared_radius
+        if alpha < bound * (1 - 1e-6):
+            worst = max(worst, beyond)
+        if alpha > bound * 1e-6:
+            worst = max(worst, -beyond)
+    return worst
+
+
+def gaussian_log_density(x: Sequence[float], rows: list[list[float]], bandwidth: float) -> float:
+    """Log of the mean of Gaussians around the rows."""
+    d = len(x)
+    squares = [sum((a - b) ** 2 for a, b in zip(x, row, strict=True)) for row in rows]
+    values = [math.exp(-square / (2 * bandwidth**2)) / (2 * math.pi * bandwidth**2) ** (d / 2) for square in squares]
+    return math.log(math.fsum(values) / len(rows))
+
+
+def nearest_distances(x: Sequence[float], rows: list[list[float]], n_neighbors: int) -> list[float]:
+    """Distances to the nearest rows, increasing."""
+    return sorted(math.dist(x, row) for row in rows)[:n_neighbors]
+
+
+def deep_svdd_steps(first, last, batches, rows, *, soft, nu, warm_up, margin, lr, weight_decay):
+    """Ruff 2018 on two dense layers without biases: yield (loss, centre, radius) of each step; `batches` is one list of tensors an epoch.
+
+    Batch norm without scale and shift, leaky ReLU of slope 0.1, and Adam are written out; PyTorch gives gradients only.
+    """
+    import torch
+
+    def encode(x):
+        hidden = x @ first.T
+        hidden = (hidden - hidden.mean(dim=0)) / (hidden.var(dim=0, unbiased=False) + 1e-3).sqrt()
+        return torch.where(hidden > 0, hidden, 0.1 * hidden) @ last.T
+
+    layers = [first.requires_grad_(), last.requires_grad_()]
+    moments = [[torch.zeros_like(layer), torch.zeros_like(layer)] for layer in layers]
+    center = torch.tensor([math.copysign(max(abs(mean), margin), mean) for mean in encode(rows).mean(dim=0).tolist()])
+    radius, n_steps = 0.0, 0
+    for epoch, epoch_batches in enumerate(batches, start=1):
+        seen = []
+        for x in epoch_batches:
+            distances = ((encode(x) - center) ** 2).sum(dim=1)
+            loss = distances.mean()
+            if soft:
+                loss = radius**2 + sum(max(distance - radius**2, distance * 0) for distance in distances) / len(x) / nu
+            yield loss.item(), center.tolist(), radius
+            seen += distances.tolist()
+            n_steps += 1
+            for layer, moment, slope in zip(layers, moments, torch.autograd.grad(loss, layers), strict=True):
+                slope = slope + weight_decay * layer.detach()
+                moment[0] = 0.9 * moment[0] + 0.1 * slope
+                moment[1] = 0.999 * moment[1] + 0.001 * slope**2
+                step = moment[0] / (1 - 0.9**n_steps) / ((moment[1] / (1 - 0.999**n_steps)).sqrt() + 1e-8)
+                layer.data -= lr * step
+        if soft and epoch >= warm_up:
+            radius = math.sqrt(quantile(seen, 1 - nu))
+
+
+def oc_nn_loss(outputs: list[float], w: list[float], v: list[list[float]], *, r: float, nu: float) -> float:
+    """Chalapathy 2018, eq. 3, of the outputs of one batch."""
+    hinge = sum(max(0.0, r - output) for output in outputs) / len(outputs)
+    return 0.5 * sum(weight**2 for weight in w) + 0.5 * sum(weight**2 for row in v for weight in row) + hinge / nu - r
+
+
+def quantile(values: Sequence[float], share: float) -> float:
+    """Quantile with linear interpolation between the two nearest values."""
+    ordered, place = sorted(values), share * (len(values) - 1)
+    low = math.floor(place)
+    high = min(low + 1, len(values) - 1)
+    return ordered[low] + (place - low) * (ordered[high] - ordered[low])

@@ -16,20 +16,59 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from insphere.data.sources import folder as folder
     from insphere.data.sources import open_source as open_source
+    from insphere.detectors.cae import CAE as CAE
+    from insphere.detectors.cae_svdd import DeepSVDDCAE as DeepSVDDCAE
     from insphere.detectors.catalog import load as load
+    from insphere.detectors.classical import KDE as KDE
+    from insphere.detectors.classical import KNN as KNN
+    from insphere.detectors.classical import OCSVM as OCSVM
+    from insphere.detectors.classical import IForest as IForest
+    from insphere.detectors.deep_svdd import DeepSVDD as DeepSVDD
+    from insphere.detectors.hybrid import Hybrid as Hybrid
+    from insphere.detectors.kernel_svdd import SVDD as SVDD
+    from insphere.detectors.oc_nn import OCNN as OCNN
+    from insphere.detectors.vae import VAE as VAE
     from insphere.detectors.vae_svdd import DeepSVDDVAE as DeepSVDDVAE
 
 __version__ = "0.1.0"
 
 # Public name -> module that defines it. A new detector adds its class here and its name to the catalog.
 _EXPORTS = {
+    "CAE": "insphere.detectors.cae",
+    "DeepSVDD": "insphere.detectors.deep_svdd",
+    "DeepSVDDCAE": "insphere.detectors.cae_svdd",
+    "OCNN": "insphere.detectors.oc_nn",
+    "VAE": "insphere.detectors.vae",
     "DeepSVDDVAE": "insphere.detectors.vae_svdd",
+    "IForest": "insphere.detectors.classical",
+    "KDE": "insphere.detectors.classical",
+    "KNN": "insphere.detectors.classical",
+    "OCSVM": "insphere.detectors.classical",
+    "SVDD": "insphere.detectors.kernel_svdd",
+    "Hybrid": "insphere.detectors.hybrid",
     "folder": "insphere.data.sources",
     "load": "insphere.detectors.catalog",
     "open_source": "insphere.data.sources",
 }
 
-__all__ = ["DeepSVDDVAE", "__version__", "folder", "load", "open_source"]
+__all__ = [
+    "CAE",
+    "KDE",
+    "KNN",
+    "OCNN",
+    "OCSVM",
+    "SVDD",
+    "VAE",
+    "DeepSVDD",
+    "DeepSVDDCAE",
+    "DeepSVDDVAE",
+    "Hybrid",
+    "IForest",
+    "__version__",
+    "folder",
+    "load",
+    "open_source",
+]
 
 
 def __getattr__(name: str) -> Any:

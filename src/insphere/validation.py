@@ -87,8 +87,10 @@ def check_integer(name: str, value: object, *, at_least: int | None = None, at_m
     return number
 
 
-def as_record(name: str, value: object, record: type[Record]) -> Record:
-    """Return `value` as an instance of the dataclass `record`: None gives its defaults, a mapping its fields.
+def as_record(name: str, value: object, record: type[Record], default: Record | None = None) -> Record:
+    """Return `value` as an instance of the dataclass `record`: None gives `default`, a mapping changes fields of it.
+
+    Without a `default` it is the record as its own defaults have it.
 
     Raises
     ------
@@ -103,8 +105,9 @@ def as_record(name: str, value: object, record: type[Record]) -> Record:
     >>> as_record("speed", {"limit": 2.0}, Speed)
     Speed(limit=2.0)
     """
+    default = record() if default is None else default
     if value is None:
-        return record()
+        return default
     if isinstance(value, record):
         return value
     if isinstance(value, Mapping):
@@ -113,7 +116,7 @@ def as_record(name: str, value: object, record: type[Record]) -> Record:
         for key in fields:
             if key not in known:
                 raise ParameterError(f"`{name}` has no field {key!r}; its fields are {', '.join(known)}.{did_you_mean(key, known)}")
-        return record(**fields)
+        return dataclasses.replace(default, **fields)  # type: ignore[type-var]
     raise ParameterError(f"`{name}` must be None, a mapping or a {record.__name__}, got {type(value).__name__}.")
 
 

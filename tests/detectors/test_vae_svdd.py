@@ -17,11 +17,12 @@ from sklearn.utils.estimator_checks import parametrize_with_checks
 import contract
 import insphere
 import naive
-from insphere.detectors.vae_svdd import CENTERS, DeepSVDDVAE, DeepSVDDVAEObjective, Reading
+from insphere.detectors.vae_svdd import DeepSVDDVAE, DeepSVDDVAEObjective, Reading
 from insphere.errors import CollapseError, DataError, HealthWarning, ModelFileError, ParameterError, TrainingError
 from insphere.nets.build import initialise
 from insphere.nets.options import Network
 from insphere.training.options import Training
+from insphere.training.sphere_term import CENTERS
 from insphere.training.variational import LIKELIHOODS
 
 QUICK = DeepSVDDVAE(epochs=3, random_state=0, device="cpu")
@@ -110,7 +111,7 @@ def test_gradient_of_the_loss():
 
     def distance(x):
         mu = objective.encoder.body(x)[0]
-        return objective._distance(mu - mu.mean(dim=0))
+        return objective.sphere.distance(mu - mu.mean(dim=0))
 
     assert torch.autograd.gradcheck(distance, (x,))
 
@@ -119,8 +120,8 @@ def test_squared_norm_pulls_harder_than_plain_far_away():
     offsets = torch.tensor([[3.0, 4.0]])
     plain = DeepSVDDVAEObjective((3,), 2, Network(widths=(4,)), alpha=1.0, reading=Reading())
     squared = DeepSVDDVAEObjective((3,), 2, Network(widths=(4,)), alpha=1.0, reading=Reading(norm="squared"))
-    assert plain._distance(offsets).item() == pytest.approx(5.0)
-    assert squared._distance(offsets).item() == pytest.approx(25.0)
+    assert plain.sphere.distance(offsets).item() == pytest.approx(5.0)
+    assert squared.sphere.distance(offsets).item() == pytest.approx(25.0)
 
 
 def test_radius_is_the_95th_percentile_of_the_training_scores():
@@ -220,6 +221,20 @@ def test_collapse_is_reported_and_scoring_refused(tmp_path):
     with pytest.raises(CollapseError, match="not saved"):
         detector.save(tmp_path / "model.insphere")
     assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize("X", [VECTORS, GREY], ids=["vectors", "grey"])
+def test_posterior_collapse_is_reported_and_scoring_refused(X):
+    # With alpha = 50 the sphere does next to nothing; one unit a layer and a fixed variance leave the decoder nothing to gain from codes.
+    detector = DeepSVDDVAE(
+        alpha=50, network={"widths": (1,)}, reading={"likelihood": "gaussian"}, scaling="unit", epochs=150, random_state=0
+    )  # fmt: skip
+    with pytest.warns(HealthWarning) as caught:
+        detector.fit(X)
+    assert any("Posterior collapse: the code is the prior" in str(warning.message) for warning in caught)
+    with pytest.raises(CollapseError, match=r"cannot score: .* nats per row"):
+        detector.anomaly_score(X)
+    assert not contract.fit_quietly(DeepSVDDVAE(alpha=50, epochs=150, random_state=0), X).health_.collapsed
 
 
 def test_early_stopping_returns_to_the_best_epoch():

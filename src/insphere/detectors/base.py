@@ -32,6 +32,9 @@ KIND = "detector"
 MIN_ROWS = 8
 """Normal rows that `fit` needs at least."""
 
+MAX_SUSPECTS = 1000
+"""Training rows that the health report lists at most as suspects, beside those that were trimmed."""
+
 _BATCH_ROWS = 1024
 
 Rows = ArrayLike | AbstractSource | str | os.PathLike[str]
@@ -72,12 +75,26 @@ class ScoredRows:
 class AbstractDetector(OutlierMixin, BaseEstimator, ABC):  # type: ignore[misc]
     """A one-class anomaly detector for images and vectors.
 
-    A concrete class sets `name` to its key in the catalog, has the parameters `target_fpr`, `calibration` and `random_state` beside
-    its own, and implements `_fit_model`, `_score`, `_state` and `_restore`.
+    A concrete class sets `name` to its key in the catalog, has the parameters below beside its own, and implements `_fit_model`,
+    `_score`, `_state` and `_restore`.
+
+    Parameters
+    ----------
+    target_fpr : float
+        Share of normal rows that may be flagged, in (0, 1).
+    trim : float
+        Share of the training rows, in [0, 0.5), that a second fit leaves out: those with the highest scores after the first one. For
+        training rows that are known to hold anomalies; no labels are used. The rows left out come first in ``health_.suspects``. The
+        held-out rows stay as they are: with anomalies among them the threshold is higher, so the promised rate of false alarms holds.
+    calibration : Calibration or mapping, optional
+        How many normal rows are held out, and whether the threshold is conformal or the paper's radius.
+    random_state : int, RandomState, Generator or None
+        Seed of all chance. The same seed gives the same scores.
     """
 
     name: ClassVar[str]
     target_fpr: float
+    trim: float = 0.0
     calibration: Calibration | Mapping[str, Any] | None
     random_state: Any
 
@@ -158,8 +175,15 @@ class AbstractDetector(OutlierMixin, BaseEstimator, ABC):  # type: ignore[misc]
         self.data_ = _data_facts(source, rows, len(train_index), len(calibration_index))
         context = FitContext(None if checkpoint is None else Path(checkpoint), resume, on_epoch)
         train_scores, findings = self._fit_model(rows[train_index], context)
+        trimmed: NDArray[np.int64] = np.empty(0, np.int64)
+        if self.trim and not _collapsed(train_scores, findings):
+            by_score = train_index[np.argsort(-train_scores, kind="stable")]
+            trimmed, train_index = np.split(by_score, [math.ceil(self.trim * len(by_score))])
+            train_index.sort()
+            train_scores, findings = self._refit(rows[train_index], context)
+        self.data_ |= {"n_train": len(train_index), "n_trimmed": len(trimmed)}
         self._decide(train_scores, self._score(rows[calibration_index]) if len(calibration_index) else np.empty(0))
-        self.health_ = self._examine(train_scores, findings, readable[train_index])
+        self.health_ = self._examine(train_scores, findings, readable[train_index], readable[trimmed])
         self.versions_ = {name: version(name) for name in ("insphere", "torch", "numpy", "scikit-learn")} | {
             "python": platform.python_version()
         }
@@ -167,9 +191,19 @@ class AbstractDetector(OutlierMixin, BaseEstimator, ABC):  # type: ignore[misc]
         self.health_.warn()
         return self
 
+    def _refit(self, X: NDArray[Any], context: FitContext) -> tuple[NDArray[np.float64], list[health.Finding]]:
+        """Fit anew on the rows that are left, with a checkpoint beside that of the first fit, from which a resumed fit finds them."""
+        path = context.checkpoint
+        second = None if path is None else path.with_name(f"{path.name}.trimmed")
+        result = self._fit_model(X, dataclasses.replace(context, checkpoint=second))
+        if second is not None:
+            second.unlink(missing_ok=True)
+        return result
+
     def _check_parameters(self) -> None:
         """Check the parameters and keep the resolved option records; a subclass calls this first and adds its own."""
         check_number("target_fpr", self.target_fpr, above=0, below=1)
+        check_number("trim", self.trim, at_least=0, below=0.5)
         self._calibration = as_record("calibration", self.calibration, Calibration)
 
     def _training_rows(self, X: Rows) -> tuple[NDArray[Any], AbstractSource, NDArray[np.int64]]:
@@ -185,7 +219,7 @@ class AbstractDetector(OutlierMixin, BaseEstimator, ABC):  # type: ignore[misc]
                 f" (first: {name}: {text}); all are in `training_errors_`.",
                 stacklevel=3,
             )
-        rows = _as_rows(loaded.X)
+        rows = as_rows(loaded.X)
         if len(rows) < MIN_ROWS:
             raise DataError(
                 f"`fit` needs at least {MIN_ROWS} readable normal rows, got {len(rows)} from {source.name}."
@@ -220,21 +254,26 @@ class AbstractDetector(OutlierMixin, BaseEstimator, ABC):  # type: ignore[misc]
         self.offset_ = -self.threshold_
 
     def _examine(
-        self, train_scores: NDArray[np.float64], findings: list[health.Finding], positions: NDArray[np.int64]
+        self,
+        train_scores: NDArray[np.float64],
+        findings: list[health.Finding],
+        positions: NDArray[np.int64],
+        trimmed: NDArray[np.int64],
     ) -> health.HealthReport:
         scores = health.check_scores(train_scores)
         if scores.level == "critical":
             return health.HealthReport((scores, *findings))
         suspects = health.find_suspects(train_scores)
+        listed = [*trimmed, *positions[suspects[:MAX_SUSPECTS]]]
         return health.HealthReport(
             (
                 scores,
                 *findings,
                 health.check_held_out(train_scores, self.conformal_.scores, self.radius_),
                 health.check_calibration(len(self.conformal_), rows_needed(self.target_fpr), self.decision_),
-                health.check_contamination(len(suspects), len(train_scores)),
+                health.check_contamination(len(suspects), len(train_scores), n_trimmed=len(trimmed)),
             ),
-            tuple(int(positions[suspect]) for suspect in suspects[:1000]),
+            tuple(int(position) for position in listed),
         )
 
     # Scoring: everything below goes through score_batches.
@@ -273,7 +312,7 @@ class AbstractDetector(OutlierMixin, BaseEstimator, ABC):  # type: ignore[misc]
             critical = next(finding for finding in self.health_.findings if finding.level == "critical")
             raise CollapseError(f"This detector cannot score: {critical.text}")
         for rows in source.batches(batch_size):
-            scores = self._score(_as_rows(rows.X)) if len(rows.X) else np.empty(0)
+            scores = self._score(as_rows(rows.X)) if len(rows.X) else np.empty(0)
             yield ScoredRows(rows.index, scores, self.conformal_.p_value(scores), scores > self.threshold_, rows.errors)
 
     def anomaly_score(self, X: Rows) -> NDArray[np.float64]:
@@ -292,9 +331,7 @@ class AbstractDetector(OutlierMixin, BaseEstimator, ABC):  # type: ignore[misc]
         for batch in self.score_batches(source):
             scores[batch.index] = batch.anomaly_score
             errors |= batch.errors
-        if errors:
-            row, text = next(iter(errors.items()))
-            warnings.warn(f"{len(errors)} of {len(source)} rows could not be read and score NaN (first: row {row}: {text}).", stacklevel=2)
+        warn_unreadable(errors, len(source), "score NaN")
         return scores
 
     def p_value(self, X: Rows) -> NDArray[np.float64]:
@@ -454,7 +491,18 @@ class AbstractDetector(OutlierMixin, BaseEstimator, ABC):  # type: ignore[misc]
         return detector
 
 
-def _as_rows(X: NDArray[Any]) -> NDArray[Any]:
+def warn_unreadable(errors: Mapping[int, str], n_rows: int, consequence: str) -> None:
+    """Issue one warning, from the caller's caller, where rows could not be read."""
+    if errors:
+        row, text = next(iter(errors.items()))
+        warnings.warn(f"{len(errors)} of {n_rows} rows could not be read and {consequence} (first: row {row}: {text}).", stacklevel=3)
+
+
+def _collapsed(train_scores: NDArray[np.float64], findings: Sequence[health.Finding]) -> bool:
+    return any(finding.level == "critical" for finding in (health.check_scores(train_scores), *findings))
+
+
+def as_rows(X: NDArray[Any]) -> NDArray[Any]:
     """Return vectors as float64, so that no score depends on the type they were stored in; images as they are."""
     return X if X.ndim == 4 else X.astype(np.float64, copy=False)
 

@@ -6,7 +6,7 @@ import json
 from abc import abstractmethod
 from collections.abc import Callable, Mapping, Sequence
 from importlib.metadata import version
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 import torch
@@ -15,14 +15,16 @@ from torch import Tensor
 
 from insphere.data.preprocess import SCALINGS, Preprocess, fit_preprocess
 from insphere.detectors import health
-from insphere.detectors.base import AbstractDetector, FitContext
+from insphere.detectors.base import AbstractDetector, FitContext, Rows, as_rows, warn_unreadable
+from insphere.detectors.calibration import Calibration
+from insphere.detectors.sphere import AbstractSphere, restore_sphere
 from insphere.errors import ModelFileError
 from insphere.nets.build import initialise
 from insphere.nets.options import Network, default_latent_dim
 from insphere.seeding import derive_seed, generator
 from insphere.training.device import place, resolve_device
 from insphere.training.history import EpochRecord
-from insphere.training.loop import map_batches, train
+from insphere.training.loop import Stage, map_batches, train
 from insphere.training.objective import AbstractObjective
 from insphere.training.options import Training, default_epochs
 from insphere.validation import as_record, check_choice, check_integer
@@ -33,30 +35,91 @@ _HEALTH_ROWS = 2048
 class AbstractNeuralDetector(AbstractDetector):
     """A detector whose model is an `AbstractObjective` trained by the training loop.
 
-    A concrete class has the parameters `latent_dim`, `scaling`, `epochs`, `network`, `training`, `device` beside those of
-    `AbstractDetector`, and says which objective it trains (`_make_objective`).
+    A concrete class says which objective it trains (`_make_objective`). Rows are scored by that objective's `score`, unless the class
+    draws a sphere around the codes (`_enclose`).
+
+    Parameters
+    ----------
+    latent_dim : int, optional
+        Dimensions of the code; None chooses by input size.
+    scaling : {"auto", "gcn", "standard", "unit", "none"}
+        Preprocessing, fitted on the training rows: see `insphere.data.preprocess.fit_preprocess`.
+    epochs : int, optional
+        Passes over the training rows; None makes about `default_steps` steps, between 10 and 200 epochs.
+    target_fpr, trim, calibration, random_state
+        See `AbstractDetector`.
+    network : Network or mapping, optional
+        Architecture; what is not given is as in `default_network`, widths and code by input size.
+    training : Training or mapping, optional
+        Optimiser, learning rate, batch size, precision, early stopping; what is not given is as in `default_training`.
+    device : {"auto", "cpu", "cuda", "mps"}
     """
 
-    latent_dim: int | None
-    scaling: str
-    epochs: int | None
-    network: Network | Mapping[str, Any] | None
-    training: Training | Mapping[str, Any] | None
-    device: str
+    default_network: ClassVar[Network] = Network()
+    default_training: ClassVar[Training] = Training()
+    default_steps: ClassVar[int] = 1000
+
+    def __init__(
+        self,
+        *,
+        latent_dim: int | None,
+        scaling: str,
+        epochs: int | None,
+        target_fpr: float,
+        trim: float,
+        calibration: Calibration | Mapping[str, Any] | None,
+        network: Network | Mapping[str, Any] | None,
+        training: Training | Mapping[str, Any] | None,
+        device: str,
+        random_state: Any,
+    ) -> None:
+        self.latent_dim = latent_dim
+        self.scaling = scaling
+        self.epochs = epochs
+        self.target_fpr = target_fpr
+        self.trim = trim
+        self.calibration = calibration
+        self.network = network
+        self.training = training
+        self.device = device
+        self.random_state = random_state
+
+    # What a concrete detector implements, or may.
 
     @abstractmethod
     def _make_objective(self, input_shape: Sequence[int], latent_dim: int, network: Network) -> AbstractObjective:
         """Return the untrained objective; its weights are drawn afterwards."""
 
+    def _stages_before(self, input_shape: Sequence[int], latent_dim: int, network: Network, n_epochs: int) -> list[Stage]:
+        """Return what is trained before the objective, which then starts from the last of them; their weights are drawn afterwards."""
+        return []
+
+    def _enclose(self, codes: NDArray[np.float64]) -> AbstractSphere | None:
+        """Return the sphere around the training codes that rows are scored by, or None where the objective scores them."""
+        return None
+
+    def _method_findings(self, X: NDArray[Any]) -> list[health.Finding]:
+        """Return what is to be said of the method after training on the rows, beside what `_network_findings` says of all."""
+        return []
+
+    # Fitting.
+
     def _check_parameters(self) -> None:
         super()._check_parameters()
-        self._options = as_record("training", self.training, Training)
-        self._network = as_record("network", self.network, Network)
+        self._options = as_record("training", self.training, Training, self.default_training)
+        self._network = as_record("network", self.network, Network, self.default_network)
         self._device = resolve_device(self.device)
         check_choice("scaling", self.scaling, SCALINGS)
         for name, value in (("epochs", self.epochs), ("latent_dim", self.latent_dim)):
             if value is not None:
                 check_integer(name, value, at_least=1, at_most=100_000)
+
+    def _fit_model(self, X: NDArray[Any], context: FitContext) -> tuple[NDArray[np.float64], list[health.Finding]]:
+        self._train(X, context)
+        codes = self._codes(X)
+        self.sphere_ = self._enclose(codes)
+        scores = self._score(X) if self.sphere_ is None else self.sphere_.training_distance(codes)
+        return scores, self._network_findings(X) + self._method_findings(X)
 
     def _train(self, X: NDArray[Any], context: FitContext) -> None:
         """Fit preprocessing and networks on the rows, less those that early stopping holds out."""
@@ -67,18 +130,14 @@ class AbstractNeuralDetector(AbstractDetector):
             n_validation = max(1, round(options.validation_fraction * len(X)))
             validation_rows, X = X[np.sort(order[:n_validation])], X[np.sort(order[n_validation:])]
         self.preprocess_ = fit_preprocess(X, self.scaling)
-        latent_dim = default_latent_dim(self.input_shape_) if self.latent_dim is None else self.latent_dim
-        # Layers draw their first weights from PyTorch's global state as they are built: leave it as it was, and draw anew.
-        with torch.random.fork_rng(devices=[]):
-            self.objective_ = self._make_objective(self.input_shape_, latent_dim, self._network)
-        initialise(self.objective_, derive_seed(self.seed_, "weights"))
-        n_epochs = default_epochs(options.batches_per_epoch(len(X))) if self.epochs is None else self.epochs
+        n_steps = options.batches_per_epoch(len(X))
+        n_epochs = default_epochs(n_steps, self.default_steps) if self.epochs is None else self.epochs
+        stages = self._make_stages(n_epochs)
+        self.objective_ = stages[-1].objective
         self.history_: list[EpochRecord] = train(
-            self.objective_,
+            stages,
             X,
             self.preprocess_.apply,
-            options,
-            n_epochs=n_epochs,
             seed=self.seed_,
             device=self._device,
             validation_rows=validation_rows,
@@ -88,60 +147,140 @@ class AbstractNeuralDetector(AbstractDetector):
             on_epoch=context.on_epoch,
         )
 
+    def _make_stages(self, n_epochs: int) -> list[Stage]:
+        """Return all that is trained, with weights drawn."""
+        shape: tuple[Sequence[int], int, Network] = (self.input_shape_, self._latent_dim(), self._network)
+        # Layers draw their first weights from PyTorch's global state as they are built: leave it as it was, and draw anew.
+        with torch.random.fork_rng(devices=[]):
+            stages = [*self._stages_before(*shape, n_epochs), Stage(self._make_objective(*shape), self._options, n_epochs)]
+        initialise(stages[-1].objective, derive_seed(self.seed_, "weights"))
+        for stage in stages[:-1]:
+            initialise(stage.objective, derive_seed(self.seed_, f"weights of {stage.name}"))
+        return stages
+
+    def _latent_dim(self) -> int:
+        return default_latent_dim(self.input_shape_) if self.latent_dim is None else self.latent_dim
+
+    # Scoring.
+
+    def codes(self, X: Rows) -> NDArray[np.float64]:
+        """Return the code of each row: its place in the space in which the method works, for use as features.
+
+        Parameters
+        ----------
+        X : array, source or path
+            As for `anomaly_score`.
+
+        Returns
+        -------
+        ndarray of float64, shape (n, latent_dim)
+            NaN, and one warning, for rows of a file source that cannot be read. A row's code depends on that row alone.
+
+        Raises
+        ------
+        DataError
+            If the rows do not fit the detector.
+        """
+        source = self.open(X)
+        codes = np.full((len(source), self._latent_dim()), np.nan)
+        errors: dict[int, str] = {}
+        for batch in source.batches(_HEALTH_ROWS):
+            if len(batch.X):
+                codes[batch.index] = self._codes(as_rows(batch.X))
+            errors |= batch.errors
+        warn_unreadable(errors, len(source), "have NaN for a code")
+        return codes
+
+    def _score(self, X: NDArray[Any]) -> NDArray[np.float64]:
+        if self.sphere_ is None:
+            return self._map(self.objective_.score, X).astype(np.float64)
+        return self.sphere_.distance(self._codes(X))
+
+    def _codes(self, X: NDArray[Any]) -> NDArray[np.float64]:
+        return self._map(self.objective_.code, X).astype(np.float64)
+
     def _map(self, function: Callable[[Tensor], Tensor], X: NDArray[Any]) -> NDArray[np.float32]:
         return map_batches(function, X, self.preprocess_.apply, device=next(self.objective_.parameters()).device)
 
+    # Health.
+
     def _network_findings(self, X: NDArray[Any]) -> list[health.Finding]:
         """Return what can be said of the networks after training, on at most 2048 training rows."""
-        rows = X[:: max(1, len(X) // _HEALTH_ROWS)][:_HEALTH_ROWS]
-
-        def posterior(x: Tensor) -> Tensor:
-            both = self.objective_.posterior(x)
-            return self.objective_.code(x) if both is None else torch.cat(both, dim=1)
-
-        codes = self._map(posterior, rows).astype(np.float64)
-        mu, logvar = codes, None
-        if codes.shape[1] != self._map(self.objective_.code, rows[:1]).shape[1]:
-            mu, logvar = np.split(codes, 2, axis=1)
-        inputs = self._map(lambda x: x, rows)
+        rows = _some(X)
+        mu, logvar = self._posterior(rows)
         batch_mode = copy.deepcopy(self.objective_).train()
         batch_codes = self._map(batch_mode.code, rows).astype(np.float64)
         center = mu.mean(axis=0)
         distances = (np.linalg.norm(batch_codes - center, axis=1), np.linalg.norm(mu - center, axis=1))
-        return [
-            *health.check_codes(mu, logvar),
-            health.check_reconstruction(inputs, self._map(self.objective_.reconstruct, rows)),
-            health.check_mode_shift(*distances),
-        ]
+        findings = health.check_codes(mu, logvar, scored_by_code=self.sphere_ is not None)
+        reconstruction = self._map(lambda x: _or_empty(self.objective_.reconstruct(x), x), rows)
+        if reconstruction.size:
+            findings.append(health.check_reconstruction(self._map(lambda x: x, rows), reconstruction))
+        return [*findings, health.check_mode_shift(*distances)]
 
-    def _fit_fingerprint(self, n_epochs: int) -> str:
-        parameters = {name: value for name, value in self._parameters_to_json().items() if name != "random_state"}
-        identity = [version("insphere"), self.data_["fingerprint"], self.seed_, n_epochs, parameters]
-        return hashlib.sha256(json.dumps(identity, sort_keys=True).encode()).hexdigest()
+    def _spread_finding(self, X: NDArray[Any]) -> health.Finding:
+        """Compare the codes' spread with that of the same network before its first step, weights drawn anew from the same seed."""
+        rows = _some(X)
+        fresh = self._make_stages(1)[-1].objective.to(self._device).train()
+        now, start = (codes.std(axis=0) for codes in (self._codes(rows), self._map(fresh.code, rows).astype(np.float64)))
+        return health.check_spread(float(np.linalg.norm(now)), float(np.linalg.norm(start)), of="codes")
 
-    def _network_state(self) -> tuple[dict[str, Any], dict[str, NDArray[Any]]]:
-        """Return what `_restore_network` needs."""
-        weights = {f"network/{name}": value.detach().cpu().numpy() for name, value in self.objective_.state_dict().items()}
-        scaling = {"preprocess/offset": self.preprocess_.offset, "preprocess/scale": self.preprocess_.scale}
+    def _posterior(self, rows: NDArray[Any]) -> tuple[NDArray[np.float64], NDArray[np.float64] | None]:
+        """Return the codes' means and, where the method has a distribution over codes, their log-variances."""
+
+        def mean_and_logvar(x: Tensor) -> Tensor:
+            both = self.objective_.posterior(x)
+            return self.objective_.code(x) if both is None else torch.cat(both, dim=1)
+
+        codes = self._map(mean_and_logvar, rows).astype(np.float64)
+        if codes.shape[1] == self._latent_dim():
+            return codes, None
+        mu, logvar = np.split(codes, 2, axis=1)
+        return mu, logvar
+
+    # Saving.
+
+    def _state(self) -> tuple[dict[str, Any], dict[str, NDArray[Any]]]:
+        arrays = {f"network/{name}": value.detach().cpu().numpy() for name, value in self.objective_.state_dict().items()}
+        arrays |= {"preprocess/offset": self.preprocess_.offset, "preprocess/scale": self.preprocess_.scale}
         header = {
-            "latent_dim": default_latent_dim(self.input_shape_) if self.latent_dim is None else self.latent_dim,
+            "latent_dim": self._latent_dim(),
             "scaling": self.preprocess_.scaling,
             "history": [record.to_json() for record in self.history_],
+            "geometry": None if self.sphere_ is None else self.sphere_.kind,
         }
-        return header, weights | scaling
+        if self.sphere_ is not None:
+            arrays |= {f"sphere/{name}": array for name, array in self.sphere_.arrays().items()}
+        return header, arrays
 
-    def _restore_network(self, header: Mapping[str, Any], arrays: Mapping[str, NDArray[Any]]) -> None:
+    def _restore(self, header: Mapping[str, Any], arrays: Mapping[str, NDArray[Any]]) -> None:
         self.preprocess_ = Preprocess(header["scaling"], arrays["preprocess/offset"], arrays["preprocess/scale"])
         self.history_ = [EpochRecord.from_json(record) for record in header["history"]]
         # On the meta device nothing is allocated: the sizes of the file's arrays, not numbers in its header, decide about memory.
         with torch.device("meta"):
             objective = self._make_objective(self.input_shape_, header["latent_dim"], self._network)
-        weights = {
-            name.removeprefix("network/"): torch.from_numpy(array.copy()) for name, array in arrays.items() if name.startswith("network/")
-        }
+        weights = {name: torch.from_numpy(array.copy()) for name, array in _below(arrays, "network/").items()}
         try:
             objective.load_state_dict(weights, assign=True)
         except RuntimeError as error:
             raise ModelFileError(f"The stored weights do not fit the stored architecture: {error}") from error
         place(objective, self._device, convolutional=len(self.input_shape_) == 3)
         self.objective_ = objective.eval()
+        self.sphere_ = None if header["geometry"] is None else restore_sphere(header["geometry"], _below(arrays, "sphere/"))
+
+    def _fit_fingerprint(self, n_epochs: int) -> str:
+        parameters = {name: value for name, value in self._parameters_to_json().items() if name != "random_state"}
+        identity = [version("insphere"), self.name, self.data_["fingerprint"], self.seed_, n_epochs, parameters]
+        return hashlib.sha256(json.dumps(identity, sort_keys=True).encode()).hexdigest()
+
+
+def _some(X: NDArray[Any]) -> NDArray[Any]:
+    return X[:: max(1, len(X) // _HEALTH_ROWS)][:_HEALTH_ROWS]
+
+
+def _or_empty(values: Tensor | None, x: Tensor) -> Tensor:
+    return x.new_empty((len(x), 0)) if values is None else values
+
+
+def _below(arrays: Mapping[str, NDArray[Any]], prefix: str) -> dict[str, NDArray[Any]]:
+    return {name.removeprefix(prefix): array for name, array in arrays.items() if name.startswith(prefix)}

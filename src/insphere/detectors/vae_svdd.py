@@ -6,42 +6,28 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from insphere.detectors.calibration import Calibration
 from insphere.detectors.enclosing import AbstractEnclosingDetector
-from insphere.nets.build import GaussianEncoder, build_decoder
 from insphere.nets.options import Network
-from insphere.training.objective import AbstractObjective
 from insphere.training.options import Training
-from insphere.training.variational import LIKELIHOODS, kl_to_standard_normal, make_likelihood, sample_code
-from insphere.validation import as_record, check_choice, check_integer, check_number
-
-CENTERS = ("batch-mean", "batch-mean-detached", "moving-average", "learned")
-"""How the centre c is found in training: see `Reading`."""
+from insphere.training.sphere_term import SphereReading, SphereTerm
+from insphere.training.variational import AbstractVariationalObjective, VariationalReading, kl_to_standard_normal, sample_code
+from insphere.validation import as_record, check_choice, check_number
 
 
 @dataclasses.dataclass(frozen=True)
-class Reading:
+class Reading(SphereReading, VariationalReading):
     """How to read what the paper leaves open about its loss (eq. 12) and score (eq. 13).
+
+    The parameters of `SphereReading` (`norm`, `center`, `final_center`, `center_momentum`) and of `VariationalReading` (`n_draws`,
+    `likelihood`), and:
 
     Parameters
     ----------
-    n_draws : int
-        Draws L of the code per row and step.
-    norm : {"plain", "squared"}
-        The distance term is ‖z − c‖ (eq. 12 as printed) or ‖z − c‖² (eq. 11).
     distance_of : {"sample", "mean"}
         Whether the distance term takes the drawn code z or its mean mu.
-    center : {"batch-mean", "batch-mean-detached", "moving-average", "learned"}
-        The centre in training: mean of the batch's codes (Algorithm 1) with or without gradient, their exponential moving average, or
-        a learned parameter (sec. 3.2).
-    final_center : {"training-mean", "last"}
-        The centre c* for scoring: mean over the training set, or the one that training ended with (Algorithm 1, line 10).
-    center_momentum : float
-        Weight of the past in the moving average, in [0, 1).
-    likelihood : {"gaussian-learned", "gaussian", "bernoulli"}
-        p(x | z): Gaussian with one learned variance, Gaussian with variance 1, or Bernoulli (for rows in [0, 1]).
     score_of : {"mean", "sample"}
         Whether a row is scored by mu or by a drawn code, the paper's literal reading; drawn scores depend on a row's position.
 
@@ -51,27 +37,17 @@ class Reading:
     'gaussian-learned'
     """
 
-    n_draws: int = 1
-    norm: str = "plain"
     distance_of: str = "sample"
-    center: str = "batch-mean"
-    final_center: str = "training-mean"
-    center_momentum: float = 0.9
-    likelihood: str = "gaussian-learned"
     score_of: str = "mean"
 
     def __post_init__(self) -> None:
-        check_integer("n_draws", self.n_draws, at_least=1, at_most=1000)
-        check_choice("norm", self.norm, ("plain", "squared"))
+        SphereReading.__post_init__(self)
+        VariationalReading.__post_init__(self)
         check_choice("distance_of", self.distance_of, ("sample", "mean"))
-        check_choice("center", self.center, CENTERS)
-        check_choice("final_center", self.final_center, ("training-mean", "last"))
-        check_number("center_momentum", self.center_momentum, at_least=0, below=1)
-        check_choice("likelihood", self.likelihood, LIKELIHOODS)
         check_choice("score_of", self.score_of, ("mean", "sample"))
 
 
-class DeepSVDDVAEObjective(AbstractObjective):
+class DeepSVDDVAEObjective(AbstractVariationalObjective):
     """Loss of Deep SVDD-VAE: ``alpha · (KL − log-likelihood) + distance to the centre``, means over the batch, in nats and code units.
 
     Source: Zhou 2021, eq. 12 and Algorithm 1. Deviation: the likelihood, which the paper does not name; see `Reading`.
@@ -84,31 +60,21 @@ class DeepSVDDVAEObjective(AbstractObjective):
     """
 
     def __init__(self, input_shape: Sequence[int], latent_dim: int, network: Network, *, alpha: float, reading: Reading) -> None:
-        super().__init__()
+        super().__init__(input_shape, latent_dim, network, likelihood=reading.likelihood)
         self.alpha, self.reading = alpha, reading
-        self.encoder = GaussianEncoder(input_shape, latent_dim, network)
-        self.decoder = build_decoder(input_shape, latent_dim, network)
-        self.likelihood = make_likelihood(reading.likelihood)
-        self.center: Tensor
-        if reading.center == "learned":
-            self.center = nn.Parameter(torch.zeros(latent_dim))
-        else:
-            self.register_buffer("center", torch.zeros(latent_dim))
+        self.sphere = SphereTerm(latent_dim, reading)
 
     def begin(self, x: Tensor) -> None:
         """Start the centre at the mean code of the first rows."""
-        mu, _ = self.encoder(x)
-        self.center.copy_(mu.mean(dim=0))
+        self.sphere.center.copy_(self.posterior(x)[0].mean(dim=0))
 
     def forward(self, x: Tensor, generator: torch.Generator) -> dict[str, Tensor]:
         """Return the terms ``kl`` and ``reconstruction`` (nats per row), ``distance`` and their ``loss``."""
-        mu, logvar = self.encoder(x)
+        mu, logvar = self.posterior(x)
         z = sample_code(mu, logvar, self.reading.n_draws, generator)
-        outputs = self.decoder(z.flatten(0, 1)).float().unflatten(0, z.shape[:2])
-        log_likelihood = torch.stack([self.likelihood(output, x) for output in outputs]).mean()
+        log_likelihood = self.log_likelihood(x, z).mean()
         kl = kl_to_standard_normal(mu, logvar).mean()
-        enclosed = z if self.reading.distance_of == "sample" else mu.unsqueeze(0)
-        distance = self._distance(enclosed - self._center_for(enclosed))
+        distance = self.sphere(z if self.reading.distance_of == "sample" else mu.unsqueeze(0))
         return {
             "loss": self.alpha * (kl - log_likelihood) + distance,
             "distance": distance,
@@ -125,37 +91,9 @@ class DeepSVDDVAEObjective(AbstractObjective):
         generator = torch.Generator(device=x.device).manual_seed(0)
         return sample_code(mu, logvar, 1, generator)[0]
 
-    def posterior(self, x: Tensor) -> tuple[Tensor, Tensor]:
-        """Return mean and log-variance of q(z | x), each (n, latent_dim)."""
-        mu, logvar = self.encoder(x)
-        return mu, logvar
-
-    def reconstruct(self, x: Tensor) -> Tensor:
-        """Return the mean of p(x | mu), in the shape of `x`."""
-        return self.likelihood.mean(self.decoder(self.posterior(x)[0]).float())
-
     def final_center(self) -> Tensor | None:
         """Return the centre that training ended with where it is to be c*, else None (the mean of the training codes)."""
-        ends_with_own = self.reading.final_center == "last" or self.reading.center in ("learned", "moving-average")
-        return self.center.detach() if ends_with_own else None
-
-    def _distance(self, offsets: Tensor) -> Tensor:
-        squares = offsets.square().sum(dim=-1)
-        # The root's gradient is infinite at zero, where a code meets its centre.
-        return squares.mean() if self.reading.norm == "squared" else (squares + 1e-12).sqrt().mean()
-
-    def _center_for(self, codes: Tensor) -> Tensor:
-        if self.reading.center == "learned":
-            return self.center
-        batch_mean = codes.mean(dim=(0, 1))
-        if not self.training:
-            return self.center
-        with torch.no_grad():
-            keep = self.reading.center_momentum if self.reading.center == "moving-average" else 0.0
-            self.center.copy_(keep * self.center + (1 - keep) * batch_mean)
-        if self.reading.center == "batch-mean":
-            return batch_mean
-        return self.center.clone() if self.reading.center == "moving-average" else batch_mean.detach()
+        return self.sphere.final_center()
 
 
 def default_alpha(input_shape: Sequence[int]) -> float:
@@ -197,6 +135,9 @@ class DeepSVDDVAE(AbstractEnclosingDetector):
         Passes over the training rows; None makes about five hundred steps, between 10 and 200 epochs.
     target_fpr : float
         Share of normal rows that may be flagged, in (0, 1).
+    trim : float
+        Share of the training rows, the most suspicious ones, that are left out of a second fit; in [0, 0.5). For training rows that
+        are known to hold anomalies: see `AbstractDetector`.
     calibration : Calibration or mapping, optional
         How many normal rows are held out, and whether the threshold is conformal or the paper's radius.
     network : Network or mapping, optional
@@ -229,6 +170,7 @@ class DeepSVDDVAE(AbstractEnclosingDetector):
     """
 
     name = "vae-svdd"
+    default_steps = 500
 
     def __init__(
         self,
@@ -241,25 +183,19 @@ class DeepSVDDVAE(AbstractEnclosingDetector):
         scaling: str = "auto",
         epochs: int | None = None,
         target_fpr: float = 0.05,
+        trim: float = 0.0,
         calibration: Calibration | Mapping[str, Any] | None = None,
         network: Network | Mapping[str, Any] | None = None,
         training: Training | Mapping[str, Any] | None = None,
         device: str = "auto",
         random_state: Any = None,
     ) -> None:
+        super().__init__(
+            geometry=geometry, n_neighbors=n_neighbors, latent_dim=latent_dim, scaling=scaling, epochs=epochs, target_fpr=target_fpr,
+            trim=trim, calibration=calibration, network=network, training=training, device=device, random_state=random_state,
+        )  # fmt: skip
         self.alpha = alpha
         self.reading = reading
-        self.latent_dim = latent_dim
-        self.geometry = geometry
-        self.n_neighbors = n_neighbors
-        self.scaling = scaling
-        self.epochs = epochs
-        self.target_fpr = target_fpr
-        self.calibration = calibration
-        self.network = network
-        self.training = training
-        self.device = device
-        self.random_state = random_state
 
     def _make_objective(self, input_shape: Sequence[int], latent_dim: int, network: Network) -> DeepSVDDVAEObjective:
         alpha = default_alpha(input_shape) if self.alpha is None else check_number("alpha", self.alpha, above=0)

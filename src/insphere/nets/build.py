@@ -12,6 +12,26 @@ from insphere.nets.mlp import MLPDecoder, MLPEncoder
 from insphere.nets.options import Network, default_widths
 
 
+class PointEncoder(nn.Module):
+    """Encoder whose output is one code per row.
+
+    Examples
+    --------
+    >>> tuple(PointEncoder((6,), 2, Network(widths=(8,)))(torch.zeros(5, 6)).shape)
+    (5, 2)
+    """
+
+    def __init__(self, input_shape: Sequence[int], latent_dim: int, network: Network) -> None:
+        super().__init__()
+        self.body = build_encoder(input_shape, [latent_dim], network)
+        self.norm = _latent_norm(latent_dim, network)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Map a batch to codes, float32 of shape (n, latent_dim)."""
+        code: Tensor = self.norm(self.body(x)[0].float())
+        return code
+
+
 class GaussianEncoder(nn.Module):
     """Encoder whose output is a diagonal Gaussian over the code: its mean and log-variance.
 
@@ -28,9 +48,7 @@ class GaussianEncoder(nn.Module):
     def __init__(self, input_shape: Sequence[int], latent_dim: int, network: Network) -> None:
         super().__init__()
         self.body = build_encoder(input_shape, [latent_dim, latent_dim], network)
-        self.mu_norm: nn.Module = nn.Identity()
-        if network.latent_norm:
-            self.mu_norm = nn.BatchNorm1d(latent_dim, eps=network.batch_norm_epsilon, momentum=network.batch_norm_momentum, affine=False)
+        self.mu_norm = _latent_norm(latent_dim, network)
 
     def forward(self, x: Tensor) -> tuple[Tensor, Tensor]:
         """Map a batch to (mu, logvar), each float32 of shape (n, latent_dim)."""
@@ -55,6 +73,12 @@ def with_widths(network: Network, input_shape: Sequence[int]) -> Network:
     if network.widths is not None:
         return network
     return dataclasses.replace(network, widths=default_widths(input_shape))
+
+
+def _latent_norm(latent_dim: int, network: Network) -> nn.Module:
+    if not network.latent_norm:
+        return nn.Identity()
+    return nn.BatchNorm1d(latent_dim, eps=network.batch_norm_epsilon, momentum=network.batch_norm_momentum, affine=False)
 
 
 def initialise(module: nn.Module, seed: int) -> None:

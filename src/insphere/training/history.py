@@ -12,7 +12,7 @@ class EpochRecord:
     Attributes
     ----------
     epoch, n_epochs : int
-        Number of this epoch, from 1, and of the epochs planned.
+        Number of this epoch, from 1, and of the epochs planned; over all stages of the training.
     terms : mapping of str to float
         Mean of each loss term over the epoch's batches; ``"loss"`` is the one minimised.
     validation_loss : float or None
@@ -21,6 +21,8 @@ class EpochRecord:
         Learning rate of the epoch's last step.
     seconds : float
         Wall-clock time of the epoch.
+    stage : str
+        "training", or the stage before it, such as "pretraining".
     """
 
     epoch: int
@@ -29,6 +31,7 @@ class EpochRecord:
     validation_loss: float | None
     lr: float
     seconds: float
+    stage: str = "training"
 
     def to_json(self) -> dict[str, Any]:
         """Return a JSON-able dict."""

@@ -1,10 +1,11 @@
 """The only training loop and the only loop over batches to score."""
 
 import copy
+import dataclasses
 import logging
 import math
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -48,13 +49,32 @@ def as_network_input(rows: Tensor, transform: Callable[[Tensor], Tensor]) -> Ten
     return x.permute(0, 3, 1, 2) if x.ndim == 4 else x
 
 
+@dataclasses.dataclass(frozen=True)
+class Stage:
+    """One part of a training: an objective, and how long and with what it is trained.
+
+    Attributes
+    ----------
+    objective : AbstractObjective
+        Networks with a loss; takes over what it wants from the objective of the stage before (`AbstractObjective.start_from`).
+    options : Training
+    n_epochs : int
+        Epochs to train.
+    name : str
+        What the epochs' records call it.
+    """
+
+    objective: AbstractObjective
+    options: Training
+    n_epochs: int
+    name: str = "training"
+
+
 def train(
-    objective: AbstractObjective,
+    stages: Sequence[Stage],
     rows: NDArray[Any],
     transform: Callable[[Tensor], Tensor],
-    options: Training,
     *,
-    n_epochs: int,
     seed: int,
     device: torch.device,
     validation_rows: NDArray[Any] | None = None,
@@ -63,22 +83,20 @@ def train(
     resume: bool = False,
     on_epoch: Callable[[EpochRecord], None] | None = None,
 ) -> list[EpochRecord]:
-    """Train `objective` in place.
+    """Train the objectives of the stages in place, one after the other.
 
     Parameters
     ----------
-    objective : AbstractObjective
-        Networks with a loss; on return on `device`, in evaluation mode.
+    stages : sequence of Stage
+        At least one; on return the objective of the last is on `device`, in evaluation mode.
     rows : ndarray, shape (n, height, width, channels) or (n, features)
         Raw training rows, held in memory as they are (uint8 images stay uint8).
     transform : callable
         The fitted preprocessing, applied to each batch on the device.
-    n_epochs : int
-        Epochs to train.
     seed : int
         Source of the order of rows and of noise.
     validation_rows : ndarray, optional
-        Normal rows for early stopping; needed where `options.patience` is set.
+        Normal rows for early stopping; needed where a stage's `Training.patience` is set.
     fingerprint : str
         Identifies rows and parameters; a checkpoint with another one is refused.
     checkpoint : Path, optional
@@ -95,18 +113,29 @@ def train(
     ModelFileError
         If the checkpoint cannot be read, or belongs to other rows or parameters.
     """
-    run = _Run(objective, rows, transform, options, n_epochs=n_epochs, seed=seed, device=device, validation_rows=validation_rows)
-    if resume and checkpoint is not None and checkpoint.exists():
-        run.restore(*read_checkpoint(checkpoint, fingerprint))
-    while not run.finished:
-        with threads_for(rows[0].size):
-            record = run.epoch()
-        if checkpoint is not None:
-            write_checkpoint(checkpoint, fingerprint, *run.state())
-        if on_epoch is not None:
-            on_epoch(record)
-    run.finish()
-    return run.history
+    saved = read_checkpoint(checkpoint, fingerprint) if resume and checkpoint is not None and checkpoint.exists() else None
+    # The state of a later stage holds all that it took over from those before it, so these need not be trained again.
+    first = 0 if saved is None else saved[0]["stage"]
+    history = [] if saved is None else [EpochRecord.from_json(record) for record in saved[0]["earlier"]]
+    for number, stage in enumerate(stages[first:], start=first):
+        if number > first:
+            stage.objective.start_from(stages[number - 1].objective)
+        # The last stage draws from the fit's own seed, so that a stage before it leaves its order of rows and its noise as they were.
+        stage_seed = seed if number == len(stages) - 1 else derive_seed(seed, f"stage {number}")
+        run = _Run(stage, rows, transform, seed=stage_seed, device=device, validation_rows=validation_rows)
+        run.number, run.earlier, run.n_later = number, history, sum(later.n_epochs for later in stages[number + 1 :])
+        if number == first and saved is not None:
+            run.restore(*saved)
+        while not run.finished:
+            with threads_for(rows[0].size):
+                record = run.epoch()
+            if checkpoint is not None:
+                write_checkpoint(checkpoint, fingerprint, *run.state())
+            if on_epoch is not None:
+                on_epoch(record)
+        run.finish()
+        history = history + run.history
+    return history
 
 
 def map_batches(
@@ -138,21 +167,23 @@ def map_batches(
 
 
 class _Run:
-    """State of one training: everything that a checkpoint must hold, and the step from one epoch to the next."""
+    """State of one stage's training: everything that a checkpoint must hold, and the step from one epoch to the next."""
 
     def __init__(
         self,
-        objective: AbstractObjective,
+        stage: Stage,
         rows: NDArray[Any],
         transform: Callable[[Tensor], Tensor],
-        options: Training,
         *,
-        n_epochs: int,
         seed: int,
         device: torch.device,
         validation_rows: NDArray[Any] | None,
     ) -> None:
-        self.options, self.n_epochs, self.device, self.transform = options, n_epochs, device, transform
+        objective, options = stage.objective, stage.options
+        self.name, self.options, self.n_epochs, self.device, self.transform = stage.name, options, stage.n_epochs, device, transform
+        # Its place among the stages, for the records and the checkpoint.
+        self.number, self.n_later = 0, 0
+        self.earlier: Sequence[EpochRecord] = ()
         self.rows = _as_tensor(rows, device)
         self.validation_rows = None if validation_rows is None or not len(validation_rows) else _as_tensor(validation_rows, device)
         self.validation_seed = derive_seed(seed, "validation noise")
@@ -167,17 +198,18 @@ class _Run:
         with torch.no_grad():
             objective.begin(self._batch(self.rows, torch.arange(min(len(rows), 1024))))
         self.model, self.optimizer = fabric.setup(objective, _make_optimizer(objective, options))
-        self.schedule = _make_schedule(self.optimizer, options, n_epochs * self.n_batches)
+        self.schedule = _make_schedule(self.optimizer, options, self.n_epochs * self.n_batches)
         self.history: list[EpochRecord] = []
+        self.stopped = False
         self.best: dict[str, Tensor] | None = None
         self.best_epoch = 0
 
     @property
     def finished(self) -> bool:
-        """Whether all epochs are done, or patience has run out."""
+        """Whether all epochs are done, or patience has run out, or the objective has asked to stop."""
         n_done = len(self.history)
         stalled = self.options.patience is not None and self.best is not None and n_done - self.best_epoch >= self.options.patience
-        return n_done >= self.n_epochs or stalled
+        return n_done >= self.n_epochs or stalled or self.stopped
 
     def epoch(self) -> EpochRecord:
         """Train one epoch and return its record."""
@@ -190,9 +222,14 @@ class _Run:
             for name, value in terms.items():
                 totals[name] = totals.get(name, torch.zeros((), device=self.device)) + value.detach().float()
         means = {name: float(total) / len(batches) for name, total in totals.items()}
-        _check_finite(means, number, self.options.lr)
+        _check_finite(means, len(self.earlier) + number, self.options.lr)
+        with torch.no_grad():
+            self.stopped = not self.objective.end_epoch(self._batches(self.rows))
         validation_loss = self._validate(number)
-        record = EpochRecord(number, self.n_epochs, means, validation_loss, self._last_lr, time.perf_counter() - started)
+        seconds = time.perf_counter() - started
+        n_before = len(self.earlier)
+        n_planned = n_before + self.n_epochs + self.n_later
+        record = EpochRecord(n_before + number, n_planned, means, validation_loss, self._last_lr, seconds, self.name)
         self.history.append(record)
         return record
 
@@ -211,8 +248,11 @@ class _Run:
         for index, entries in optimizer["state"].items():
             tensors |= {f"optimizer/{index}/{name}": torch.as_tensor(value) for name, value in entries.items() if value is not None}
         header = {
+            "stage": self.number,
+            "earlier": [record.to_json() for record in self.earlier],
             "history": [record.to_json() for record in self.history],
             "best_epoch": self.best_epoch,
+            "stopped": self.stopped,
             "schedule": {key: value for key, value in self.schedule.state_dict().items() if key in _SCHEDULE_STATE},
             "param_groups": [{key: value for key, value in group.items() if key in _GROUP_STATE} for group in optimizer["param_groups"]],
         }
@@ -222,7 +262,7 @@ class _Run:
         """Take up the state that `state` returned."""
         self.objective.load_state_dict(_below(tensors, "objective/"))
         self.best = _below(tensors, "best/") or None
-        self.best_epoch = header["best_epoch"]
+        self.best_epoch, self.stopped = header["best_epoch"], header["stopped"]
         self.order.set_state(tensors["generator/order"])
         self.noise.set_state(tensors["generator/noise"])
         optimizer = self.optimizer.state_dict()
@@ -238,6 +278,9 @@ class _Run:
 
     def _batch(self, rows: Tensor, index: Tensor) -> Tensor:
         return as_network_input(rows[index.to(rows.device)].to(self.device), self.transform)
+
+    def _batches(self, rows: Tensor) -> Iterator[Tensor]:
+        return (self._batch(rows, index) for index in torch.split(torch.arange(len(rows)), 512))
 
     def _step(self, x: Tensor) -> dict[str, Tensor]:
         terms: dict[str, Tensor] = self.model(x, self.noise)
@@ -257,10 +300,10 @@ class _Run:
         noise = torch.Generator(device=self.device).manual_seed(self.validation_seed)
         total = 0.0
         with torch.no_grad():
-            for index in torch.split(torch.arange(len(self.validation_rows)), 512):
-                total += float(self.objective(self._batch(self.validation_rows, index), noise)["loss"]) * len(index)
+            for x in self._batches(self.validation_rows):
+                total += float(self.objective(x, noise)["loss"]) * len(x)
         loss = total / len(self.validation_rows)
-        _check_finite({"validation loss": loss}, number, self.options.lr)
+        _check_finite({"validation loss": loss}, len(self.earlier) + number, self.options.lr)
         if self.best is None or loss < min(r.validation_loss for r in self.history if r.validation_loss is not None):
             self.best, self.best_epoch = copy.deepcopy(self.objective.state_dict()), number
         return loss

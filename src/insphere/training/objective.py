@@ -1,6 +1,7 @@
 """What the training loop asks of a method: terms to minimise, and a code for each row."""
 
 from abc import ABC, abstractmethod
+from collections.abc import Iterator
 
 import torch
 from torch import Tensor, nn
@@ -28,9 +29,16 @@ class AbstractObjective(nn.Module, ABC):
     def code(self, x: Tensor) -> Tensor:
         """Return the deterministic codes (n, latent_dim) of a batch."""
 
-    @abstractmethod
-    def reconstruct(self, x: Tensor) -> Tensor:
-        """Return the reconstruction of a batch from its deterministic codes, in the units and shape of `x`."""
+    def reconstruct(self, x: Tensor) -> Tensor | None:
+        """Return the reconstruction of a batch from its deterministic codes, shaped as `x`, or None where there is no decoder."""
+        return None
+
+    def score(self, x: Tensor) -> Tensor:
+        """Return the anomaly scores (n,) of a batch, higher = more anomalous, where no sphere around the codes gives them.
+
+        A row's score depends on that row alone.
+        """
+        raise NotImplementedError(f"{type(self).__name__} has no `score`: give its detector a sphere around the codes, or write it.")
 
     def posterior(self, x: Tensor) -> tuple[Tensor, Tensor] | None:
         """Return mean and log-variance of q(z | x), each (n, latent_dim), or None where the method has no distribution over codes."""
@@ -40,6 +48,23 @@ class AbstractObjective(nn.Module, ABC):
         """Return the centre c* that training ended with, shape (latent_dim,), or None to take the mean of the training codes."""
         return None
 
-    def begin(self, x: Tensor) -> None:
-        """Prepare for training with a first batch `x`, before the first step. Does nothing unless a method needs it."""
+    # What happens around the steps; it does nothing unless a method needs it. All three run without gradients, and what they change
+    # must be parameters or buffers, so that a checkpoint holds it.
+
+    def start_from(self, earlier: "AbstractObjective") -> None:
+        """Take over what an earlier stage has learned, before `begin`."""
         return None
+
+    def begin(self, x: Tensor) -> None:
+        """Prepare for training with a first batch `x`, before the first step."""
+        return None
+
+    def end_epoch(self, batches: Iterator[Tensor]) -> bool:
+        """Update what changes once an epoch, and return whether training should go on.
+
+        Parameters
+        ----------
+        batches : iterator of Tensor
+            All training rows in order, preprocessed; taken from it costs the passes that are made with them.
+        """
+        return True

@@ -3,11 +3,18 @@
 Likelihoods are sums over pixels or features, in nats per row.
 """
 
+import dataclasses
 import math
 from abc import ABC, abstractmethod
+from collections.abc import Sequence
 
 import torch
 from torch import Tensor, nn
+
+from insphere.nets.build import GaussianEncoder, build_decoder
+from insphere.nets.options import Network
+from insphere.training.objective import AbstractObjective
+from insphere.validation import check_choice, check_integer
 
 
 def kl_to_standard_normal(mu: Tensor, logvar: Tensor) -> Tensor:
@@ -118,3 +125,59 @@ def make_likelihood(name: str) -> AbstractLikelihood:
     if name == "bernoulli":
         return BernoulliLikelihood()
     return GaussianLikelihood(learned=name == "gaussian-learned")
+
+
+@dataclasses.dataclass(frozen=True)
+class VariationalReading:
+    """How to read what the paper leaves open about the variational autoencoder (eqs. 4 to 6).
+
+    Parameters
+    ----------
+    n_draws : int
+        Draws L of the code per row and step.
+    likelihood : {"gaussian-learned", "gaussian", "bernoulli"}
+        p(x | z): Gaussian with one learned variance, Gaussian with variance 1, or Bernoulli (for rows in [0, 1]).
+
+    Examples
+    --------
+    >>> VariationalReading().likelihood
+    'gaussian-learned'
+    """
+
+    n_draws: int = 1
+    likelihood: str = "gaussian-learned"
+
+    def __post_init__(self) -> None:
+        check_integer("n_draws", self.n_draws, at_least=1, at_most=1000)
+        check_choice("likelihood", self.likelihood, LIKELIHOODS)
+
+
+class AbstractVariationalObjective(AbstractObjective):
+    """An objective with a variational autoencoder: an encoder to a Gaussian over codes, a decoder, a likelihood.
+
+    Source: Zhou 2021, sec. 2.1. Deviation: the likelihood, which the paper does not name, is a parameter.
+    """
+
+    def __init__(self, input_shape: Sequence[int], latent_dim: int, network: Network, *, likelihood: str) -> None:
+        super().__init__()
+        self.encoder = GaussianEncoder(input_shape, latent_dim, network)
+        self.decoder = build_decoder(input_shape, latent_dim, network)
+        self.likelihood = make_likelihood(likelihood)
+
+    def code(self, x: Tensor) -> Tensor:
+        """Return mu, shape (n, latent_dim)."""
+        return self.posterior(x)[0]
+
+    def posterior(self, x: Tensor) -> tuple[Tensor, Tensor]:
+        """Return mean and log-variance of q(z | x), each (n, latent_dim)."""
+        mu, logvar = self.encoder(x)
+        return mu, logvar
+
+    def reconstruct(self, x: Tensor) -> Tensor:
+        """Return the mean of p(x | mu), in the shape of `x`."""
+        return self.likelihood.mean(self.decoder(self.posterior(x)[0]).float())
+
+    def log_likelihood(self, x: Tensor, z: Tensor) -> Tensor:
+        """Return log p(x | z) of each draw of z (n_draws, n, latent_dim) and row, in nats, shape (n_draws, n)."""
+        outputs = self.decoder(z.flatten(0, 1)).float().unflatten(0, z.shape[:2])
+        return torch.stack([self.likelihood(output, x) for output in outputs])

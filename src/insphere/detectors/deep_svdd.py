@@ -1,0 +1,187 @@
+"""Deep SVDD: an encoder that maps normal rows close to a fixed centre (Ruff et al. 2018)."""
+
+import dataclasses
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any
+
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from insphere.detectors.calibration import Calibration
+from insphere.detectors.health import Finding
+from insphere.detectors.pretrained import AbstractPretrainedDetector, Pretraining
+from insphere.nets.options import Network
+from insphere.training.autoencoding import AbstractEncodingObjective
+from insphere.training.options import Training
+from insphere.validation import as_record, check_choice, check_integer, check_number
+
+OBJECTIVES = ("one-class", "soft-boundary")
+"""Names of the two objectives of Deep SVDD."""
+
+
+@dataclasses.dataclass(frozen=True)
+class DeepSVDDReading:
+    """The centre, and when the radius starts to move.
+
+    Parameters
+    ----------
+    center : {"mean", "zero"}
+        The fixed centre c: mean of the first codes, or zero, which an encoder can reach with all weights at zero.
+    center_margin : float
+        How far each coordinate of the mean is kept from zero, in code units; 0 leaves it where it is.
+    warm_up_epochs : int
+        Epochs that "soft-boundary" trains with radius zero before the radius follows the distances.
+
+    Examples
+    --------
+    >>> DeepSVDDReading(center="zero").warm_up_epochs
+    10
+    """
+
+    center: str = "mean"
+    center_margin: float = 0.1
+    warm_up_epochs: int = 10
+
+    def __post_init__(self) -> None:
+        check_choice("center", self.center, ("mean", "zero"))
+        check_number("center_margin", self.center_margin, at_least=0)
+        check_integer("warm_up_epochs", self.warm_up_epochs, at_least=0)
+
+
+class DeepSVDDObjective(AbstractEncodingObjective):
+    """Loss of Deep SVDD, mean over the batch, in squared code units; the penalty on the weights is the optimiser's weight decay.
+
+    One-class: ``‖φ(x) − c‖²``. Soft boundary: ``R² + max(0, ‖φ(x) − c‖² − R²) / nu``, where R² is the (1 − nu)-quantile of the squared
+    distances of the epoch before, and 0 during the warm-up.
+
+    Source: Ruff 2018, eqs. 3 and 4, sec. 3.3. Deviation: c is the mean over the first 1024 rows; R is found once an epoch, as the
+    quantile at which the derivative of the loss by R² is zero, where the paper searches every five epochs.
+
+    Examples
+    --------
+    >>> objective = DeepSVDDObjective((6,), 2, Network(widths=(8,)), soft=False, nu=0.1, reading=DeepSVDDReading())
+    >>> sorted(objective(torch.zeros(4, 6), torch.Generator()))
+    ['distance', 'loss']
+    """
+
+    center: Tensor
+    radius: Tensor
+    n_epochs: Tensor
+
+    def __init__(
+        self, input_shape: Sequence[int], latent_dim: int, network: Network, *, soft: bool, nu: float, reading: DeepSVDDReading
+    ) -> None:
+        super().__init__(input_shape, latent_dim, network)
+        self.soft, self.nu, self.reading = soft, nu, reading
+        self.register_buffer("center", torch.zeros(latent_dim))
+        self.register_buffer("radius", torch.zeros(()))
+        self.register_buffer("n_epochs", torch.zeros(()))
+        self._distances: list[Tensor] = []  # of the current epoch; empty between epochs, so that no checkpoint misses it
+
+    def begin(self, x: Tensor) -> None:
+        """Fix the centre at the mean of the first codes, each coordinate at least the margin away from zero."""
+        if self.reading.center == "mean":
+            mean, margin = self.code(x).mean(dim=0), self.reading.center_margin
+            self.center.copy_(torch.where(mean < 0, mean.clamp(max=-margin), mean.clamp(min=margin)))
+
+    def forward(self, x: Tensor, generator: torch.Generator) -> dict[str, Tensor]:
+        """Return the mean squared ``distance`` to the centre and the ``loss``; for the soft boundary the squared radius too."""
+        distances = self.score(x)
+        distance = distances.mean()
+        if not self.soft:
+            return {"loss": distance, "distance": distance}
+        if self.training:
+            self._distances.append(distances.detach())
+        squared_radius = self.radius.square()
+        loss = squared_radius + (distances - squared_radius).clamp(min=0).mean() / self.nu
+        return {"loss": loss, "distance": distance, "squared radius": squared_radius}
+
+    def end_epoch(self, batches: Iterator[Tensor]) -> bool:
+        """Let the radius follow the distances once the warm-up is over."""
+        self.n_epochs += 1
+        if self.soft and self.n_epochs >= self.reading.warm_up_epochs:
+            self.radius.copy_(torch.quantile(torch.cat(self._distances), 1 - self.nu).sqrt())
+        self._distances.clear()
+        return True
+
+    def score(self, x: Tensor) -> Tensor:
+        """Return the squared distance of each code to the centre, shape (n,)."""
+        return (self.code(x) - self.center).square().sum(dim=1)
+
+
+class DeepSVDD(AbstractPretrainedDetector):
+    """Deep SVDD: the anomaly score of a row is the squared distance of its code to a centre that was fixed before training.
+
+    The defaults are the published recipe: an encoder without biases and with batch norms without scale and shift, initialised from a
+    trained autoencoder; Adam with learning rate 1e-4, a tenth of it after the first third, weight decay 0.5e-6.
+
+    Parameters
+    ----------
+    objective : {"one-class", "soft-boundary"}
+        Whether all rows are pulled to the centre, or a share of about `nu` may lie outside a sphere that shrinks.
+    nu : float
+        Share of rows that may lie outside, in (0, 1]; for "soft-boundary" only.
+    pretrain : bool, Pretraining or mapping
+        Whether the encoder starts from a trained autoencoder's, and how that is trained.
+    reading : DeepSVDDReading or mapping, optional
+        The centre and the warm-up.
+    latent_dim, scaling, epochs, network, training, device
+        See `AbstractNeuralDetector`. With ``network={"bias": True}``, ``reading={"center": "zero"}`` and ``pretrain=False`` the encoder
+        can map every row to the centre, which the health report tells.
+    target_fpr, trim, calibration, random_state
+        See `AbstractDetector`.
+
+    Source: Ruff 2018. Deviation: see `DeepSVDDObjective`; the architecture is that of `DeepSVDDVAE`, as in Zhou 2021, sec. 4.2. The
+    score is ‖φ(x) − c‖² for both objectives: less R², which is the same for all rows, it ranks them alike.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> X = np.random.default_rng(0).normal(size=(200, 4))
+    >>> detector = DeepSVDD(epochs=20, random_state=0).fit(X)
+    >>> scores = detector.anomaly_score(np.array([[0.0, 0.0, 0.0, 0.0], [9.0, -9.0, 9.0, -9.0]]))
+    >>> bool(scores[1] > scores[0])
+    True
+    """
+
+    name = "deep-svdd"
+    default_network = Network(bias=False, batch_norm_affine=False)
+    # Codes gather around the centre, and bfloat16 resolves no more than a 256th of their distance from zero: train in float32.
+    default_training = Training(lr=1e-4, schedule="step", step_at=1 / 3, weight_decay=0.5e-6, precision="32")
+    default_steps = 4500
+
+    def __init__(
+        self,
+        objective: str = "one-class",
+        *,
+        nu: float = 0.1,
+        pretrain: bool | Pretraining | Mapping[str, Any] = True,
+        reading: DeepSVDDReading | Mapping[str, Any] | None = None,
+        latent_dim: int | None = None,
+        scaling: str = "auto",
+        epochs: int | None = None,
+        target_fpr: float = 0.05,
+        trim: float = 0.0,
+        calibration: Calibration | Mapping[str, Any] | None = None,
+        network: Network | Mapping[str, Any] | None = None,
+        training: Training | Mapping[str, Any] | None = None,
+        device: str = "auto",
+        random_state: Any = None,
+    ) -> None:
+        super().__init__(
+            pretrain=pretrain, latent_dim=latent_dim, scaling=scaling, epochs=epochs, target_fpr=target_fpr, trim=trim,
+            calibration=calibration, network=network, training=training, device=device, random_state=random_state,
+        )  # fmt: skip
+        self.objective = objective
+        self.nu = nu
+        self.reading = reading
+
+    def _make_objective(self, input_shape: Sequence[int], latent_dim: int, network: Network) -> DeepSVDDObjective:
+        soft = check_choice("objective", self.objective, OBJECTIVES) == "soft-boundary"
+        nu = check_number("nu", self.nu, above=0, at_most=1)
+        reading = as_record("reading", self.reading, DeepSVDDReading)
+        return DeepSVDDObjective(input_shape, latent_dim, network, soft=soft, nu=nu, reading=reading)
+
+    def _method_findings(self, X: NDArray[Any]) -> list[Finding]:
+        return [self._spread_finding(X)]

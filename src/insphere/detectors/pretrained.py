@@ -1,0 +1,67 @@
+"""Neural detectors whose encoder starts as that of a trained autoencoder."""
+
+import dataclasses
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from insphere.detectors.cae import CAEObjective
+from insphere.detectors.neural import AbstractNeuralDetector
+from insphere.errors import ParameterError
+from insphere.nets.options import Network
+from insphere.training.loop import Stage
+from insphere.training.options import Training
+from insphere.validation import as_record, check_integer
+
+
+@dataclasses.dataclass(frozen=True)
+class Pretraining:
+    """How the autoencoder is trained whose encoder the method starts from.
+
+    Parameters
+    ----------
+    epochs : int, optional
+        Passes over the training rows; None takes as many as the method itself.
+    training : Training or mapping, optional
+        What differs from the training of the method itself.
+
+    Examples
+    --------
+    >>> Pretraining(epochs=350).epochs
+    350
+    """
+
+    epochs: int | None = None
+    training: Training | Mapping[str, Any] | None = None
+
+    def __post_init__(self) -> None:
+        if self.epochs is not None:
+            check_integer("pretrain.epochs", self.epochs, at_least=1, at_most=100_000)
+
+
+class AbstractPretrainedDetector(AbstractNeuralDetector):
+    """A neural detector that first trains the autoencoder `CAE` and takes over its encoder.
+
+    Parameters
+    ----------
+    pretrain : bool, Pretraining or mapping
+        Whether to, and how: True is ``Pretraining()``.
+    **shared
+        See `AbstractNeuralDetector`.
+    """
+
+    def __init__(self, *, pretrain: bool | Pretraining | Mapping[str, Any], **shared: Any) -> None:
+        super().__init__(**shared)
+        self.pretrain = pretrain
+
+    def _check_parameters(self) -> None:
+        super()._check_parameters()
+        self._pretraining = as_record("pretrain", None if isinstance(self.pretrain, bool) else self.pretrain, Pretraining)
+        self._pretraining_options = as_record("pretrain.training", self._pretraining.training, Training, self._options)
+        if self._pretraining_options.patience is not None and self._options.patience is None:
+            raise ParameterError("`pretrain.training.patience` needs `training.patience`: rows are held out for both or for neither.")
+
+    def _stages_before(self, input_shape: Sequence[int], latent_dim: int, network: Network, n_epochs: int) -> list[Stage]:
+        if self.pretrain is False:
+            return []
+        objective = CAEObjective(input_shape, latent_dim, network)
+        return [Stage(objective, self._pretraining_options, self._pretraining.epochs or n_epochs, "pretraining")]

@@ -1,0 +1,229 @@
+"""What all detectors without networks share: rows become scaled, optionally projected features; what is fitted sees only these."""
+
+import dataclasses
+from abc import abstractmethod
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from sklearn.decomposition import PCA
+
+from insphere.data.preprocess import SCALINGS, Preprocess, fit_preprocess
+from insphere.detectors.base import AbstractDetector, FitContext
+from insphere.detectors.calibration import Calibration
+from insphere.detectors.health import Finding
+from insphere.errors import ModelFileError, ParameterError, did_you_mean
+from insphere.seeding import generator
+from insphere.validation import check_choice, check_number
+
+Array = NDArray[np.float64]
+
+IMAGE_VARIANCE = 0.95
+"""Share of the variance that images keep by default (Ruff 2018, sec. 4.1; Zhou 2021, sec. 4.2)."""
+
+_CHUNK = 1024
+_PROJECTION_VALUES = 2**26  # 512 MiB: of more rows than that, the projection is fitted to a random choice
+
+
+class AbstractShallowDetector(AbstractDetector):
+    """A detector that scores scaled and projected rows with a classical model.
+
+    A concrete class implements the four methods below.
+
+    Parameters
+    ----------
+    scaling : {"auto", "gcn", "standard", "unit", "none"}
+        Preprocessing, fitted on the training rows: see `insphere.data.preprocess.fit_preprocess`.
+    pca : "auto", "none" or float
+        Share of the variance, in (0, 1], that the kept principal components have; "auto" is 0.95 for images and no projection for
+        vectors.
+    target_fpr, trim, calibration, random_state
+        See `AbstractDetector`.
+    """
+
+    def __init__(
+        self,
+        *,
+        scaling: str,
+        pca: str | float,
+        target_fpr: float,
+        trim: float,
+        calibration: Calibration | Mapping[str, Any] | None,
+        random_state: Any,
+    ) -> None:
+        self.scaling = scaling
+        self.pca = pca
+        self.target_fpr = target_fpr
+        self.trim = trim
+        self.calibration = calibration
+        self.random_state = random_state
+
+    @abstractmethod
+    def _fit_features(self, features: Array) -> tuple[Array, list[Finding]]:
+        """Fit on the training features (n, d); return their scores, none its own neighbour, and what is to be said of the fit."""
+
+    @abstractmethod
+    def _score_features(self, features: Array) -> Array:
+        """Return the anomaly score of each row of features, each row computed alone."""
+
+    @abstractmethod
+    def _features_state(self) -> tuple[dict[str, Any], dict[str, NDArray[Any]]]:
+        """Return (JSON-able header, arrays) from which `_restore_features` rebuilds the fitted model."""
+
+    @abstractmethod
+    def _restore_features(self, header: Mapping[str, Any], arrays: Mapping[str, NDArray[Any]], n_features: int) -> None:
+        """Rebuild the fitted model for features of `n_features` columns; the arrays come from a file and are to be checked."""
+
+    def _check_parameters(self) -> None:
+        super()._check_parameters()
+        check_choice("scaling", self.scaling, SCALINGS)
+        check_word_or_number("pca", self.pca, ("auto", "none"), at_most=1)
+
+    def _fit_model(self, X: NDArray[Any], context: FitContext) -> tuple[Array, list[Finding]]:
+        self.preprocess_ = fit_preprocess(X, self.scaling)
+        self.projection_: Projection | None = None
+        share = self.pca if not isinstance(self.pca, str) else IMAGE_VARIANCE if self.pca == "auto" and X.ndim == 4 else None
+        findings = []
+        if share is not None:
+            self.projection_ = fit_projection(self._scaled(self._rows_to_project(X)), share)
+            n_kept, n_dims = self.projection_.components.shape
+            text = f"{n_kept} of {n_dims} principal components keep {share:.0%} of the variance."
+            findings.append(Finding("principal components", "ok", float(n_kept), text))
+        scores, own_findings = self._fit_features(self._features(X))
+        return scores, findings + own_findings
+
+    def _score(self, X: NDArray[Any]) -> Array:
+        return self._score_features(self._features(X))
+
+    def _features(self, X: NDArray[Any]) -> Array:
+        """Return the features of rows, float64, shape (n, d): in parts, since as float64 images take eight times their memory."""
+        parts = []
+        for start in range(0, max(1, len(X)), _CHUNK):
+            scaled = self._scaled(X[start : start + _CHUNK])
+            parts.append(scaled if self.projection_ is None else self.projection_.apply(scaled))
+        return np.concatenate(parts)
+
+    def _scaled(self, X: NDArray[Any]) -> Array:
+        return np.ascontiguousarray(self.preprocess_.apply(X.astype(np.float64)).reshape(len(X), -1))
+
+    def _rows_to_project(self, X: NDArray[Any]) -> NDArray[Any]:
+        n_most = max(2, _PROJECTION_VALUES // X[0].size)
+        return X if len(X) <= n_most else X[some_of(len(X), n_most, generator(self.seed_, "projection"))]
+
+    def _state(self) -> tuple[dict[str, Any], dict[str, NDArray[Any]]]:
+        header, arrays = self._features_state()
+        own: dict[str, NDArray[Any]] = {"preprocess/offset": self.preprocess_.offset, "preprocess/scale": self.preprocess_.scale}
+        if self.projection_ is not None:
+            own |= {"projection/mean": self.projection_.mean, "projection/components": self.projection_.components}
+        return header | {"scaling": self.preprocess_.scaling, "projected": self.projection_ is not None}, arrays | own
+
+    def _restore(self, header: Mapping[str, Any], arrays: Mapping[str, NDArray[Any]]) -> None:
+        n_channels = (1,) if arrays["preprocess/offset"].shape == (1,) else self.input_shape_[-1:]
+        offset, scale = (stored(arrays, f"preprocess/{name}", n_channels) for name in ("offset", "scale"))
+        self.preprocess_ = Preprocess(check_choice("scaling", header["scaling"], SCALINGS), offset, scale)
+        self.projection_, n_features = None, int(np.prod(self.input_shape_))
+        if header["projected"]:
+            mean = stored(arrays, "projection/mean", (n_features,))
+            self.projection_ = Projection(mean, stored(arrays, "projection/components", (None, n_features)))
+            n_features = len(self.projection_.components)
+        self._restore_features(header, arrays, n_features)
+
+
+@dataclasses.dataclass(frozen=True)
+class Projection:
+    """Coordinates of rows along the leading principal components.
+
+    Attributes
+    ----------
+    mean : ndarray, shape (n_features,)
+    components : ndarray, shape (n_components, n_features)
+        Orthonormal rows.
+    """
+
+    mean: Array
+    components: Array
+
+    def apply(self, rows: Array) -> Array:
+        """Return the coordinates, shape (n, n_components)."""
+        # einsum without BLAS sums each row in the same order, however many rows there are.
+        return np.asarray(np.einsum("nd,ed->ne", rows - self.mean, self.components, optimize=False))
+
+
+def fit_projection(rows: Array, share: float) -> Projection:
+    """Return the projection on the fewest principal components that keep at least `share` of the variance.
+
+    Examples
+    --------
+    >>> fit_projection(np.array([[-3.0, 0.1], [3.0, -0.1], [3.0, 0.1], [-3.0, -0.1]]), 0.9).components.shape
+    (1, 2)
+    """
+    mean = rows.mean(axis=0)
+    if (rows == rows[:1]).all():  # no variance to share out; the scores' own check will say that nothing can be told apart
+        return Projection(mean, np.eye(1, rows.shape[1]))
+    solver = "covariance_eigh" if len(rows) >= rows.shape[1] else "full"  # whichever decomposes the smaller matrix
+    fitted = PCA(n_components=share if share < 1 else None, svd_solver=solver).fit(rows)
+    return Projection(np.asarray(fitted.mean_, dtype=np.float64), np.ascontiguousarray(fitted.components_, dtype=np.float64))
+
+
+def some_of(n_rows: int, n_wanted: int, rng: np.random.Generator) -> NDArray[np.int64]:
+    """Return `n_wanted` different positions among `n_rows` in increasing order, or all of them where there are no more.
+
+    Examples
+    --------
+    >>> some_of(3, 5, np.random.default_rng(0))
+    array([0, 1, 2])
+    """
+    if n_rows <= n_wanted:
+        return np.arange(n_rows)
+    return np.sort(rng.choice(n_rows, n_wanted, replace=False))
+
+
+def stored(arrays: Mapping[str, NDArray[Any]], name: str, shape: tuple[int | None, ...]) -> Array:
+    """Return an array of floats from a model file whose shape fits (None stands for any size) and whose values are finite.
+
+    Raises
+    ------
+    KeyError
+        If it is missing.
+    ModelFileError
+        If it does not fit.
+    """
+    array = arrays[name]
+    fits = array.ndim == len(shape) and all(
+        size == wanted or (wanted is None and size) for size, wanted in zip(array.shape, shape, strict=True)
+    )
+    if not fits or array.dtype != np.float64 or not np.isfinite(array).all():
+        raise ModelFileError(f"The stored {name!r} of shape {array.shape} does not fit the rest of the model; save the detector again.")
+    return array
+
+
+def below(arrays: Mapping[str, NDArray[Any]], prefix: str) -> dict[str, NDArray[Any]]:
+    """Return the arrays whose name begins with `prefix`, without it.
+
+    Examples
+    --------
+    >>> below({"trees/roots": np.zeros(1), "mean": np.zeros(1)}, "trees/")
+    {'roots': array([0.])}
+    """
+    return {name.removeprefix(prefix): array for name, array in arrays.items() if name.startswith(prefix)}
+
+
+def check_word_or_number(name: str, value: object, words: Sequence[str], *, at_most: float | None = None) -> None:
+    """Check a parameter that is one of some words or a number above 0.
+
+    Raises
+    ------
+    ParameterError
+        If it is neither.
+
+    Examples
+    --------
+    >>> check_word_or_number("gamma", "scale", ("auto", "scale"))
+    """
+    if isinstance(value, str):
+        if value not in words:
+            listed, bound = ", ".join(repr(word) for word in words), "" if at_most is None else f" and at most {at_most:g}"
+            raise ParameterError(f"`{name}` must be {listed} or a number above 0{bound}, got {value!r}.{did_you_mean(value, words)}")
+    else:
+        check_number(name, value, above=0, at_most=at_most)

@@ -1,0 +1,122 @@
+"""Variational autoencoder: the control that shows what the sphere adds (Zhou et al. 2021, sec. 2.1)."""
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from insphere.detectors.calibration import Calibration
+from insphere.detectors.enclosing import AbstractEnclosingDetector
+from insphere.detectors.sphere import AbstractSphere
+from insphere.nets.options import Network
+from insphere.training.autoencoding import squared_error
+from insphere.training.options import Training
+from insphere.training.variational import AbstractVariationalObjective, VariationalReading, kl_to_standard_normal, sample_code
+from insphere.validation import as_record, check_choice
+
+SCORES = ("negative-elbo", "reconstruction", "distance")
+"""What a `VAE` can score rows by."""
+
+
+class VAEObjective(AbstractVariationalObjective):
+    """Loss of the variational autoencoder: the negative evidence lower bound, ``KL − log-likelihood``, mean over the batch, in nats.
+
+    Source: Zhou 2021, eqs. 4 to 6 (with their sign turned). Deviation: the likelihood, which the paper does not name.
+
+    Examples
+    --------
+    >>> objective = VAEObjective((6,), 2, Network(widths=(8,)), reading=VariationalReading(), scored_by="negative-elbo")
+    >>> sorted(objective(torch.zeros(4, 6), torch.Generator()))
+    ['kl', 'loss', 'reconstruction']
+    """
+
+    def __init__(
+        self, input_shape: Sequence[int], latent_dim: int, network: Network, *, reading: VariationalReading, scored_by: str
+    ) -> None:
+        super().__init__(input_shape, latent_dim, network, likelihood=reading.likelihood)
+        self.n_draws, self.scored_by = reading.n_draws, scored_by
+
+    def forward(self, x: Tensor, generator: torch.Generator) -> dict[str, Tensor]:
+        """Return the terms ``kl`` and ``reconstruction`` and their sum, the ``loss``; nats per row."""
+        mu, logvar = self.posterior(x)
+        z = sample_code(mu, logvar, self.n_draws, generator)
+        kl, reconstruction = kl_to_standard_normal(mu, logvar).mean(), -self.log_likelihood(x, z).mean()
+        return {"loss": kl + reconstruction, "kl": kl, "reconstruction": reconstruction}
+
+    def score(self, x: Tensor) -> Tensor:
+        """Return the squared reconstruction error from mu, or the negative evidence lower bound with z = mu; shape (n,)."""
+        if self.scored_by == "reconstruction":
+            return squared_error(x, self.reconstruct(x))
+        mu, logvar = self.posterior(x)
+        return kl_to_standard_normal(mu, logvar) - self.log_likelihood(x, mu.unsqueeze(0))[0]
+
+
+class VAE(AbstractEnclosingDetector):
+    """Variational autoencoder, scored by its evidence lower bound, its reconstruction error or the distance of its codes.
+
+    Parameters
+    ----------
+    scored_by : {"negative-elbo", "reconstruction", "distance"}
+        The negative evidence lower bound in nats, the squared reconstruction error, or the distance of the mean code to the training
+        codes. With "distance" this is `DeepSVDDVAE` without its sphere: the control that shows what training the sphere adds.
+    reading : VariationalReading or mapping, optional
+        The likelihood and the number of draws, which the paper leaves open.
+    geometry, n_neighbors
+        How "distance" is measured: see `AbstractEnclosingDetector`.
+    latent_dim, scaling, epochs, network, training, device
+        See `AbstractNeuralDetector`.
+    target_fpr, trim, calibration, random_state
+        See `AbstractDetector`.
+
+    Source: Zhou 2021, sec. 2.1. Deviation: scored with z = mu, so that no score depends on chance.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> X = np.random.default_rng(0).normal(size=(200, 4))
+    >>> detector = VAE(epochs=20, random_state=0).fit(X)
+    >>> scores = detector.anomaly_score(np.array([[0.0, 0.0, 0.0, 0.0], [9.0, -9.0, 9.0, -9.0]]))
+    >>> bool(scores[1] > scores[0])
+    True
+    """
+
+    name = "vae"
+
+    def __init__(
+        self,
+        scored_by: str = "negative-elbo",
+        *,
+        reading: VariationalReading | Mapping[str, Any] | None = None,
+        latent_dim: int | None = None,
+        geometry: str = "local",
+        n_neighbors: int = 5,
+        scaling: str = "auto",
+        epochs: int | None = None,
+        target_fpr: float = 0.05,
+        trim: float = 0.0,
+        calibration: Calibration | Mapping[str, Any] | None = None,
+        network: Network | Mapping[str, Any] | None = None,
+        training: Training | Mapping[str, Any] | None = None,
+        device: str = "auto",
+        random_state: Any = None,
+    ) -> None:
+        super().__init__(
+            geometry=geometry, n_neighbors=n_neighbors, latent_dim=latent_dim, scaling=scaling, epochs=epochs, target_fpr=target_fpr,
+            trim=trim, calibration=calibration, network=network, training=training, device=device, random_state=random_state,
+        )  # fmt: skip
+        self.scored_by = scored_by
+        self.reading = reading
+
+    def _check_parameters(self) -> None:
+        super()._check_parameters()
+        check_choice("scored_by", self.scored_by, SCORES)
+
+    def _make_objective(self, input_shape: Sequence[int], latent_dim: int, network: Network) -> VAEObjective:
+        reading = as_record("reading", self.reading, VariationalReading)
+        return VAEObjective(input_shape, latent_dim, network, reading=reading, scored_by=self.scored_by)
+
+    def _enclose(self, codes: NDArray[np.float64]) -> AbstractSphere | None:
+        return super()._enclose(codes) if self.scored_by == "distance" else None
