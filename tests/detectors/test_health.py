@@ -129,7 +129,11 @@ class TestCodes:
 
     def test_posterior_collapse(self) -> None:
         found = by_name(health.check_codes(0.01 * random().normal(size=(300, 4)), np.zeros((300, 4))))
-        assert {finding.level for finding in found.values()} == {"warning"}
+        assert {name: finding.level for name, finding in found.items()} == {
+            "active latent dimensions": "warning",
+            "signal to noise": "warning",
+            "KL divergence": "critical",
+        }
         assert found["active latent dimensions"].value == 0
         assert all("Lower alpha" in finding.text or "lower alpha" in finding.text for finding in found.values())
 

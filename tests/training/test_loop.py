@@ -17,7 +17,7 @@ from insphere.nets.options import Network
 from insphere.seeding import derive_seed
 from insphere.training.checkpoint import read_checkpoint, write_checkpoint
 from insphere.training.history import EpochRecord
-from insphere.training.loop import SCORING_ROWS, _Run, as_network_input, map_batches, train
+from insphere.training.loop import SCORING_ROWS, Stage, _Run, as_network_input, map_batches, train
 from insphere.training.objective import AbstractObjective
 from insphere.training.options import OPTIMIZERS, SCHEDULES, Training
 
@@ -77,7 +77,8 @@ class Autoencoder(AbstractObjective):
 
 
 def fit(objective: AbstractObjective, options: Training, rows: NDArray[Any] = ROWS, **arguments: Any) -> list[EpochRecord]:
-    return train(objective, rows, unchanged, options, **({"n_epochs": 4, "seed": SEED, "device": CPU} | arguments))
+    n_epochs = arguments.pop("n_epochs", 4)
+    return train([Stage(objective, options, n_epochs)], rows, unchanged, **({"seed": SEED, "device": CPU} | arguments))
 
 
 def images(n_rows: int = 40) -> NDArray[np.uint8]:
@@ -329,7 +330,7 @@ VARIANTS = [
 
 def make_run(options: Training) -> _Run:
     rows = images()
-    return _Run(Autoencoder(), rows[:30], scaled, options, n_epochs=6, seed=SEED, device=CPU, validation_rows=rows[30:])
+    return _Run(Stage(Autoencoder(), options, 6), rows[:30], scaled, seed=SEED, device=CPU, validation_rows=rows[30:])
 
 
 def flat(value: Any, name: str = "") -> dict[str, Any]:
@@ -405,9 +406,8 @@ def test_half_precision_trains_float32_weights_about_as_well() -> None:
     losses, weights = {}, {}
     for precision in ("32", "bf16"):
         objective = Autoencoder()
-        history = train(
-            objective, images(), scaled, Training(precision=precision, lr=0.01), n_epochs=8, seed=SEED, device=CPU
-        )  # fmt: skip
+        stage = Stage(objective, Training(precision=precision, lr=0.01), 8)
+        history = train([stage], images(), scaled, seed=SEED, device=CPU)  # fmt: skip
         losses[precision] = [record.terms["loss"] for record in history]
         weights[precision] = torch.cat([weight.flatten() for weight in objective.parameters()])
         assert {tensor.dtype for tensor in objective.state_dict().values()} == {torch.float32, torch.int64}
