@@ -22,12 +22,10 @@ from insphere import model_file
 from insphere.data import AbstractSource, ArraySource, ImageSpec, open_source
 from insphere.detectors import health
 from insphere.detectors.calibration import Calibration, ConformalCalibration, radius, rows_needed, split_rows
-from insphere.errors import CollapseError, DataError, ModelFileError, TrainingError
+from insphere.detectors.stored import KIND, parameters_to_json, restore, to_file
+from insphere.errors import CollapseError, DataError, TrainingError
 from insphere.seeding import generator, resolve_seed
 from insphere.validation import as_record, check_number
-
-KIND = "detector"
-"""Kind of the model files that `AbstractDetector.save` writes."""
 
 MIN_ROWS = 8
 """Normal rows that `fit` needs at least."""
@@ -72,11 +70,13 @@ class ScoredRows:
     errors: Mapping[int, str]
 
 
+@dataclasses.dataclass(eq=False, repr=False, kw_only=True)
 class AbstractDetector(OutlierMixin, BaseEstimator, ABC):  # type: ignore[misc]
     """A one-class anomaly detector for images and vectors.
 
-    A concrete class sets `name` to its key in the catalog, has the parameters below beside its own, and implements `_fit_model`,
-    `_score`, `_state` and `_restore`.
+    A concrete class sets `name` to its key in the catalog, declares its own parameters as fields, and implements `_fit_model`, `_score`,
+    `_state` and `_restore`. Being a dataclass, it gets from all its bases a constructor that only stores, as scikit-learn wants it; the
+    parameters of the bases are keywords. (Compared and shown as scikit-learn does: hence ``eq=False, repr=False``.)
 
     Parameters
     ----------
@@ -93,10 +93,10 @@ class AbstractDetector(OutlierMixin, BaseEstimator, ABC):  # type: ignore[misc]
     """
 
     name: ClassVar[str]
-    target_fpr: float
+    target_fpr: float = 0.05
     trim: float = 0.0
-    calibration: Calibration | Mapping[str, Any] | None
-    random_state: Any
+    calibration: Calibration | Mapping[str, Any] | None = None
+    random_state: Any = None
 
     # What a concrete detector implements.
 
@@ -416,44 +416,18 @@ class AbstractDetector(OutlierMixin, BaseEstimator, ABC):  # type: ignore[misc]
         check_is_fitted(self, "threshold_")
         if self.health_.collapsed:
             raise CollapseError("A detector that cannot score is not saved; see `health_`.")
-        model, arrays = self._state()
-        header = self._description() | {"model": model}
-        model_file.write(path, KIND, header, arrays | {"calibration/scores": self.conformal_.scores})
+        model_file.write(path, KIND, *to_file(self))
 
     def describe(self) -> dict[str, Any]:
         """Return what is known of the fitted detector as a JSON-able dict: parameters, data, decision, health, history, versions."""
         check_is_fitted(self, "threshold_")
         false_alarm = self.conformal_.false_alarm(self.target_fpr)
         expected = dataclasses.asdict(false_alarm) if self.decision_ == "conformal" else None
-        model, _ = self._state()
-        return self._description() | {"expected_false_alarm_rate": expected, "model": model}
-
-    def _description(self) -> dict[str, Any]:
-        return {
-            "detector": self.name,
-            "parameters": self._parameters_to_json(),
-            "input": {
-                "shape": list(self.input_shape_),
-                "image": None if self.image_spec_ is None else self.image_spec_.to_json(),
-                "from_files": self.from_files_,
-                "feature_names": self.feature_names_,
-            },
-            "seed": self.seed_,
-            "decision": {"by": self.decision_, "threshold": self.threshold_, "radius": self.radius_, "target_fpr": self.target_fpr},
-            "data": self.data_,
-            "health": self.health_.to_json(),
-            "versions": self.versions_,
-            "created": self.created_,
-        }
+        return to_file(self)[0] | {"expected_false_alarm_rate": expected}
 
     def _parameters_to_json(self) -> dict[str, Any]:
-        parameters = {
-            name: dataclasses.asdict(value) if dataclasses.is_dataclass(value) and not isinstance(value, type) else value
-            for name, value in self.get_params(deep=False).items()
-        }
-        state = parameters["random_state"]
-        # A generator cannot be stored: the seed that was drawn from it gives the same detector.
-        return parameters | {"random_state": state if state is None or isinstance(state, int) else self.seed_}
+        """Return the parameters as what a model file can hold and the constructor takes."""
+        return parameters_to_json(self)
 
     @classmethod
     def from_file(cls, saved: model_file.ModelFile) -> Self:
@@ -464,31 +438,7 @@ class AbstractDetector(OutlierMixin, BaseEstimator, ABC):  # type: ignore[misc]
         ModelFileError
             If a part is missing or does not fit.
         """
-        header = saved.header
-        try:
-            detector = cls(**header["parameters"])
-            detector._check_parameters()
-            spec = header["input"]["image"]
-            detector.input_shape_ = tuple(header["input"]["shape"])
-            detector.image_spec_ = None if spec is None else ImageSpec(**spec)
-            detector.from_files_ = header["input"]["from_files"]
-            detector.feature_names_ = header["input"]["feature_names"]
-            if spec is None:
-                detector.n_features_in_ = detector.input_shape_[0]
-            detector.seed_, detector.data_ = header["seed"], header["data"]
-            detector.health_ = health.HealthReport.from_json(header["health"])
-            detector.versions_, detector.created_ = header["versions"], header["created"]
-            decision = header["decision"]
-            detector.decision_, detector.threshold_, detector.radius_ = decision["by"], decision["threshold"], decision["radius"]
-            detector.offset_ = -detector.threshold_
-            detector.conformal_ = ConformalCalibration(saved.arrays["calibration/scores"])
-            detector.training_errors_ = {}
-            detector._restore(header["model"], saved.arrays)
-        except ModelFileError:
-            raise
-        except (KeyError, TypeError, IndexError, ValueError) as error:
-            raise ModelFileError(f"The model file is incomplete or of another version: {error}. Save the detector again.") from error
-        return detector
+        return restore(cls, saved)
 
 
 def warn_unreadable(errors: Mapping[int, str], n_rows: int, consequence: str) -> None:

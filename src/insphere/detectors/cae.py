@@ -1,16 +1,14 @@
 """Convolutional autoencoder: a row is scored by how badly a decoder restores it from its code."""
 
-from collections.abc import Mapping, Sequence
-from typing import Any
+import dataclasses
+from collections.abc import Sequence
 
 import torch
 from torch import Tensor
 
-from insphere.detectors.calibration import Calibration
 from insphere.detectors.neural import AbstractNeuralDetector
 from insphere.nets.options import Network
 from insphere.training.autoencoding import AbstractAutoencodingObjective, squared_error
-from insphere.training.options import Training
 
 
 class CAEObjective(AbstractAutoencodingObjective):
@@ -34,6 +32,7 @@ class CAEObjective(AbstractAutoencodingObjective):
         return squared_error(x, self.reconstruct(x))
 
 
+@dataclasses.dataclass(eq=False, repr=False)
 class CAE(AbstractNeuralDetector):
     """Autoencoder: the anomaly score of a row is its squared reconstruction error. Convolutional for images, dense for vectors.
 
@@ -57,25 +56,6 @@ class CAE(AbstractNeuralDetector):
     """
 
     name = "cae"
-
-    def __init__(
-        self,
-        *,
-        latent_dim: int | None = None,
-        scaling: str = "auto",
-        epochs: int | None = None,
-        target_fpr: float = 0.05,
-        trim: float = 0.0,
-        calibration: Calibration | Mapping[str, Any] | None = None,
-        network: Network | Mapping[str, Any] | None = None,
-        training: Training | Mapping[str, Any] | None = None,
-        device: str = "auto",
-        random_state: Any = None,
-    ) -> None:
-        super().__init__(
-            latent_dim=latent_dim, scaling=scaling, epochs=epochs, target_fpr=target_fpr, trim=trim, calibration=calibration,
-            network=network, training=training, device=device, random_state=random_state,
-        )  # fmt: skip
 
     def _make_objective(self, input_shape: Sequence[int], latent_dim: int, network: Network) -> CAEObjective:
         return CAEObjective(input_shape, latent_dim, network)

@@ -1,16 +1,15 @@
 """Deep SVDD-CAE: an autoencoder and a data-enclosing hypersphere, trained jointly (Zhou et al. 2021, the ablation of Fig. 8)."""
 
+import dataclasses
 from collections.abc import Mapping, Sequence
 from typing import Any
 
 import torch
 from torch import Tensor
 
-from insphere.detectors.calibration import Calibration
 from insphere.detectors.enclosing import AbstractEnclosingDetector
 from insphere.nets.options import Network
 from insphere.training.autoencoding import AbstractAutoencodingObjective, squared_error
-from insphere.training.options import Training
 from insphere.training.sphere_term import SphereReading, SphereTerm
 from insphere.validation import as_record, check_number
 
@@ -49,6 +48,7 @@ class DeepSVDDCAEObjective(AbstractAutoencodingObjective):
         return self.sphere.final_center()
 
 
+@dataclasses.dataclass(eq=False, repr=False)
 class DeepSVDDCAE(AbstractEnclosingDetector):
     """Deep SVDD-CAE: `DeepSVDDVAE` with a plain autoencoder, which shows what the distribution over codes adds.
 
@@ -79,30 +79,9 @@ class DeepSVDDCAE(AbstractEnclosingDetector):
 
     name = "cae-svdd"
 
-    def __init__(
-        self,
-        alpha: float = 1.0,
-        *,
-        reading: SphereReading | Mapping[str, Any] | None = None,
-        latent_dim: int | None = None,
-        geometry: str = "local",
-        n_neighbors: int = 5,
-        scaling: str = "auto",
-        epochs: int | None = None,
-        target_fpr: float = 0.05,
-        trim: float = 0.0,
-        calibration: Calibration | Mapping[str, Any] | None = None,
-        network: Network | Mapping[str, Any] | None = None,
-        training: Training | Mapping[str, Any] | None = None,
-        device: str = "auto",
-        random_state: Any = None,
-    ) -> None:
-        super().__init__(
-            geometry=geometry, n_neighbors=n_neighbors, latent_dim=latent_dim, scaling=scaling, epochs=epochs, target_fpr=target_fpr,
-            trim=trim, calibration=calibration, network=network, training=training, device=device, random_state=random_state,
-        )  # fmt: skip
-        self.alpha = alpha
-        self.reading = reading
+    alpha: float = 1.0
+    _: dataclasses.KW_ONLY
+    reading: SphereReading | Mapping[str, Any] | None = None
 
     def _make_objective(self, input_shape: Sequence[int], latent_dim: int, network: Network) -> DeepSVDDCAEObjective:
         alpha = check_number("alpha", self.alpha, above=0)

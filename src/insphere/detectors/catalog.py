@@ -169,7 +169,7 @@ def load(path: str | os.PathLike[str]) -> "AbstractDetector":
         If the file is missing, truncated, altered, foreign, or of a detector or version that is not known here.
     """
     from insphere import model_file
-    from insphere.detectors.base import KIND
+    from insphere.detectors.stored import KIND
 
     saved = model_file.read(path, KIND)
     name = saved.header.get("detector")

@@ -1,12 +1,12 @@
 """The shallow detectors that the paper compares with, and the nearest neighbours that every table should show: scikit-learn inside."""
 
+import dataclasses
 from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from insphere.detectors.calibration import Calibration
 from insphere.detectors.density import GaussianDensity, cross_validated_bandwidth, reduced_density
 from insphere.detectors.health import Finding
 from insphere.detectors.isolation import grow_forest, restore_forest
@@ -27,6 +27,7 @@ MANY_ROWS = 10_000
 _BANDWIDTH_ROWS = 2000  # rows on which the bandwidth is chosen at most; time grows with their square
 
 
+@dataclasses.dataclass(eq=False, repr=False)
 class OCSVM(AbstractShallowDetector):
     """One-class support vector machine with an RBF kernel: the score is the distance beyond the hyperplane that holds the normal rows.
 
@@ -71,25 +72,11 @@ class OCSVM(AbstractShallowDetector):
 
     name = "ocsvm"
 
-    def __init__(
-        self,
-        gamma: str | float = "auto",
-        nu: str | float = "auto",
-        *,
-        approximation: str = "auto",
-        n_landmarks: int = 1000,
-        scaling: str = "auto",
-        pca: str | float = "auto",
-        target_fpr: float = 0.05,
-        trim: float = 0.0,
-        calibration: Calibration | Mapping[str, Any] | None = None,
-        random_state: Any = None,
-    ) -> None:
-        super().__init__(scaling=scaling, pca=pca, target_fpr=target_fpr, trim=trim, calibration=calibration, random_state=random_state)
-        self.gamma = gamma
-        self.nu = nu
-        self.approximation = approximation
-        self.n_landmarks = n_landmarks
+    gamma: str | float = "auto"
+    nu: str | float = "auto"
+    _: dataclasses.KW_ONLY
+    approximation: str = "auto"
+    n_landmarks: int = 1000
 
     def _check_parameters(self) -> None:
         super()._check_parameters()
@@ -133,6 +120,7 @@ class OCSVM(AbstractShallowDetector):
         self.expansion_ = KernelExpansion(Kernel("rbf", self.gamma_), points, stored(arrays, "kernel/weights", (len(points),)))
 
 
+@dataclasses.dataclass(eq=False, repr=False)
 class KDE(AbstractShallowDetector):
     """Gaussian kernel density estimate: the score is the negative log-density, in nats.
 
@@ -165,23 +153,10 @@ class KDE(AbstractShallowDetector):
 
     name = "kde"
 
-    def __init__(
-        self,
-        bandwidth: str | float = "auto",
-        *,
-        approximation: str = "auto",
-        n_landmarks: int = 1000,
-        scaling: str = "auto",
-        pca: str | float = "auto",
-        target_fpr: float = 0.05,
-        trim: float = 0.0,
-        calibration: Calibration | Mapping[str, Any] | None = None,
-        random_state: Any = None,
-    ) -> None:
-        super().__init__(scaling=scaling, pca=pca, target_fpr=target_fpr, trim=trim, calibration=calibration, random_state=random_state)
-        self.bandwidth = bandwidth
-        self.approximation = approximation
-        self.n_landmarks = n_landmarks
+    bandwidth: str | float = "auto"
+    _: dataclasses.KW_ONLY
+    approximation: str = "auto"
+    n_landmarks: int = 1000
 
     def _check_parameters(self) -> None:
         super()._check_parameters()
@@ -217,6 +192,7 @@ class KDE(AbstractShallowDetector):
         self.density_ = GaussianDensity(points, weights, self.bandwidth_)
 
 
+@dataclasses.dataclass(eq=False, repr=False)
 class IForest(AbstractShallowDetector):
     """Isolation forest: the score says how few random cuts separate a row from the others, in (0, 1).
 
@@ -241,21 +217,9 @@ class IForest(AbstractShallowDetector):
 
     name = "iforest"
 
-    def __init__(
-        self,
-        n_estimators: int = 100,
-        *,
-        max_samples: int = 256,
-        scaling: str = "auto",
-        pca: str | float = "auto",
-        target_fpr: float = 0.05,
-        trim: float = 0.0,
-        calibration: Calibration | Mapping[str, Any] | None = None,
-        random_state: Any = None,
-    ) -> None:
-        super().__init__(scaling=scaling, pca=pca, target_fpr=target_fpr, trim=trim, calibration=calibration, random_state=random_state)
-        self.n_estimators = n_estimators
-        self.max_samples = max_samples
+    n_estimators: int = 100
+    _: dataclasses.KW_ONLY
+    max_samples: int = 256
 
     def _check_parameters(self) -> None:
         super()._check_parameters()
@@ -278,6 +242,7 @@ class IForest(AbstractShallowDetector):
         self.trees_ = restore_forest(below(arrays, "trees/"), normaliser, n_features)
 
 
+@dataclasses.dataclass(eq=False, repr=False)
 class KNN(AbstractShallowDetector):
     """Nearest neighbours: the score is the distance to the nearest training rows.
 
@@ -306,23 +271,10 @@ class KNN(AbstractShallowDetector):
 
     name = "knn"
 
-    def __init__(
-        self,
-        n_neighbors: int = 5,
-        *,
-        aggregation: str = "mean",
-        max_references: int = MANY_ROWS,
-        scaling: str = "auto",
-        pca: str | float = "auto",
-        target_fpr: float = 0.05,
-        trim: float = 0.0,
-        calibration: Calibration | Mapping[str, Any] | None = None,
-        random_state: Any = None,
-    ) -> None:
-        super().__init__(scaling=scaling, pca=pca, target_fpr=target_fpr, trim=trim, calibration=calibration, random_state=random_state)
-        self.n_neighbors = n_neighbors
-        self.aggregation = aggregation
-        self.max_references = max_references
+    n_neighbors: int = 5
+    _: dataclasses.KW_ONLY
+    aggregation: str = "mean"
+    max_references: int = MANY_ROWS
 
     def _check_parameters(self) -> None:
         super()._check_parameters()

@@ -8,9 +8,8 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from insphere.detectors.calibration import Calibration
 from insphere.detectors.health import Finding
-from insphere.detectors.pretrained import AbstractPretrainedDetector, Pretraining
+from insphere.detectors.pretrained import AbstractPretrainedDetector
 from insphere.nets.options import Network
 from insphere.training.autoencoding import AbstractEncodingObjective
 from insphere.training.options import Training
@@ -110,6 +109,7 @@ class DeepSVDDObjective(AbstractEncodingObjective):
         return (self.code(x) - self.center).square().sum(dim=1)
 
 
+@dataclasses.dataclass(eq=False, repr=False)
 class DeepSVDD(AbstractPretrainedDetector):
     """Deep SVDD: the anomaly score of a row is the squared distance of its code to a centre that was fixed before training.
 
@@ -151,31 +151,10 @@ class DeepSVDD(AbstractPretrainedDetector):
     default_training = Training(lr=1e-4, schedule="step", step_at=1 / 3, weight_decay=0.5e-6, precision="32")
     default_steps = 4500
 
-    def __init__(
-        self,
-        objective: str = "one-class",
-        *,
-        nu: float = 0.1,
-        pretrain: bool | Pretraining | Mapping[str, Any] = True,
-        reading: DeepSVDDReading | Mapping[str, Any] | None = None,
-        latent_dim: int | None = None,
-        scaling: str = "auto",
-        epochs: int | None = None,
-        target_fpr: float = 0.05,
-        trim: float = 0.0,
-        calibration: Calibration | Mapping[str, Any] | None = None,
-        network: Network | Mapping[str, Any] | None = None,
-        training: Training | Mapping[str, Any] | None = None,
-        device: str = "auto",
-        random_state: Any = None,
-    ) -> None:
-        super().__init__(
-            pretrain=pretrain, latent_dim=latent_dim, scaling=scaling, epochs=epochs, target_fpr=target_fpr, trim=trim,
-            calibration=calibration, network=network, training=training, device=device, random_state=random_state,
-        )  # fmt: skip
-        self.objective = objective
-        self.nu = nu
-        self.reading = reading
+    objective: str = "one-class"
+    _: dataclasses.KW_ONLY
+    nu: float = 0.1
+    reading: DeepSVDDReading | Mapping[str, Any] | None = None
 
     def _make_objective(self, input_shape: Sequence[int], latent_dim: int, network: Network) -> DeepSVDDObjective:
         soft = check_choice("objective", self.objective, OBJECTIVES) == "soft-boundary"

@@ -1,5 +1,6 @@
 """Neural detectors that score by the distance of a row's code to a sphere."""
 
+import dataclasses
 from typing import Any
 
 import numpy as np
@@ -12,6 +13,7 @@ from insphere.seeding import generator
 from insphere.validation import check_choice, check_integer
 
 
+@dataclasses.dataclass(eq=False, repr=False, kw_only=True)
 class AbstractEnclosingDetector(AbstractNeuralDetector):
     """A neural detector with a sphere around its codes.
 
@@ -26,10 +28,8 @@ class AbstractEnclosingDetector(AbstractNeuralDetector):
         See `AbstractNeuralDetector`.
     """
 
-    def __init__(self, *, geometry: str, n_neighbors: int, **shared: Any) -> None:
-        super().__init__(**shared)
-        self.geometry = geometry
-        self.n_neighbors = n_neighbors
+    geometry: str = "local"
+    n_neighbors: int = 5
 
     def _check_parameters(self) -> None:
         super()._check_parameters()

@@ -170,7 +170,9 @@ def check_held_out(train_scores: NDArray[np.float64], held_out_scores: NDArray[n
             "radius",
             "warning",
             outside,
-            text + " The model has learned its training rows by heart: add rows, train shorter or use a smaller network.",
+            text
+            + " It fits the rows it has seen better than new ones: add normal rows, and decide by the calibrated threshold rather than by"
+            " the radius. For a network, train shorter or make it smaller.",
         )
     return Finding("radius", "ok", outside, text)
 

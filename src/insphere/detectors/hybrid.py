@@ -1,5 +1,6 @@
 """A hybrid: codes of a neural detector, then a shallow detector on the codes (Zhou 2021, introduction, refs. 22–27)."""
 
+import dataclasses
 from collections.abc import Mapping
 from typing import Any, TypeVar
 
@@ -8,7 +9,6 @@ from numpy.typing import NDArray
 from sklearn.base import clone
 
 from insphere.detectors.base import AbstractDetector, FitContext
-from insphere.detectors.calibration import Calibration
 from insphere.detectors.catalog import make
 from insphere.detectors.health import Finding
 from insphere.detectors.neural import AbstractNeuralDetector
@@ -20,6 +20,7 @@ from insphere.validation import check_number
 Part = TypeVar("Part", bound=AbstractDetector)
 
 
+@dataclasses.dataclass(eq=False, repr=False)
 class Hybrid(AbstractDetector):
     """A shallow detector on the codes that a neural detector learns: two stages, each blind to the other.
 
@@ -60,22 +61,8 @@ class Hybrid(AbstractDetector):
 
     name = "hybrid"
 
-    def __init__(
-        self,
-        encoder: str | Mapping[str, Any] | AbstractNeuralDetector = "vae-svdd",
-        detector: str | Mapping[str, Any] | AbstractShallowDetector = "knn",
-        *,
-        target_fpr: float = 0.05,
-        trim: float = 0.0,
-        calibration: Calibration | Mapping[str, Any] | None = None,
-        random_state: Any = None,
-    ) -> None:
-        self.encoder = encoder
-        self.detector = detector
-        self.target_fpr = target_fpr
-        self.trim = trim
-        self.calibration = calibration
-        self.random_state = random_state
+    encoder: str | Mapping[str, Any] | AbstractNeuralDetector = "vae-svdd"
+    detector: str | Mapping[str, Any] | AbstractShallowDetector = "knn"
 
     def _check_parameters(self) -> None:
         super()._check_parameters()

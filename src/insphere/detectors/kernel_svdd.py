@@ -7,7 +7,6 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from insphere.detectors.calibration import Calibration
 from insphere.detectors.health import Finding
 from insphere.detectors.kernels import KERNELS, Kernel, KernelExpansion, scale_gamma
 from insphere.detectors.one_class_svm import choose_parameters, fit_exact
@@ -108,6 +107,7 @@ def _squared_radius(squared_distances: Array, alphas: Array, bound: float) -> fl
     return (outside + float(squared_distances[inside].max())) / 2 if inside.any() else outside
 
 
+@dataclasses.dataclass(eq=False, repr=False)
 class SVDD(AbstractShallowDetector):
     """Support vector data description: the score is the squared distance to the centre of a kernel hypersphere, minus its squared radius.
 
@@ -151,29 +151,13 @@ class SVDD(AbstractShallowDetector):
 
     name = "svdd"
 
-    def __init__(
-        self,
-        kernel: str = "rbf",
-        nu: float = 0.05,
-        *,
-        gamma: str | float = "auto",
-        degree: int = 3,
-        coef0: float = 1.0,
-        max_rows: int | None = None,
-        scaling: str = "auto",
-        pca: str | float = "auto",
-        target_fpr: float = 0.05,
-        trim: float = 0.0,
-        calibration: Calibration | Mapping[str, Any] | None = None,
-        random_state: Any = None,
-    ) -> None:
-        super().__init__(scaling=scaling, pca=pca, target_fpr=target_fpr, trim=trim, calibration=calibration, random_state=random_state)
-        self.kernel = kernel
-        self.nu = nu
-        self.gamma = gamma
-        self.degree = degree
-        self.coef0 = coef0
-        self.max_rows = max_rows
+    kernel: str = "rbf"
+    nu: float = 0.05
+    _: dataclasses.KW_ONLY
+    gamma: str | float = "auto"
+    degree: int = 3
+    coef0: float = 1.0
+    max_rows: int | None = None
 
     def _check_parameters(self) -> None:
         super()._check_parameters()

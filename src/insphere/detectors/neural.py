@@ -1,6 +1,7 @@
 """From numpy to PyTorch and back: what all neural detectors share, whatever they score by."""
 
 import copy
+import dataclasses
 import hashlib
 import json
 from abc import abstractmethod
@@ -16,7 +17,6 @@ from torch import Tensor
 from insphere.data.preprocess import SCALINGS, Preprocess, fit_preprocess
 from insphere.detectors import health
 from insphere.detectors.base import AbstractDetector, FitContext, Rows, as_rows, warn_unreadable
-from insphere.detectors.calibration import Calibration
 from insphere.detectors.sphere import AbstractSphere, restore_sphere
 from insphere.errors import ModelFileError
 from insphere.nets.build import initialise
@@ -32,6 +32,7 @@ from insphere.validation import as_record, check_choice, check_integer
 _HEALTH_ROWS = 2048
 
 
+@dataclasses.dataclass(eq=False, repr=False, kw_only=True)
 class AbstractNeuralDetector(AbstractDetector):
     """A detector whose model is an `AbstractObjective` trained by the training loop.
 
@@ -59,30 +60,12 @@ class AbstractNeuralDetector(AbstractDetector):
     default_training: ClassVar[Training] = Training()
     default_steps: ClassVar[int] = 1000
 
-    def __init__(
-        self,
-        *,
-        latent_dim: int | None,
-        scaling: str,
-        epochs: int | None,
-        target_fpr: float,
-        trim: float,
-        calibration: Calibration | Mapping[str, Any] | None,
-        network: Network | Mapping[str, Any] | None,
-        training: Training | Mapping[str, Any] | None,
-        device: str,
-        random_state: Any,
-    ) -> None:
-        self.latent_dim = latent_dim
-        self.scaling = scaling
-        self.epochs = epochs
-        self.target_fpr = target_fpr
-        self.trim = trim
-        self.calibration = calibration
-        self.network = network
-        self.training = training
-        self.device = device
-        self.random_state = random_state
+    latent_dim: int | None = None
+    scaling: str = "auto"
+    epochs: int | None = None
+    network: Network | Mapping[str, Any] | None = None
+    training: Training | Mapping[str, Any] | None = None
+    device: str = "auto"
 
     # What a concrete detector implements, or may.
 

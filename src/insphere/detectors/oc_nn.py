@@ -1,15 +1,15 @@
 """One-class neural network: a small network's output must exceed a quantile of its own outputs (Chalapathy et al. 2018)."""
 
-from collections.abc import Iterator, Mapping, Sequence
+import dataclasses
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from insphere.detectors.calibration import Calibration
 from insphere.detectors.health import Finding, check_spread
-from insphere.detectors.pretrained import AbstractPretrainedDetector, Pretraining
+from insphere.detectors.pretrained import AbstractPretrainedDetector
 from insphere.nets.options import Network
 from insphere.training.autoencoding import AbstractEncodingObjective
 from insphere.training.options import Training
@@ -79,6 +79,7 @@ class OCNNObjective(AbstractEncodingObjective):
         return self.r - self.outputs(x)
 
 
+@dataclasses.dataclass(eq=False, repr=False)
 class OCNN(AbstractPretrainedDetector):
     """One-class neural network: the anomaly score of a row is how far its output falls short of a quantile r of the training outputs.
 
@@ -111,31 +112,10 @@ class OCNN(AbstractPretrainedDetector):
     name = "oc-nn"
     default_training = Training(lr=1e-4, schedule="constant", precision="32")
 
-    def __init__(
-        self,
-        nu: float = 0.1,
-        *,
-        n_hidden: int = 32,
-        activation: str = "sigmoid",
-        pretrain: bool | Pretraining | Mapping[str, Any] = True,
-        latent_dim: int | None = None,
-        scaling: str = "auto",
-        epochs: int | None = None,
-        target_fpr: float = 0.05,
-        trim: float = 0.0,
-        calibration: Calibration | Mapping[str, Any] | None = None,
-        network: Network | Mapping[str, Any] | None = None,
-        training: Training | Mapping[str, Any] | None = None,
-        device: str = "auto",
-        random_state: Any = None,
-    ) -> None:
-        super().__init__(
-            pretrain=pretrain, latent_dim=latent_dim, scaling=scaling, epochs=epochs, target_fpr=target_fpr, trim=trim,
-            calibration=calibration, network=network, training=training, device=device, random_state=random_state,
-        )  # fmt: skip
-        self.nu = nu
-        self.n_hidden = n_hidden
-        self.activation = activation
+    nu: float = 0.1
+    _: dataclasses.KW_ONLY
+    n_hidden: int = 32
+    activation: str = "sigmoid"
 
     def _make_objective(self, input_shape: Sequence[int], latent_dim: int, network: Network) -> OCNNObjective:
         nu = check_number("nu", self.nu, above=0, below=1)

@@ -38,6 +38,7 @@ class Pretraining:
             check_integer("pretrain.epochs", self.epochs, at_least=1, at_most=100_000)
 
 
+@dataclasses.dataclass(eq=False, repr=False, kw_only=True)
 class AbstractPretrainedDetector(AbstractNeuralDetector):
     """A neural detector that first trains the autoencoder `CAE` and takes over its encoder.
 
@@ -49,9 +50,7 @@ class AbstractPretrainedDetector(AbstractNeuralDetector):
         See `AbstractNeuralDetector`.
     """
 
-    def __init__(self, *, pretrain: bool | Pretraining | Mapping[str, Any], **shared: Any) -> None:
-        super().__init__(**shared)
-        self.pretrain = pretrain
+    pretrain: bool | Pretraining | Mapping[str, Any] = True
 
     def _check_parameters(self) -> None:
         super()._check_parameters()

@@ -11,7 +11,6 @@ from sklearn.decomposition import PCA
 
 from insphere.data.preprocess import SCALINGS, Preprocess, fit_preprocess
 from insphere.detectors.base import AbstractDetector, FitContext
-from insphere.detectors.calibration import Calibration
 from insphere.detectors.health import Finding
 from insphere.errors import ModelFileError, ParameterError, did_you_mean
 from insphere.seeding import generator
@@ -26,6 +25,7 @@ _CHUNK = 1024
 _PROJECTION_VALUES = 2**26  # 512 MiB: of more rows than that, the projection is fitted to a random choice
 
 
+@dataclasses.dataclass(eq=False, repr=False, kw_only=True)
 class AbstractShallowDetector(AbstractDetector):
     """A detector that scores scaled and projected rows with a classical model.
 
@@ -42,22 +42,8 @@ class AbstractShallowDetector(AbstractDetector):
         See `AbstractDetector`.
     """
 
-    def __init__(
-        self,
-        *,
-        scaling: str,
-        pca: str | float,
-        target_fpr: float,
-        trim: float,
-        calibration: Calibration | Mapping[str, Any] | None,
-        random_state: Any,
-    ) -> None:
-        self.scaling = scaling
-        self.pca = pca
-        self.target_fpr = target_fpr
-        self.trim = trim
-        self.calibration = calibration
-        self.random_state = random_state
+    scaling: str = "auto"
+    pca: str | float = "auto"
 
     @abstractmethod
     def _fit_features(self, features: Array) -> tuple[Array, list[Finding]]:

@@ -1,5 +1,6 @@
 """Variational autoencoder: the control that shows what the sphere adds (Zhou et al. 2021, sec. 2.1)."""
 
+import dataclasses
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -8,12 +9,10 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from insphere.detectors.calibration import Calibration
 from insphere.detectors.enclosing import AbstractEnclosingDetector
 from insphere.detectors.sphere import AbstractSphere
 from insphere.nets.options import Network
 from insphere.training.autoencoding import squared_error
-from insphere.training.options import Training
 from insphere.training.variational import AbstractVariationalObjective, VariationalReading, kl_to_standard_normal, sample_code
 from insphere.validation import as_record, check_choice
 
@@ -54,6 +53,7 @@ class VAEObjective(AbstractVariationalObjective):
         return kl_to_standard_normal(mu, logvar) - self.log_likelihood(x, mu.unsqueeze(0))[0]
 
 
+@dataclasses.dataclass(eq=False, repr=False)
 class VAE(AbstractEnclosingDetector):
     """Variational autoencoder, scored by its evidence lower bound, its reconstruction error or the distance of its codes.
 
@@ -85,30 +85,9 @@ class VAE(AbstractEnclosingDetector):
 
     name = "vae"
 
-    def __init__(
-        self,
-        scored_by: str = "negative-elbo",
-        *,
-        reading: VariationalReading | Mapping[str, Any] | None = None,
-        latent_dim: int | None = None,
-        geometry: str = "local",
-        n_neighbors: int = 5,
-        scaling: str = "auto",
-        epochs: int | None = None,
-        target_fpr: float = 0.05,
-        trim: float = 0.0,
-        calibration: Calibration | Mapping[str, Any] | None = None,
-        network: Network | Mapping[str, Any] | None = None,
-        training: Training | Mapping[str, Any] | None = None,
-        device: str = "auto",
-        random_state: Any = None,
-    ) -> None:
-        super().__init__(
-            geometry=geometry, n_neighbors=n_neighbors, latent_dim=latent_dim, scaling=scaling, epochs=epochs, target_fpr=target_fpr,
-            trim=trim, calibration=calibration, network=network, training=training, device=device, random_state=random_state,
-        )  # fmt: skip
-        self.scored_by = scored_by
-        self.reading = reading
+    scored_by: str = "negative-elbo"
+    _: dataclasses.KW_ONLY
+    reading: VariationalReading | Mapping[str, Any] | None = None
 
     def _check_parameters(self) -> None:
         super()._check_parameters()

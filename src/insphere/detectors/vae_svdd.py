@@ -8,10 +8,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from insphere.detectors.calibration import Calibration
 from insphere.detectors.enclosing import AbstractEnclosingDetector
 from insphere.nets.options import Network
-from insphere.training.options import Training
 from insphere.training.sphere_term import SphereReading, SphereTerm
 from insphere.training.variational import AbstractVariationalObjective, VariationalReading, kl_to_standard_normal, sample_code
 from insphere.validation import as_record, check_choice, check_number
@@ -110,6 +108,7 @@ def default_alpha(input_shape: Sequence[int]) -> float:
     return min(1.0, max(0.01, 7.84 / math.prod(input_shape)))
 
 
+@dataclasses.dataclass(eq=False, repr=False)
 class DeepSVDDVAE(AbstractEnclosingDetector):
     """Deep SVDD-VAE: the anomaly score of a row is its code's distance to the centre of a jointly trained hypersphere.
 
@@ -172,30 +171,9 @@ class DeepSVDDVAE(AbstractEnclosingDetector):
     name = "vae-svdd"
     default_steps = 500
 
-    def __init__(
-        self,
-        alpha: float | None = None,
-        *,
-        reading: Reading | Mapping[str, Any] | None = None,
-        latent_dim: int | None = None,
-        geometry: str = "local",
-        n_neighbors: int = 5,
-        scaling: str = "auto",
-        epochs: int | None = None,
-        target_fpr: float = 0.05,
-        trim: float = 0.0,
-        calibration: Calibration | Mapping[str, Any] | None = None,
-        network: Network | Mapping[str, Any] | None = None,
-        training: Training | Mapping[str, Any] | None = None,
-        device: str = "auto",
-        random_state: Any = None,
-    ) -> None:
-        super().__init__(
-            geometry=geometry, n_neighbors=n_neighbors, latent_dim=latent_dim, scaling=scaling, epochs=epochs, target_fpr=target_fpr,
-            trim=trim, calibration=calibration, network=network, training=training, device=device, random_state=random_state,
-        )  # fmt: skip
-        self.alpha = alpha
-        self.reading = reading
+    alpha: float | None = None
+    _: dataclasses.KW_ONLY
+    reading: Reading | Mapping[str, Any] | None = None
 
     def _make_objective(self, input_shape: Sequence[int], latent_dim: int, network: Network) -> DeepSVDDVAEObjective:
         alpha = default_alpha(input_shape) if self.alpha is None else check_number("alpha", self.alpha, above=0)

@@ -1,0 +1,103 @@
+"""What a model file holds of a fitted detector, whatever its kind: from the detector to header and arrays, and back."""
+
+import dataclasses
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any, TypeVar
+
+from numpy.typing import NDArray
+
+from insphere import model_file
+from insphere.data import ImageSpec
+from insphere.detectors import health
+from insphere.detectors.calibration import ConformalCalibration
+from insphere.errors import ModelFileError
+
+if TYPE_CHECKING:
+    from insphere.detectors.base import AbstractDetector
+
+Detector = TypeVar("Detector", bound="AbstractDetector")
+
+KIND = "detector"
+"""Kind of the model files that `AbstractDetector.save` writes."""
+
+_CALIBRATION = "calibration/scores"
+
+
+def to_file(detector: "AbstractDetector") -> tuple[dict[str, Any], dict[str, NDArray[Any]]]:
+    """Return the JSON-able header and the arrays from which `restore` makes the same fitted detector."""
+    model, arrays = detector._state()
+    header = {
+        "detector": detector.name,
+        "parameters": detector._parameters_to_json(),
+        "input": {
+            "shape": list(detector.input_shape_),
+            "image": None if detector.image_spec_ is None else detector.image_spec_.to_json(),
+            "from_files": detector.from_files_,
+            "feature_names": detector.feature_names_,
+        },
+        "seed": detector.seed_,
+        "decision": {
+            "by": detector.decision_,
+            "threshold": detector.threshold_,
+            "radius": detector.radius_,
+            "target_fpr": detector.target_fpr,
+        },
+        "data": detector.data_,
+        "health": detector.health_.to_json(),
+        "versions": detector.versions_,
+        "created": detector.created_,
+        "model": model,
+    }
+    return header, arrays | {_CALIBRATION: detector.conformal_.scores}
+
+
+def parameters_to_json(detector: "AbstractDetector") -> dict[str, Any]:
+    """Return the parameters of a fitted detector as what JSON can hold and its constructor takes."""
+    parameters = {name: _to_json(value) for name, value in detector.get_params(deep=False).items()}
+    state = parameters["random_state"]
+    # A generator cannot be stored: the seed that was drawn from it gives the same detector.
+    return parameters | {"random_state": state if state is None or isinstance(state, int) else detector.seed_}
+
+
+def _to_json(value: Any) -> Any:
+    """Return an option record as a mapping; a detector within a detector is described by the one that holds it."""
+    is_record = dataclasses.is_dataclass(value) and not isinstance(value, type) and not hasattr(value, "get_params")
+    return dataclasses.asdict(value) if is_record else value
+
+
+def restore(kind: type[Detector], saved: model_file.ModelFile) -> Detector:
+    """Return the fitted detector of class `kind` that `to_file` took apart.
+
+    Raises
+    ------
+    ModelFileError
+        If a part is missing or does not fit.
+    """
+    try:
+        return _restored(kind, saved.header, saved.arrays)
+    except ModelFileError:
+        raise
+    except (KeyError, TypeError, IndexError, ValueError) as error:
+        raise ModelFileError(f"The model file is incomplete or of another version: {error}. Save the detector again.") from error
+
+
+def _restored(kind: type[Detector], header: Mapping[str, Any], arrays: Mapping[str, NDArray[Any]]) -> Detector:
+    detector = kind(**header["parameters"])
+    detector._check_parameters()
+    spec = header["input"]["image"]
+    detector.input_shape_ = tuple(header["input"]["shape"])
+    detector.image_spec_ = None if spec is None else ImageSpec(**spec)
+    detector.from_files_ = header["input"]["from_files"]
+    detector.feature_names_ = header["input"]["feature_names"]
+    if spec is None:
+        detector.n_features_in_ = detector.input_shape_[0]
+    detector.seed_, detector.data_ = header["seed"], header["data"]
+    detector.health_ = health.HealthReport.from_json(header["health"])
+    detector.versions_, detector.created_ = header["versions"], header["created"]
+    decision = header["decision"]
+    detector.decision_, detector.threshold_, detector.radius_ = decision["by"], decision["threshold"], decision["radius"]
+    detector.offset_ = -detector.threshold_
+    detector.conformal_ = ConformalCalibration(arrays[_CALIBRATION])
+    detector.training_errors_ = {}
+    detector._restore(header["model"], arrays)
+    return detector
