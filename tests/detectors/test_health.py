@@ -106,7 +106,7 @@ class TestHeldOut:
     def test_rows_learned_by_heart(self) -> None:
         train, held_out = clean_scores(500, 8, 0), 2 * clean_scores(100, 8, 1)
         finding = health.check_held_out(train, held_out, float(np.quantile(train, 0.95)))
-        assert finding.level == "warning" and finding.value > 0.5 and "by heart" in finding.text
+        assert finding.level == "warning" and finding.value > 0.5 and "calibrated threshold" in finding.text
         assert health.check_held_out(train, held_out[:19], float(np.quantile(train, 0.95))).level == "ok"  # too few to tell
 
     def test_nothing_held_out(self) -> None:
