@@ -1,6 +1,7 @@
-"""The plan of a benchmark: a TOML file of data sets, methods and seeds, checked as a whole before anything runs."""
+"""Reads the plan of a benchmark, a TOML file of data sets, methods and seeds, and checks it as a whole before anything runs."""
 
 import dataclasses
+import itertools
 import json
 import os
 import tomllib
@@ -8,8 +9,8 @@ from collections.abc import Collection, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from insphere.benchmark.run import Run
-from insphere.benchmark.settings import accepted, check_keys, check_name, check_plain, check_table, merge, seeds_of
+from insphere.benchmark.planned import DatasetPlan, MethodPlan, Plan, QuickPlan
+from insphere.benchmark.settings import check_keys, check_name, check_plain, check_table, merge, nested, seeds_of
 from insphere.data.datasets import DATASETS, parse_name
 from insphere.detectors import catalog
 from insphere.errors import DataError, InsphereError, ParameterError, did_you_mean
@@ -17,149 +18,9 @@ from insphere.validation import check_choice, check_integer
 
 _PLAN_KEYS = ("seeds", "datasets", "methods", "quick")
 _SOURCE_KEYS = ("label_column", "columns", "groups", "image_size", "mode", "train_fraction")
-_DATASET_KEYS = ("source", "normal_classes", "seeds", "overrides", *_SOURCE_KEYS)
-_METHOD_KEYS = ("detector", "label", "control", "seeds", "datasets", "parameters", "on", "quick")
+_DATASET_KEYS = ("source", "normal_classes", "seeds", "methods", "overrides", *_SOURCE_KEYS)
+_METHOD_KEYS = ("detector", "label", "control", "seeds", "datasets", "parameters", "on", "quick", "like", "vary")
 _QUICK_KEYS = ("seeds", "normal_classes", "overrides")
-
-
-@dataclasses.dataclass(frozen=True)
-class DatasetPlan:
-    """One data set of a plan.
-
-    Attributes
-    ----------
-    name : str
-        What runs and tables call it.
-    normal_classes : tuple of str
-        One task each: the class whose rows are normal.
-    source : dict
-        How its rows are opened; empty where `name` is a named data set itself.
-    overrides : dict
-        Parameters that its rows ask for; a detector takes those that it has.
-    n_seeds : int, optional
-        How many of the plan's seeds it gets.
-    """
-
-    name: str
-    normal_classes: tuple[str, ...]
-    source: dict[str, Any]
-    overrides: dict[str, Any]
-    n_seeds: int | None
-
-
-@dataclasses.dataclass(frozen=True)
-class MethodPlan:
-    """One method of a plan: a detector with parameters, and where it runs.
-
-    Attributes
-    ----------
-    name, detector, label : str
-        What runs, the catalog, and tables call it.
-    control : bool
-        Whether tables mark it as a control.
-    parameters, quick : dict
-        Arguments of the detector: always, and further ones of a quick run.
-    on : dict
-        The same for single data sets, by name; `seeds` among them is a count.
-    datasets : tuple of str
-        Where it runs.
-    n_seeds : int, optional
-        How many of the plan's seeds it gets.
-    """
-
-    name: str
-    detector: str
-    label: str
-    control: bool
-    parameters: dict[str, Any]
-    quick: dict[str, Any]
-    on: dict[str, dict[str, Any]]
-    datasets: tuple[str, ...]
-    n_seeds: int | None
-
-
-@dataclasses.dataclass(frozen=True)
-class QuickPlan:
-    """How a quick run is smaller: which seeds, which classes (the first of a data set that is not named), which parameters."""
-
-    seeds: tuple[int, ...]
-    normal_classes: dict[str, tuple[str, ...]]
-    overrides: dict[str, Any]
-
-
-@dataclasses.dataclass(frozen=True)
-class Plan:
-    """A benchmark, checked.
-
-    Attributes
-    ----------
-    folder : Path
-        Where the plan lies; the sources in it are relative to this.
-    seeds : tuple of int
-    datasets : tuple of DatasetPlan
-    methods : tuple of MethodPlan
-    quick : QuickPlan
-    """
-
-    folder: Path
-    seeds: tuple[int, ...]
-    datasets: tuple[DatasetPlan, ...]
-    methods: tuple[MethodPlan, ...]
-    quick: QuickPlan
-
-    def runs(self, *, quick: bool = False, n_seeds: int | None = None) -> list[Run]:
-        """Return all runs, those of the first seed first, so that a benchmark cut short is as complete as it can be.
-
-        Parameters
-        ----------
-        quick : bool
-            The reduced plan.
-        n_seeds : int, optional
-            Only the first of the plan's seeds; at least 1.
-
-        Raises
-        ------
-        ParameterError
-            If `n_seeds` is below 1, or a detector refuses its parameters.
-        """
-        if n_seeds is not None:
-            check_integer("seeds", n_seeds, at_least=1)
-        seeds = self.quick.seeds if quick else self.seeds
-        return [
-            run
-            for position, seed in enumerate(seeds[:n_seeds])
-            for dataset in self.datasets
-            for method in self._methods_on(dataset, position)
-            for run in self._runs_of(dataset, method, seed, quick)
-        ]
-
-    def _methods_on(self, dataset: DatasetPlan, position: int) -> Iterator[MethodPlan]:
-        """Yield the methods that run on the data set with the seed at this position."""
-        for method in self.methods:
-            limit = method.on.get(dataset.name, {}).get("seeds")
-            limits = [limit] if limit is not None else [method.n_seeds, dataset.n_seeds]
-            if dataset.name in method.datasets and all(limit is None or position < limit for limit in limits):
-                yield method
-
-    def _runs_of(self, dataset: DatasetPlan, method: MethodPlan, seed: int, quick: bool) -> Iterator[Run]:
-        parameters = self.parameters(dataset, method, quick=quick)
-        classes = self.quick.normal_classes.get(dataset.name, dataset.normal_classes[:1]) if quick else dataset.normal_classes
-        for normal_class in classes:
-            yield Run(
-                dataset.name, normal_class, method.name, method.detector, parameters, seed,
-                source=dataset.source, label=method.label, control=method.control,
-            )  # fmt: skip
-
-    def parameters(self, dataset: DatasetPlan, method: MethodPlan, *, quick: bool = False) -> dict[str, Any]:
-        """Return the detector's arguments; the later wins: the method's, the data set's, the method's on this data set, quick ones."""
-        on_this = {name: value for name, value in method.on.get(dataset.name, {}).items() if name != "seeds"}
-        layers = [method.parameters, accepted(method.detector, dataset.overrides), on_this]
-        if quick:
-            layers += [accepted(method.detector, self.quick.overrides), method.quick]
-        merged: dict[str, Any] = {}
-        for layer in layers:
-            merged = merge(merged, layer)
-        return merged
 
 
 def read_plan(path: str | os.PathLike[str]) -> Plan:
@@ -200,9 +61,10 @@ def make_plan(content: Mapping[str, Any], folder: str | os.PathLike[str] = ".") 
     check_keys("the plan", content, _PLAN_KEYS)
     datasets = tuple(_dataset(name, table, Path(folder)) for name, table in _tables(content, "datasets"))
     names = [dataset.name for dataset in datasets]
-    methods = tuple(_method(name, table, names) for name, table in _tables(content, "methods"))
+    methods = tuple(_methods(_tables(content, "methods"), names))
     seeds = seeds_of("seeds", content.get("seeds", 1))
     plan = Plan(Path(folder), seeds, datasets, methods, _quick(content.get("quick", {}), seeds, datasets))
+    _check_names(plan)
     _check_overrides(plan)
     _check_parameters(plan)
     return plan
@@ -238,7 +100,11 @@ def _dataset(name: str, table: Mapping[str, Any], folder: Path) -> DatasetPlan:
         source |= {"by_class": "normal_classes" in table}
         _check_source(place, name, source, folder)
     overrides = check_table(f"{place} overrides", table.get("overrides", {}))
-    return DatasetPlan(name, classes, source, dict(overrides), _count(f"{place} seeds", table.get("seeds")))
+    methods = table.get("methods")
+    if methods is not None and (not isinstance(methods, list) or not methods):
+        raise ParameterError(f"{place}: `methods` must be a list of names, at least one, got {methods!r}.")
+    n_seeds = _count(f"{place} seeds", table.get("seeds"))
+    return DatasetPlan(name, classes, source, dict(overrides), n_seeds, None if methods is None else tuple(methods))
 
 
 def _check_source(place: str, name: str, source: Mapping[str, Any], folder: Path) -> None:
@@ -263,6 +129,45 @@ def _class_names(place: str, value: object) -> tuple[str, ...]:
     return names
 
 
+def _methods(tables: Iterator[tuple[str, Mapping[str, Any]]], datasets: Sequence[str]) -> Iterator[MethodPlan]:
+    """Yield the methods: those that are like another with its settings below their own, those that vary as one for each value."""
+    seen: dict[str, Mapping[str, Any]] = {}
+    names: set[str] = set()
+    for name, own in tables:
+        place = f"[methods.{name}]"
+        table = own
+        if "like" in own:
+            if own["like"] not in seen:
+                raise ParameterError(
+                    f"{place}: `like` must name a method further up, {', '.join(seen) or 'of which there is none'}, got {own['like']!r}."
+                    f"{did_you_mean(str(own['like']), seen)}"
+                )
+            base = seen[own["like"]]
+            inherited = {key: value for key, value in base.items() if key not in ("label", "control", "vary")}
+            table = merge({"detector": own["like"]} | inherited, own)
+        seen[name] = table
+        for method in _variants(_method(name, table, datasets), check_table(f"{place} vary", table.get("vary", {})), place):
+            if method.name in names:
+                raise ParameterError(f"{place}: there is a method called {method.name!r} already; choose another name.")
+            names.add(method.name)
+            yield method
+
+
+def _variants(method: MethodPlan, vary: Mapping[str, Any], place: str) -> Iterator[MethodPlan]:
+    """Yield the method with each value of each parameter that varies, one parameter at a time; the method itself if none does."""
+    if not vary:
+        yield method
+    for path, values in vary.items():
+        if not isinstance(values, list) or not values:
+            raise ParameterError(f"{place} vary.{path} must be a list of values, at least one, got {values!r}.")
+        short = path.rpartition(".")[2]
+        for value in values:
+            name = f"{method.name}-{value}" if short == method.name else f"{method.name}-{short}-{value}"
+            check_name(f"{place} vary.{path}", name)
+            label = f"{method.label}, {short} {value}"
+            yield dataclasses.replace(method, name=name, label=label, varied=nested(path, value))
+
+
 def _method(name: str, table: Mapping[str, Any], datasets: Sequence[str]) -> MethodPlan:
     place = f"[methods.{name}]"
     detector = table.get("detector", name)
@@ -277,8 +182,8 @@ def _method(name: str, table: Mapping[str, Any], datasets: Sequence[str]) -> Met
     check_keys(place, flat, [*_METHOD_KEYS, *(parameter for parameter in known if parameter != "random_state")])
     on = {key: dict(check_table(f"{place} on.{key}", value)) for key, value in check_table(f"{place} on", table.get("on", {})).items()}
     chosen = table.get("datasets", list(datasets))
-    if not isinstance(chosen, list):
-        raise ParameterError(f"{place}: `datasets` must be a list of names, got {chosen!r}.")
+    if not isinstance(chosen, list) or not chosen:
+        raise ParameterError(f"{place}: `datasets` must be a list of names, at least one, got {chosen!r}.")
     for dataset in (*chosen, *on):
         check_choice(f"{place} data set", dataset, datasets)
     for dataset, parameters in on.items():
@@ -287,8 +192,8 @@ def _method(name: str, table: Mapping[str, Any], datasets: Sequence[str]) -> Met
     if not isinstance(label, str) or not isinstance(control, bool):
         raise ParameterError(f"{place}: `label` must be a text and `control` true or false, got {label!r} and {control!r}.")
     return MethodPlan(
-        name, detector, label, control,
-        parameters=merge(flat, check_table(f"{place} parameters", table.get("parameters", {}))),
+        name, name, detector, label, control,
+        parameters=merge(flat, check_table(f"{place} parameters", table.get("parameters", {}))), varied={},
         quick=dict(check_table(f"{place} quick", table.get("quick", {}))),
         on=on, datasets=tuple(chosen), n_seeds=_count(f"{place} seeds", table.get("seeds")),
     )  # fmt: skip
@@ -312,6 +217,19 @@ def _count(name: str, value: object) -> int | None:
     return None if value is None else check_integer(name, value, at_least=1)
 
 
+def _check_names(plan: Plan) -> None:
+    """Refuse a data set whose methods are not there, and a plan in which a data set or a method has nothing to do."""
+    tables = dict.fromkeys(method.table for method in plan.methods)
+    for dataset in plan.datasets:
+        for name in dataset.methods or ():
+            check_choice(f"[datasets.{dataset.name}] methods", name, tables)
+    pairs = list(plan.pairs())
+    idle = [f"[datasets.{d.name}]" for d in plan.datasets if all(d is not used for used, _ in pairs)]
+    idle += [f"[methods.{m.table}]" for m in plan.methods if all(m is not used for _, used in pairs)]
+    if idle:
+        raise ParameterError(f"{idle[0]} takes part in no run: what `datasets` and `methods` allow rules out every pair with it.")
+
+
 def _check_overrides(plan: Plan) -> None:
     """Refuse an override that no method has as a parameter: nothing would ever take it."""
     known = {name for method in plan.methods for name in catalog.detector_class(method.detector)._get_param_names()} - {"random_state"}
@@ -325,14 +243,14 @@ def _check_overrides(plan: Plan) -> None:
 def _check_parameters(plan: Plan) -> None:
     """Have every detector check its parameters now, so that a typing error does not cost a night."""
     seen = set()
-    for dataset in plan.datasets:
-        for method in plan.methods:
-            for quick in (False, True) if dataset.name in method.datasets else ():
-                parameters = plan.parameters(dataset, method, quick=quick)
-                key = method.detector + json.dumps(parameters, sort_keys=True)
-                if key not in seen:
-                    seen.add(key)
-                    try:
-                        catalog.check(method.detector, parameters)
-                    except InsphereError as error:
-                        raise ParameterError(f"[methods.{method.name}] on {dataset.name}: {error}") from error
+    for (dataset, method), quick in itertools.product(plan.pairs(), (False, True)):
+        parameters = plan.parameters(dataset, method, quick=quick)
+        if "random_state" in parameters:
+            raise ParameterError(f"[methods.{method.table}] sets `random_state`, which is the plan's `seeds` to say; leave it out.")
+        key = method.detector + json.dumps(parameters, sort_keys=True)
+        if key not in seen:
+            seen.add(key)
+            try:
+                catalog.check(method.detector, parameters)
+            except InsphereError as error:
+                raise ParameterError(f"[methods.{method.table}] on {dataset.name}{', quick' if quick else ''}: {error}") from error

@@ -104,6 +104,18 @@ def merge(below: Mapping[str, Any], above: Mapping[str, Any]) -> dict[str, Any]:
     return merged
 
 
+def nested(path: str, value: object) -> dict[str, Any]:
+    """Return the nested tables in which `value` stands at a dotted path.
+
+    Examples
+    --------
+    >>> nested("training.lr", 0.1)
+    {'training': {'lr': 0.1}}
+    """
+    first, _, rest = path.partition(".")
+    return {first: nested(rest, value) if rest else value}
+
+
 def accepted(detector: str, parameters: Mapping[str, Any]) -> dict[str, Any]:
     """Return the parameters that the detector of this name has; shallow detectors have no network, for example."""
     known = catalog.detector_class(detector)._get_param_names()

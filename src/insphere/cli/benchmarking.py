@@ -2,8 +2,10 @@
 
 import importlib
 import importlib.util
+import signal
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -89,7 +91,7 @@ def benchmark(
         _show_runs(chosen, runner.finished(chosen, output), json=json)
         return
     place = execution.Workplace(read.folder, data_dir, engines.threads_per_job(n_jobs), n_jobs, execution.source_commit())
-    with BenchmarkProgress(len(chosen)) as progress:
+    with BenchmarkProgress(len(chosen)) as progress, _ended_like_ctrl_c():
         try:
             reports = runner.benchmark(
                 chosen, output, engines.ENGINES[engine](n_jobs), place, retry_failed=retry_failed, on_report=progress.update
@@ -98,20 +100,37 @@ def benchmark(
             n_done = len(runner.finished(chosen, output))
             raise console.Interrupted(f"Stopped with {n_done} of {len(chosen)} runs done; the same command goes on from there.") from error
     # All that the plan asks for, not only what was chosen now: tables are of the plan.
-    written = runner.write_results(read.runs(quick=quick), output)
-    written += _tables_and_figures(output)
+    planned = read.runs(quick=quick)
+    written = runner.write_results(planned, output) + _tables_and_figures(plan, planned, output, data_dir)
     _conclude(reports, written, json=json)
 
 
-def _tables_and_figures(output: Path) -> list[Path]:
-    """Write tables and figures from the reports where this installation has the modules that make them."""
-    written: list[Path] = []
-    for module, function in (("tables", "write_tables"), ("figures", "write_figures")):
-        name = f"insphere.benchmark.{module}"
-        if importlib.util.find_spec(name) is not None:
-            made = getattr(importlib.import_module(name), function)(output)
-            written += [Path(path) for path in made or ()]
-    return written
+@contextmanager
+def _ended_like_ctrl_c() -> Iterator[None]:
+    """Let the signal with which systems end a program stop the runs as Ctrl-C does."""
+
+    def interrupt(*_: object) -> None:
+        raise KeyboardInterrupt
+
+    before = signal.signal(signal.SIGTERM, interrupt)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, before)
+
+
+def _tables_and_figures(plan: Path, planned: "Sequence[Run]", output: Path, data_dir: Path | None) -> list[Path]:
+    """Write tables and figures from the results, beside published values where the plan's folder has an expected.toml of them."""
+    if importlib.util.find_spec("insphere.benchmark.tables") is None:
+        return []
+    from insphere.benchmark.results import read_table
+
+    tables, figures, published = (importlib.import_module(f"insphere.benchmark.{name}") for name in ("tables", "figures", "expected"))
+    results, values = read_table(output / "results.parquet"), plan.with_name("expected.toml")
+    expected = published.read_expected(values) if values.exists() else None
+    written: list[Path] = tables.write_tables(results, output / "tables", expected=expected, planned=planned)
+    drawn = figures.write_figures(results, output / "figures", expected=expected, runs_folder=output / "runs", data_dir=data_dir)
+    return written + [path for figure in drawn for path in figure.paths]
 
 
 def _show_runs(runs: "Sequence[Run]", reports: "Sequence[Report]", *, json: bool) -> None:
