@@ -132,7 +132,8 @@ def _tables_and_figures(plan: Path, planned: "Sequence[Run]", output: Path, data
     results, values = read_table(output / "results.parquet"), plan.with_name("expected.toml")
     expected = published.read_expected(values) if values.exists() else None
     written: list[Path] = tables.write_tables(results, output / "tables", expected=expected, planned=planned)
-    drawn = figures.write_figures(results, output / "figures", expected=expected, runs_folder=output / "runs", data_dir=data_dir)
+    folders = {"runs_folder": output / "runs", "attacks_folder": attacks if (attacks := output / "attacks").is_dir() else None}
+    drawn = figures.write_figures(results, output / "figures", expected=expected, data_dir=data_dir, **folders)
     return written + [path for figure in drawn for path in figure.paths]
 
 
@@ -173,7 +174,9 @@ def _conclude(reports: "Sequence[Report]", written: Sequence[Path], *, json: boo
              _duration(row.fit_seconds), _duration(row.score_seconds))
             for row in summaries
         ]  # fmt: skip
-        console.results().print(console.table("Means over classes and seeds, ± between seeds; medians of times", columns, rows, numbers=range(2, 8)))
+        console.results().print(
+            console.table("Means over classes and seeds, ± between seeds; medians of times", columns, rows, numbers=range(2, 8))
+        )
         console.say("Written: " + ", ".join(str(path) for path in written))
     for report in failed[:_SHOWN_FAILURES]:
         console.warn(f"{report.run.id} failed: {report.error}")
