@@ -2,11 +2,12 @@
 
 import os
 import signal
+import warnings
 from abc import ABC, abstractmethod
 from collections import deque
-from collections.abc import Callable, Generator, Iterator, Sequence
+from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
 from concurrent.futures.process import BrokenProcessPool
-from contextlib import closing
+from contextlib import contextmanager
 from typing import Any
 
 import joblib
@@ -14,15 +15,33 @@ import joblib
 from insphere.benchmark.execution import Finished, Workplace, execute, failed
 from insphere.benchmark.run import Run
 from insphere.errors import MissingDependencyError, TrainingError
+from insphere.validation import check_integer
 
 MOST_JOBS = 8
 """Processes at most unless more are asked for: each holds PyTorch and a data set in memory, a gigabyte or so."""
 
+_NEVER = 10**6  # seconds: a process that waits while others compute for hours is not to be replaced
+
 _THREAD_VARIABLES = ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS", "NUMEXPR_NUM_THREADS", "VECLIB_MAXIMUM_THREADS")
 
 
+Work = Callable[[Run, Workplace], Finished]
+
+
 class AbstractEngine(ABC):
-    """Computes runs, in any order and several at a time; writes nothing."""
+    """Computes runs, in any order and several at a time; writes nothing.
+
+    Parameters
+    ----------
+    n_jobs : int
+        Runs at a time, at least 1.
+    work : callable
+        Does one run; it must be importable where the runs are computed.
+    """
+
+    def __init__(self, n_jobs: int, work: Work = execute) -> None:
+        self.n_jobs = check_integer("n_jobs", n_jobs, at_least=1)
+        self.work = work
 
     @abstractmethod
     def finish(self, runs: Sequence[Run], place: Workplace) -> Generator[Finished, None, None]:
@@ -30,16 +49,7 @@ class AbstractEngine(ABC):
 
 
 class LocalEngine(AbstractEngine):
-    """Processes of this machine. Also a single job gets a process of its own, so that the runner survives what kills it.
-
-    Parameters
-    ----------
-    n_jobs : int
-        Runs at a time, at least 1.
-    """
-
-    def __init__(self, n_jobs: int) -> None:
-        self.n_jobs = n_jobs
+    """Processes of this machine. Also a single job gets a process of its own, so that the runner survives what kills it."""
 
     def finish(self, runs: Sequence[Run], place: Workplace) -> Generator[Finished, None, None]:
         """Yield each run once.
@@ -53,7 +63,7 @@ class LocalEngine(AbstractEngine):
             queue = deque([suspects.popleft()]) if alone else waiting
             held: dict[str, Run] = {}
             try:
-                with closing(self._pool(place)(_taken(queue, held, place))) as results:
+                with _closing(self._pool(place)(self._taken(queue, held, place))) as results:
                     for finished in results:
                         del held[finished.report.run.id]
                         yield finished
@@ -62,25 +72,42 @@ class LocalEngine(AbstractEngine):
                     yield from (_lost(run, place, error) for run in held.values())
                 else:
                     suspects.extend(held.values())
+                    _tell_of_death(held.values())
 
     def _pool(self, place: Workplace) -> Any:
         # A pool of one would compute in this process. The second of two stays idle, as one run at a time is handed out.
-        with joblib.parallel_config(backend="loky", n_jobs=max(2, self.n_jobs), inner_max_num_threads=place.n_threads):
+        options = {"inner_max_num_threads": place.n_threads, "idle_worker_timeout": _NEVER}
+        with joblib.parallel_config(backend="loky", n_jobs=max(2, self.n_jobs), **options):
             return joblib.Parallel(return_as="generator_unordered", pre_dispatch=self.n_jobs, batch_size=1)
 
+    def _taken(self, queue: deque[Run], held: dict[str, Run], place: Workplace) -> Iterator[Any]:
+        """Yield the calls for a pool, keeping in `held` the runs that it has and has not given back."""
+        while queue:
+            run = queue.popleft()
+            held[run.id] = run
+            yield joblib.delayed(_in_a_process)(self.work, run, place)
 
-def _taken(queue: deque[Run], held: dict[str, Run], place: Workplace) -> Iterator[Any]:
-    """Yield the calls for a pool, keeping in `held` the runs that it has and has not given back."""
-    while queue:
-        run = queue.popleft()
-        held[run.id] = run
-        yield joblib.delayed(_in_a_process)(run, place)
+
+@contextmanager
+def _closing(results: Any) -> Iterator[Any]:
+    """Close the results at the end, without joblib's advice to those who did not want what they asked for."""
+    try:
+        yield results
+    finally:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", UserWarning)
+            results.close()
 
 
-def _in_a_process(run: Run, place: Workplace) -> Finished:
+def _in_a_process(work: Work, run: Run, place: Workplace) -> Finished:
     # Ctrl-C reaches every process of the terminal; the runner alone decides, and ends the others.
     signal.signal(signal.SIGINT, signal.SIG_IGN)
-    return execute(run, place)
+    return work(run, place)
+
+
+def _tell_of_death(runs: Iterable[Run]) -> None:
+    names = ", ".join(run.id for run in runs)
+    warnings.warn(f"A process was killed (is the memory full?). What it may have been at is done again: {names}.", stacklevel=3)
 
 
 def _lost(run: Run, place: Workplace, error: Exception) -> Finished:
@@ -94,12 +121,7 @@ def _lost(run: Run, place: Workplace, error: Exception) -> Finished:
 class RayEngine(AbstractEngine):
     """Workers of a Ray cluster; insphere and the data must be on every machine of it.
 
-    Parameters
-    ----------
-    address : str, optional
-        Of a running cluster, as `ray.init` takes it; None takes that of the environment variable RAY_ADDRESS, or else starts Ray here.
-    n_jobs : int
-        Runs at a time at most.
+    The cluster is that of the environment variable RAY_ADDRESS; without it, Ray is started on this machine.
 
     Raises
     ------
@@ -107,22 +129,22 @@ class RayEngine(AbstractEngine):
         If Ray is not installed.
     """
 
-    def __init__(self, n_jobs: int, address: str | None = None) -> None:
+    def __init__(self, n_jobs: int, work: Work = execute) -> None:
+        super().__init__(n_jobs, work)
         try:
             import ray
         except ImportError as error:
             raise MissingDependencyError("The engine 'ray' needs Ray: pip install 'insphere[bench]'.") from error
         self._ray: Any = ray
-        self.n_jobs, self.address = n_jobs, address
 
     def finish(self, runs: Sequence[Run], place: Workplace) -> Generator[Finished, None, None]:
         """Yield each run once; a run whose worker dies is done once more, and then fails."""
         ray = self._ray
         if not ray.is_initialized():
-            ray.init(address=self.address, log_to_driver=False, include_dashboard=False, configure_logging=False)
+            ray.init(log_to_driver=False, include_dashboard=False, configure_logging=False)
         environment = {"env_vars": dict.fromkeys(_THREAD_VARIABLES, str(place.n_threads))}
         # Only a dead worker is worth a second try; what goes wrong in a run is in its report.
-        task = ray.remote(num_cpus=place.n_threads, max_retries=0, runtime_env=environment)(execute)
+        task = ray.remote(num_cpus=place.n_threads, max_retries=0, runtime_env=environment)(self.work)
         waiting, held, lost_once = deque(runs), dict[Any, Run](), set[str]()
         try:
             while waiting or held:
@@ -140,13 +162,14 @@ class RayEngine(AbstractEngine):
                         else:
                             lost_once.add(run.id)
                             waiting.appendleft(run)
+                            _tell_of_death([run])
         finally:
             for reference in held:
                 ray.cancel(reference, force=True)
 
 
-ENGINES: dict[str, Callable[[int], AbstractEngine]] = {"local": LocalEngine, "ray": RayEngine}
-"""Name of each engine, and what makes it for a number of jobs."""
+ENGINES: dict[str, type[LocalEngine] | type[RayEngine]] = {"local": LocalEngine, "ray": RayEngine}
+"""Name of each engine and its class."""
 
 
 def threads_per_job(n_jobs: int) -> int:

@@ -21,7 +21,7 @@ from insphere import metrics
 from insphere.benchmark.results import Report, report_path, scores_path, write_report
 from insphere.benchmark.run import Run
 from insphere.data import AbstractSource, ArraySource, RowFacts, one_class_split
-from insphere.data.datasets import DATASETS
+from insphere.data.datasets import DATA_DIR_VARIABLE, DATASETS
 from insphere.detectors import catalog
 from insphere.detectors.base import AbstractDetector, ScoredRows
 from insphere.errors import HealthWarning, InsphereError
@@ -56,6 +56,12 @@ class Workplace:
     n_threads: int = 1
     concurrency: int = 1
     commit: str | None = None
+
+    def __post_init__(self) -> None:
+        # Absolute, as a process elsewhere need not have the same current folder; the environment variable is read there, but means here.
+        root = self.data_dir if self.data_dir is not None else os.environ.get(DATA_DIR_VARIABLE) or None
+        object.__setattr__(self, "folder", Path(self.folder).absolute())
+        object.__setattr__(self, "data_dir", None if root is None else Path(root).expanduser().absolute())
 
 
 @dataclasses.dataclass(frozen=True)
@@ -217,15 +223,23 @@ def _objective(detector: AbstractDetector | None) -> Any:
 
 
 def _environment(place: Workplace, detector: AbstractDetector | None) -> dict[str, Any]:
-    objective = _objective(detector)
     return {
         "commit": place.commit,
         "versions": {name: _version(name) for name in _PACKAGES} | {"python": platform.python_version()},
-        "device": "cpu" if objective is None else next(objective.parameters()).device.type,
+        "device": _device(detector),
         "machine": machine(),
         "n_threads": place.n_threads,
         "concurrency": place.concurrency,
     }
+
+
+def _device(detector: AbstractDetector | None) -> str:
+    objective = _objective(detector)
+    if objective is None:
+        return "cpu"
+    from insphere.training.device import device_name  # here, as PyTorch takes seconds to import and shallow detectors do without
+
+    return device_name(objective)
 
 
 def machine() -> str:

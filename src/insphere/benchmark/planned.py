@@ -116,7 +116,7 @@ class Plan:
             If `n_seeds` is below 1, or a detector refuses its parameters.
         """
         if n_seeds is not None:
-            check_integer("seeds", n_seeds, at_least=1)
+            check_integer("--seeds", n_seeds, at_least=1)
         seeds = self.quick.seeds if quick else self.seeds
         return [
             run

@@ -229,11 +229,12 @@ def _row(report: Report) -> dict[str, Any]:
     run, environment, metrics = report.run, report.environment, report.metrics
     auroc = metrics.get("auroc", {})
     return {
-        **{name: getattr(run, name) for name in ("dataset", "normal_class", "method", "label", "control", "seed", "detector")},
+        **{name: getattr(run, name) for name in ("dataset", "normal_class", "method", "control", "seed", "detector")},
         **{name: getattr(report, name) for name in ("status", "error", "n_train", "n_test", "n_parameters", "created")},
         **{name: metrics.get(name, {}).get("value") for name in ("auroc", "average_precision", "fpr_at_95_tpr", "false_alarm_rate")},
         **{name: environment.get(name) for name in _ENVIRONMENT},
         "run": run.id,
+        "label": run.label or None,  # CSV knows no empty text
         "auroc_low": auroc.get("low"),
         "auroc_high": auroc.get("high"),
         "fit_seconds": report.seconds.get("fit"),

@@ -14,7 +14,7 @@ from insphere.benchmark.execution import Workplace
 from insphere.benchmark.results import REPORT_SUFFIX, SCORES_SUFFIX, Report, read_report, report_path, to_table, write_table
 from insphere.benchmark.run import Run
 from insphere.errors import InsphereError, ParameterError, did_you_mean
-from insphere.output_file import make_folder
+from insphere.output_file import check_writable, make_folder
 
 RUNS, RESULTS = "runs", ("results.parquet", "results.csv")
 
@@ -152,6 +152,7 @@ def benchmark(
         If the disk refuses.
     """
     folder = make_folder(Path(output) / RUNS)
+    check_writable(folder / "probe")
     with _alone_in(folder.parent):
         _clear(folder)
         pace, reports = Pace(), {report.run.id: report for report in finished(runs, output)}

@@ -90,8 +90,11 @@ def benchmark(
     if list_runs:
         _show_runs(chosen, runner.finished(chosen, output), json=json)
         return
+    n_done = len(runner.finished(chosen, output))
+    if n_done:
+        console.say(f"{n_done} of {len(chosen)} runs are done already.")
     place = execution.Workplace(read.folder, data_dir, engines.threads_per_job(n_jobs), n_jobs, execution.source_commit())
-    with BenchmarkProgress(len(chosen)) as progress, _ended_like_ctrl_c():
+    with BenchmarkProgress(len(chosen), n_done) as progress, _ended_like_ctrl_c():
         try:
             reports = runner.benchmark(
                 chosen, output, engines.ENGINES[engine](n_jobs), place, retry_failed=retry_failed, on_report=progress.update
@@ -129,7 +132,8 @@ def _tables_and_figures(plan: Path, planned: "Sequence[Run]", output: Path, data
     results, values = read_table(output / "results.parquet"), plan.with_name("expected.toml")
     expected = published.read_expected(values) if values.exists() else None
     written: list[Path] = tables.write_tables(results, output / "tables", expected=expected, planned=planned)
-    drawn = figures.write_figures(results, output / "figures", expected=expected, runs_folder=output / "runs", data_dir=data_dir)
+    folders = {"runs_folder": output / "runs", "attacks_folder": attacks if (attacks := output / "attacks").is_dir() else None}
+    drawn = figures.write_figures(results, output / "figures", expected=expected, data_dir=data_dir, **folders)
     return written + [path for figure in drawn for path in figure.paths]
 
 
@@ -164,13 +168,15 @@ def _conclude(reports: "Sequence[Report]", written: Sequence[Path], *, json: boo
         failures = [{"run": report.run.id, "error": report.error} for report in failed]
         console.write_json({"n_runs": len(reports), "n_failed": len(failed), "failed": failures, "summary": summaries, "files": written})
     else:
-        columns = ("data set", "method", "AUROC, %", "± over seeds", "runs", "failed", "fit", "score")
+        columns = ("data set", "method", "AUROC, %", "±", "runs", "failed", "fit", "score")
         rows = [
             (row.dataset, row.method, _percent(row.auroc), _percent(row.auroc_spread), row.n_runs, row.n_failed or "",
              _duration(row.fit_seconds), _duration(row.score_seconds))
             for row in summaries
         ]  # fmt: skip
-        console.results().print(console.table("Means over all classes and seeds; medians of times", columns, rows, numbers=range(2, 8)))
+        console.results().print(
+            console.table("Means over classes and seeds, ± between seeds; medians of times", columns, rows, numbers=range(2, 8))
+        )
         console.say("Written: " + ", ".join(str(path) for path in written))
     for report in failed[:_SHOWN_FAILURES]:
         console.warn(f"{report.run.id} failed: {report.error}")

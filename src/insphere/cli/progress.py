@@ -5,6 +5,7 @@ from types import TracebackType
 from typing import TYPE_CHECKING, Self
 
 from rich.progress import BarColumn, Progress, TextColumn
+from rich.text import Text
 
 from insphere.cli import console
 from insphere.training.history import EpochRecord
@@ -92,11 +93,11 @@ class BenchmarkProgress:
 
     Parameters
     ----------
-    n_runs : int
-        Runs that are wanted, done or not.
+    n_runs, n_done : int
+        Runs that are wanted, and those among them that are done already.
     """
 
-    def __init__(self, n_runs: int) -> None:
+    def __init__(self, n_runs: int, n_done: int) -> None:
         self._console = console.messages()
         columns = (
             TextColumn("{task.description}"),
@@ -104,7 +105,7 @@ class BenchmarkProgress:
             TextColumn("{task.completed}/{task.total} {task.fields[detail]}"),
         )
         self._bar = Progress(*columns, console=self._console, transient=True, disable=not self._console.is_terminal)
-        self._task = self._bar.add_task("runs", total=n_runs, detail="")
+        self._task = self._bar.add_task("runs", total=n_runs, completed=n_done, detail="")
 
     def __enter__(self) -> Self:
         """Show the bar."""
@@ -118,7 +119,8 @@ class BenchmarkProgress:
     def update(self, progress: "RunProgress") -> None:
         """Write a line about the run that was finished last."""
         left = "" if progress.seconds_left is None else f" · {console.duration(progress.seconds_left)} left"
-        console.say(f"{progress.n_done}/{progress.n_runs} {_outcome(progress.report)}{left}")
+        # On the bar's own console, which writes above it.
+        self._console.print(Text(f"{progress.n_done}/{progress.n_runs} {_outcome(progress.report)}{left}"))
         self._bar.update(self._task, completed=progress.n_done, detail=left)
 
 

@@ -36,6 +36,18 @@ def resolve_device(name: str) -> torch.device:
     return torch.device(name)
 
 
+def device_name(module: nn.Module) -> str:
+    """Return where a module's weights are, with the model of a graphics processor: "cpu", "mps", "cuda (NVIDIA H200)".
+
+    Examples
+    --------
+    >>> device_name(nn.Linear(1, 1))
+    'cpu'
+    """
+    device = next(module.parameters()).device
+    return f"cuda ({torch.cuda.get_device_name(device)})" if device.type == "cuda" else device.type
+
+
 SMALL_ROW = 512
 """Values a row has at most to count as small: its batches gain nothing from a second thread or from bfloat16."""
 
