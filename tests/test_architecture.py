@@ -19,12 +19,13 @@ FLOORS = (
     ("nets",),
     ("training",),
     ("detectors",),
+    ("export",),
     ("gallery",),
     ("cli", "__main__", "__init__"),
 )
 FLOOR_OF_ROOM = {room: floor for floor, rooms in enumerate(FLOORS) for room in rooms}
 
-TORCH_ROOMS = {"nets", "training", "detectors"}
+TORCH_ROOMS = {"nets", "training", "detectors", "export"}
 FORBIDDEN = {
     "nets": {"sklearn"},
     "training": {"sklearn"},
