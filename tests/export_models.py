@@ -4,9 +4,9 @@ import functools
 from typing import Any
 
 import numpy as np
-from contract import blobs, fit_quietly, pictures
 from numpy.typing import NDArray
 
+from contract import blobs, fit_quietly, pictures
 from insphere.detectors.base import AbstractDetector
 from insphere.detectors.catalog import make
 

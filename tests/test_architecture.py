@@ -19,7 +19,7 @@ FLOORS = (
     ("nets",),
     ("training",),
     ("detectors",),
-    ("export",),
+    ("export", "watching"),
     ("gallery",),
     ("cli", "__main__", "__init__"),
 )

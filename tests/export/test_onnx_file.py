@@ -9,9 +9,9 @@ from typing import Any
 
 import numpy as np
 import pytest
-from export_models import KINDS, fitted, rows_of_kind
 from numpy.typing import NDArray
 
+from export_models import KINDS, fitted, rows_of_kind
 from insphere.detectors.catalog import DETECTORS
 from insphere.detectors.health import Finding, HealthReport
 from insphere.errors import CollapseError, DataError, ExportError, MissingDependencyError, ParameterError
@@ -202,7 +202,6 @@ def test_int8_is_measured_and_its_cost_stored(tmp_path: Path) -> None:
 @pytest.mark.slow
 def test_int8_of_labelled_rows_tells_the_areas_and_of_a_shallow_detector_is_refused(tmp_path: Path) -> None:
     from contract import fit_quietly
-
     from insphere import CAE
 
     detector = fit_quietly(CAE(epochs=2, device="cpu", random_state=0), "digits:3")
@@ -216,6 +215,6 @@ def test_the_exporters_noise_is_kept_and_its_levels_restored(capsys: pytest.Capt
     import warnings
 
     with graph.quiet():
-        print("progress")
+        sys.stdout.write("progress")
         warnings.warn("chatter", stacklevel=1)
     assert capsys.readouterr().out == ""

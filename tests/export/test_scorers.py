@@ -3,8 +3,8 @@
 import numpy as np
 import pytest
 import torch
-from export_models import KINDS, fitted, rows_of_kind
 
+from export_models import KINDS, fitted, rows_of_kind
 from insphere.detectors.base import AbstractDetector
 from insphere.detectors.catalog import DETECTORS
 from insphere.detectors.shallow import AbstractShallowDetector

@@ -20,6 +20,7 @@ from insphere.cli.exporting import export
 from insphere.cli.fitting import demo, fit
 from insphere.cli.listing import datasets, detectors, info
 from insphere.cli.scoring import evaluate, score
+from insphere.cli.watching import watch
 from insphere.errors import InsphereError, ParameterError
 
 GOOD, FAILED, USAGE, INTERRUPTED = 0, 1, 2, 130
@@ -59,7 +60,7 @@ def insphere_(
     """
 
 
-for command in (demo, fit, score, evaluate, info, datasets, detectors, export):
+for command in (demo, fit, score, evaluate, info, datasets, detectors, export, watch):
     app.command()(command)
 
 
