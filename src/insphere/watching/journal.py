@@ -49,6 +49,7 @@ class Entry:
 COLUMNS = tuple(field.name for field in dataclasses.fields(Entry))
 """Columns of a journal."""
 
+_LONGEST_LINE = 1_000_000  # bytes; a path has at most some thousands
 _PARTS_TO_MERGE = 64
 _PART = re.compile(r"rows-(\d{12})-(\d{12})\.parquet")
 _SCHEMA = pa.schema(
@@ -110,12 +111,28 @@ class _AbstractLines(AbstractJournal):
     def __init__(self, path: Path) -> None:
         super().__init__(path)
         if path.exists() and path.stat().st_size:
+            self._check_own()  # before anything is cut off
             drop_torn_end(path)
         if not path.exists() or not path.stat().st_size:
             with replacing(path) as handle:
                 handle.write(self._line(COLUMNS) if self._has_header else b"")
 
     _has_header: bool
+
+    def _check_own(self) -> None:
+        """Raise `DataError` if the first line is none of this journal's, nor the beginning of one."""
+        with open(self.path, "rb") as handle:
+            first = handle.readline(_LONGEST_LINE)
+        if not (self._is_line(first) if first.endswith(b"\n") else self._may_become_line(first)):
+            raise DataError(f"{self.path} was not written by insphere watch; name another file, or move it away.")
+
+    @abstractmethod
+    def _is_line(self, first: bytes) -> bool:
+        """Tell whether this is the first line of such a journal."""
+
+    @abstractmethod
+    def _may_become_line(self, torn: bytes) -> bool:
+        """Tell whether this is how the first line of such a journal begins."""
 
     @abstractmethod
     def _line(self, values: Iterable[Any]) -> bytes:
@@ -142,6 +159,16 @@ class _AbstractLines(AbstractJournal):
 class _JsonLines(_AbstractLines):
     _has_header = False
 
+    def _is_line(self, first: bytes) -> bool:
+        try:
+            return tuple(json.loads(first)) == COLUMNS
+        except (ValueError, TypeError):
+            return False
+
+    def _may_become_line(self, torn: bytes) -> bool:
+        begins = b'{"path": "'
+        return begins.startswith(torn[: len(begins)])
+
     def _line(self, values: Iterable[Any]) -> bytes:
         return json.dumps(dict(zip(COLUMNS, values, strict=True)), ensure_ascii=False).encode() + b"\n"
 
@@ -151,6 +178,12 @@ class _JsonLines(_AbstractLines):
 
 class _Csv(_AbstractLines):
     _has_header = True
+
+    def _is_line(self, first: bytes) -> bool:
+        return first == self._line(COLUMNS)
+
+    def _may_become_line(self, torn: bytes) -> bool:
+        return self._line(COLUMNS).startswith(torn)
 
     def _line(self, values: Iterable[Any]) -> bytes:
         text = io.StringIO()

@@ -203,8 +203,9 @@ class Watcher:
 
     def _take_in(self, arrived: Sequence[Arrival], notifier: Notifier) -> None:
         """Score some files, write down what came of it, and have it told."""
+        scored = list(self._scored(arrived))
         # A file that changed while it was read, or was taken away, is looked at again.
-        entries = [entry for arrival, entry in zip(arrived, self._scored(arrived), strict=True) if arrival.is_unchanged()]
+        entries = [entry for arrival, entry in zip(arrived, scored, strict=True) if arrival.is_unchanged()]
         if not entries:
             return
         self._journal.append(entries)
