@@ -3,7 +3,7 @@
 Both run on one thread of the CPU, on the same rows, in turns, so that what else the machine does strikes both alike; the library's time
 includes its checks of the input and its batch of a fixed size. Shown are medians over the turns with their quartiles, and the ratio.
 
-    OMP_NUM_THREADS=1 python benchmarks/onnx_latency.py --turns 200
+    OMP_NUM_THREADS=1 python benchmarks/onnx_latency.py --turns 30
 
 writes nothing; the table goes to standard output.
 """
@@ -71,7 +71,7 @@ def spread(values: NDArray[np.float64], digits: int) -> str:
 def main() -> None:
     """Measure and print."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--turns", type=int, default=200)
+    parser.add_argument("--turns", type=int, default=30)
     parser.add_argument("--rows", type=int, default=500, help="rows to fit on")
     parser.add_argument("--detectors", nargs="*", default=list(DETECTORS), choices=list(DETECTORS))
     options = parser.parse_args()

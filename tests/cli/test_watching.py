@@ -16,17 +16,16 @@ def inbox(tiles: Path, tmp_path: Path) -> Path:
     return tmp_path / "inbox"
 
 
+def read(path: Path) -> dict[str, tuple[str, str, str]]:
+    with path.open(newline="") as handle:
+        return {row["path"]: (row["anomaly_score"], row["p_value"], row["is_anomaly"]) for row in csv.DictReader(handle)}
+
+
 def test_once_scores_as_score_does_and_calls_the_command(run: Run, model: Path, inbox: Path, tmp_path: Path) -> None:
     outcome = run("watch", model, inbox, "-o", tmp_path / "w.csv", "--once", "--poll", 0.1, "--command", "touch {path}.seen")
     assert outcome.code == 0 and "37 scored now, 0 before" in outcome.out and "error    text.png" in outcome.err
     run("score", model, inbox, "-o", tmp_path / "s.csv")
-    watched, scored = (
-        {
-            row["path"]: (row["anomaly_score"], row["p_value"], row["is_anomaly"])
-            for row in csv.DictReader((tmp_path / name).open(newline=""))
-        }
-        for name in ("w.csv", "s.csv")
-    )
+    watched, scored = read(tmp_path / "w.csv"), read(tmp_path / "s.csv")
     assert watched == scored
     flagged = {path for path, row in watched.items() if row[2] == "true"}
     assert {str(path.relative_to(inbox)).removesuffix(".seen") for path in inbox.rglob("*.seen")} == flagged

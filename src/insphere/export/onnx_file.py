@@ -3,12 +3,12 @@
 import dataclasses
 import json
 import os
+from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
 from sklearn.utils.validation import check_is_fitted
 
-import insphere
 from insphere.detectors.base import AbstractDetector, Rows
 from insphere.detectors.catalog import DETECTORS
 from insphere.errors import CollapseError, ExportError, ParameterError
@@ -138,7 +138,7 @@ def metadata(detector: AbstractDetector) -> dict[str, Any]:
     decision = description["decision"]
     return {
         "insphere_format": FORMAT_VERSION,
-        "insphere_version": insphere.__version__,
+        "insphere_version": version("insphere"),
         "detector": detector.name,
         "summary": DETECTORS[detector.name].summary if detector.name in DETECTORS else type(detector).__name__,
         "created": description["created"],
@@ -179,7 +179,7 @@ def _described(content: bytes, detector: AbstractDetector, golden: dict[str, Any
 
     model = onnx.load_model_from_string(content)
     entries = metadata(detector) | {"golden": golden, "int8": None if cost is None else cost.to_json()}
-    model.producer_name, model.producer_version = "insphere", insphere.__version__
+    model.producer_name, model.producer_version = "insphere", version("insphere")
     onnx.helper.set_model_props(model, {name: value if isinstance(value, str) else json.dumps(value) for name, value in entries.items()})
     onnx.checker.check_model(model)
     return _serialised(model)
