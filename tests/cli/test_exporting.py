@@ -11,7 +11,11 @@ pytest.importorskip("onnxscript", reason="pip install 'insphere[export]'")
 
 def test_a_model_becomes_a_graph_and_says_how_it_compares(run: Run, model: Path, tiles: Path, tmp_path: Path) -> None:
     outcome = run("export", model, "-o", tmp_path / "m.onnx", "--rows", tiles)
-    assert (outcome.code, outcome.err) == (0, "") and (tmp_path / "m.onnx").stat().st_size > 1000
+    assert (
+        outcome.code == 0
+        and outcome.err.splitlines() == ["Building the graph and comparing it with the model …"]
+        and (tmp_path / "m.onnx").stat().st_size > 1000
+    )
     assert "all decisions are equal" in outcome.out and "int8" not in outcome.out
 
 
@@ -20,6 +24,15 @@ def test_int8_tells_its_cost(run: Run, model: Path, tiles: Path, tmp_path: Path)
     assert outcome.code == 0
     cost = outcome.result["quantisation"]
     assert cost["n_rows"] == 96 and 0.5 < cost["rank_correlation"] <= 1 and abs(cost["auroc"] - cost["auroc_int8"]) < 0.1
+
+
+def test_rows_of_a_table_may_be_labelled(run: Run, tmp_path: Path) -> None:
+    lines = [f"{number % 7},{number % 5},{'ok' if number < 60 else 'bad'}" for number in range(70)]
+    (tmp_path / "t.csv").write_text("\n".join(["volt,ampere,state", *lines]))
+    labels = ("--label-column", "state", "--normal-label", "ok")
+    assert run("fit", tmp_path / "t.csv", "-o", tmp_path / "t.insphere", "--detector", "iforest", *labels).code == 0
+    outcome = run("export", tmp_path / "t.insphere", "-o", tmp_path / "t.onnx", "--rows", tmp_path / "t.csv", *labels, "--json")
+    assert outcome.code == 0 and outcome.result["comparison"]["n_rows"] == 82
 
 
 @pytest.mark.parametrize(

@@ -102,10 +102,11 @@ def test_vectors_know_their_columns(tmp_path: Path) -> None:
     assert json.loads(facts["input"])["feature_names"] == ["volt", "ampere"]
 
 
-def test_float_images_come_as_they_are(tmp_path: Path) -> None:
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+def test_float_images_come_as_they_are(dtype: type, tmp_path: Path) -> None:
     from insphere import IForest
 
-    X = (rows_of_kind("grey") / 255.0).astype(np.float32)
+    X = (rows_of_kind("grey") / 255.0).astype(dtype)
     detector = IForest(random_state=0).fit(X)
     report = export_onnx(detector, tmp_path / "f.onnx", rows=X)
     assert report.comparison.n_flagged < report.comparison.n_rows

@@ -26,6 +26,9 @@ VARIANTS = [
     ("svdd", {"kernel": "linear"}),
     ("ocsvm", {"scaling": "unit", "pca": 0.8}),
     ("kde", {"scaling": "none", "approximation": "nystroem", "n_landmarks": 20}),
+    ("cae", {"scaling": "unit"}),
+    ("cae", {"scaling": "gcn-unit"}),
+    ("cae", {"scaling": "standard"}),
     ("iforest", {"n_estimators": 7, "max_samples": 5}),
 ]
 

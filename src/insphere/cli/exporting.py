@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from insphere.cli import console, options
+from insphere.cli.settings import source_options
 
 if TYPE_CHECKING:
     from insphere.export import ExportReport
@@ -29,6 +30,9 @@ def export(
         bool,
         typer.Option("--int8", help="Write the networks in 8-bit integers, and say what that costs on --rows (with AUROC if labelled)."),
     ] = False,
+    columns: options.Columns = None,
+    label_column: options.LabelColumn = None,
+    normal_label: options.NormalLabel = None,
     data_dir: options.DataDir = None,
     json: options.Json = False,
 ) -> None:
@@ -46,7 +50,10 @@ def export(
     from insphere.export import export_onnx
 
     detector = catalog.load(model)
-    source = None if rows is None else detector.open(rows, data_dir=data_dir)
+    chosen = {"columns": columns, "label_column": label_column, "normal_label": normal_label, "data_dir": data_dir}
+    source = None if rows is None else detector.open(rows, **source_options(chosen))
+    if not json:
+        console.say("Building the graph and comparing it with the model …")
     report = export_onnx(detector, output, rows=source, int8=int8)
     if json:
         console.write_json({"model": model, "output": output, **vars(report)})

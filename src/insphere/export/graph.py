@@ -1,6 +1,7 @@
 """One detector as one ONNX graph: rows in, score, p-value and decision out, the threshold an input with a default."""
 
 import contextlib
+import importlib
 import io
 import logging
 import warnings
@@ -82,7 +83,7 @@ def check_packages() -> None:
     """Raise `MissingDependencyError` where the exporter or the runtime is not installed."""
     for name in _PACKAGES:
         try:
-            __import__(name)
+            importlib.import_module(name)
         except ImportError as error:
             raise MissingDependencyError(
                 f"Exporting needs the package {name}, which is not installed; install it with `pip install 'insphere[export]'`."

@@ -80,7 +80,9 @@ class Arrivals:
         clock: Callable[[], float] = time.time,
     ) -> None:
         self._folder, self._suffixes, self._settled_after, self._clock = folder, tuple(suffixes), settled_after, clock
-        self._ignored = None if ignored is None else Path(os.path.realpath(ignored))
+        # As the names in the folder begin: asking the disk where each name really leads would take longer than all the rest.
+        real, inside = Path(os.path.realpath(folder)), None if ignored is None else Path(os.path.realpath(ignored))
+        self._ignored = inside.relative_to(real).parts if inside is not None and inside.is_relative_to(real) else None
         self._scored: dict[str, tuple[int, int]] = {}
         self._seen: dict[str, tuple[int, int]] = {}
         self.n_unsettled = 0
@@ -113,12 +115,12 @@ class Arrivals:
         return sorted(complete, key=lambda arrival: (arrival.modified_ns, arrival.name))
 
     def _arrival(self, relative: str) -> Arrival | None:
-        parts = relative.split("/")
+        parts = tuple(relative.split("/"))
         if any(part.startswith(".") for part in parts) or not parts[-1].lower().endswith(self._suffixes):
             return None
-        path = self._folder / relative
-        if self._ignored is not None and Path(os.path.realpath(path)).is_relative_to(self._ignored):
+        if self._ignored is not None and parts[: len(self._ignored)] == self._ignored:
             return None
+        path = self._folder / relative
         try:
             status = path.stat()
         except OSError:  # it was removed, or moved on, between the look and now

@@ -74,7 +74,8 @@ class Webhook(AbstractReceiver):
             if failure is None:
                 return
             if pause is None or is_final:
-                _log.error("webhook: %s was not told of %s (%s)", self.url, event["id"], failure)
+                # The host alone: such addresses often hold a secret.
+                _log.error("webhook: %s was not told of %s (%s)", urlsplit(self.url).hostname, event["id"], failure)
                 return
             time.sleep(pause)
 
