@@ -14,18 +14,19 @@ SOURCE = Path(__file__).parent.parent / "src" / "insphere"
 FLOORS = (
     ("errors",),
     ("validation", "seeding", "estimate", "output_file"),
-    ("metrics", "model_file", "scores_file"),
+    ("metrics", "model_file", "scores_file", "drift"),
     ("data",),
     ("nets",),
     ("training",),
     ("detectors",),
+    ("export", "watching"),
     ("gallery",),
     ("benchmark",),
     ("cli", "__main__", "__init__"),
 )
 FLOOR_OF_ROOM = {room: floor for floor, rooms in enumerate(FLOORS) for room in rooms}
 
-TORCH_ROOMS = {"nets", "training", "detectors"}
+TORCH_ROOMS = {"nets", "training", "detectors", "export"}
 FORBIDDEN = {
     "nets": {"sklearn"},
     "training": {"sklearn"},

@@ -1,5 +1,6 @@
 """Files are complete or not there."""
 
+import errno
 import os
 import socket
 import stat
@@ -10,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from insphere.output_file import OutputError, check_writable, make_folder, replacing
+from insphere.output_file import OutputError, append_whole, check_writable, drop_torn_end, make_folder, replacing
 
 
 def test_the_content_appears_at_the_end_only(tmp_path: Path) -> None:
@@ -203,3 +204,23 @@ def test_an_error_of_the_block_that_is_not_about_the_file_passes_unchanged(tmp_p
     with pytest.raises(FileNotFoundError), replacing(tmp_path / "a.txt") as handle:
         handle.write(Path(tmp_path / "missing").read_bytes())
     assert os.listdir(tmp_path) == []
+
+
+def test_append_adds_all_or_nothing_and_needs_the_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    path = tmp_path / "journal"
+    with pytest.raises(OutputError, match="Cannot write"):
+        append_whole(path, b"x")
+    path.write_bytes(b"one\n")
+    append_whole(path, b"two\n")
+    assert path.read_bytes() == b"one\ntwo\n"
+    monkeypatch.setattr(os, "fsync", lambda _: (_ for _ in ()).throw(OSError(errno.EIO, "I/O error")))
+    with pytest.raises(OutputError, match="I/O error"):
+        append_whole(path, b"three\n")
+    assert path.read_bytes() == b"one\ntwo\n"
+
+
+@pytest.mark.parametrize(("content", "left"), [(b"", b""), (b"torn", b""), (b"one\n", b"one\n"), (b"one\n\ntorn", b"one\n\n")])
+def test_a_torn_end_is_dropped(content: bytes, left: bytes, tmp_path: Path) -> None:
+    (tmp_path / "journal").write_bytes(content)
+    assert drop_torn_end(tmp_path / "journal") == len(content) - len(left)
+    assert (tmp_path / "journal").read_bytes() == left

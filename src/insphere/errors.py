@@ -39,6 +39,10 @@ class CollapseError(InsphereError, RuntimeError):
     """The fitted detector gives every row the same score, so its answers would mean nothing."""
 
 
+class ExportError(InsphereError, RuntimeError):
+    """A detector cannot be written as a graph, or the graph does not give the detector's scores."""
+
+
 class HealthWarning(UserWarning):
     """Something about a fitted detector deserves a look; the text says what to do."""
 

@@ -1,6 +1,7 @@
 """Files that are complete or not there: written beside their place under a temporary name, then renamed over it.
 
-The one mechanism by which insphere writes anything, model files and checkpoints included.
+The one mechanism by which insphere writes anything, model files and checkpoints included; only a journal that grows for weeks is
+appended to, a whole record at a time.
 """
 
 import errno
@@ -134,6 +135,50 @@ def replacing(path: str | os.PathLike[str]) -> Iterator[BinaryIO]:
             temporary.unlink(missing_ok=True)
     _flush_folder(target.parent)
     _remove_stale(target)
+
+
+def append_whole(path: str | os.PathLike[str], data: bytes) -> None:
+    """Add `data` to the end of an existing file; when the call returns, it is on the disk.
+
+    If the disk refuses, the file is as it was. A process killed, or a power cut, in the middle may leave a beginning of `data`: who
+    appends ends each record with a mark, and calls `drop_torn_end` before going on with a file.
+
+    Raises
+    ------
+    OutputError
+        If the file is not there or cannot be written.
+    """
+    with _output_errors(path):
+        descriptor = os.open(path, os.O_WRONLY | os.O_APPEND)
+        try:
+            length = os.fstat(descriptor).st_size
+            try:
+                view = memoryview(data)
+                while view:
+                    view = view[os.write(descriptor, view) :]
+                os.fsync(descriptor)
+            except OSError:
+                os.ftruncate(descriptor, length)
+                raise
+        finally:
+            os.close(descriptor)
+
+
+def drop_torn_end(path: str | os.PathLike[str], mark: bytes = b"\n") -> int:
+    """Cut off what follows the last `mark` in a file and return how many bytes that were.
+
+    Raises
+    ------
+    OutputError
+        If the file cannot be changed.
+    """
+    with _output_errors(path), open(path, "r+b") as handle:
+        content = handle.read()
+        length = content.rfind(mark) + len(mark) if mark in content else 0
+        if length < len(content):
+            handle.truncate(length)
+            os.fsync(handle.fileno())
+        return len(content) - length
 
 
 class _PartialFile(io.FileIO):

@@ -16,7 +16,7 @@ from cli.conftest import Run
 from insphere.cli import app as app_module
 from insphere.cli.app import app, main
 
-COMMANDS = ["demo", "fit", "score", "evaluate", "info", "datasets", "detectors"]
+COMMANDS = ["demo", "fit", "score", "evaluate", "info", "datasets", "detectors", "export", "watch"]
 
 
 def examples() -> list[str]:

@@ -17,9 +17,11 @@ from typer.exceptions import TyperException
 import insphere
 from insphere.cli import console
 from insphere.cli.benchmarking import benchmark
+from insphere.cli.exporting import export
 from insphere.cli.fitting import demo, fit
 from insphere.cli.listing import datasets, detectors, info
 from insphere.cli.scoring import evaluate, score
+from insphere.cli.watching import watch
 from insphere.errors import InsphereError, ParameterError
 
 GOOD, FAILED, USAGE, INTERRUPTED = 0, 1, 2, 130
@@ -59,7 +61,7 @@ def insphere_(
     """
 
 
-for command in (demo, fit, score, evaluate, benchmark, info, datasets, detectors):
+for command in (demo, fit, score, evaluate, benchmark, export, watch, info, datasets, detectors):
     app.command()(command)
 
 

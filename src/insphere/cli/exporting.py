@@ -1,0 +1,79 @@
+"""``insphere export``: a model file becomes an ONNX graph."""
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from insphere.cli import console, options
+from insphere.cli.settings import source_options
+
+if TYPE_CHECKING:
+    from insphere.export import ExportReport
+
+
+def export(
+    model: options.Model,
+    output: Annotated[
+        Path, typer.Option("--output", "-o", metavar="GRAPH.onnx", show_default=False, help="File to write; its name ends in .onnx.")
+    ],
+    rows: Annotated[
+        str | None,
+        typer.Option(
+            "--rows",
+            metavar="SOURCE",
+            show_default=False,
+            help="Rows to compare the graph with the model on, beside made-up ones: folder, .zip, table, … At most 256 are read.",
+        ),
+    ] = None,
+    int8: Annotated[
+        bool,
+        typer.Option("--int8", help="Write the networks in 8-bit integers, and say what that costs on --rows (with AUROC if labelled)."),
+    ] = False,
+    columns: options.Columns = None,
+    label_column: options.LabelColumn = None,
+    normal_label: options.NormalLabel = None,
+    data_dir: options.DataDir = None,
+    json: options.Json = False,
+) -> None:
+    """Write a model as one ONNX graph, from raw rows to decisions, for use without insphere and PyTorch.
+
+    Input: images (uint8, batch × height × width × channels, at the model's size) or x (float32, batch × features); and threshold, which
+    has the model's for a default. Output: anomaly_score, p_value, is_anomaly. Nothing is written unless ONNX Runtime gives the model's
+    scores (to 1e-4) and decisions. docs/examples/score_onnx.py scores images with the graph in twenty lines.
+
+    For example:
+      insphere export tiles.insphere -o tiles.onnx
+      insphere export tiles.insphere -o tiles-int8.onnx --int8 --rows tiles.zip
+    """
+    from insphere.detectors import catalog
+    from insphere.export import export_onnx
+
+    detector = catalog.load(model)
+    chosen = {"columns": columns, "label_column": label_column, "normal_label": normal_label, "data_dir": data_dir}
+    source = None if rows is None else detector.open(rows, **source_options(chosen))
+    if not json:
+        console.say("Building the graph and comparing it with the model …")
+    report = export_onnx(detector, output, rows=source, int8=int8)
+    if json:
+        console.write_json({"model": model, "output": output, **vars(report)})
+    else:
+        _show(report, detector.name)
+
+
+def _show(report: "ExportReport", name: str) -> None:
+    found = report.comparison
+    largest = "not at all" if found.largest_difference == 0 else f"by {found.largest_difference:.1g} at most"
+    lines = [
+        ("graph", f"{name}, {report.n_bytes / 1e6:.2f} MB, ONNX operator set {report.opset}"),
+        ("compared", f"{found.n_rows} rows, {found.n_flagged} of them anomalies: scores differ {largest}, all decisions are equal"),
+    ]
+    cost = report.quantisation
+    if cost is not None:
+        areas = "" if cost.auroc is None else f"; AUROC {100 * cost.auroc:.1f} % before, {100 * (cost.auroc_int8 or 0):.1f} % after"
+        lines += [
+            ("int8 scores", f"differ by {cost.median_difference:.1%} in the median, by {cost.largest_difference:.1%} at most"),
+            ("int8 order", f"rank correlation {cost.rank_correlation:.4f} on {cost.n_rows} rows{areas}"),
+            ("int8 decisions", f"{cost.n_labels} of {cost.n_rows} differ"),
+        ]
+    console.results().print(console.facts(f"Wrote {report.path}", lines))

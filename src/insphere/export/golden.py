@@ -1,0 +1,217 @@
+"""Golden rows: what a graph is compared with its detector on, before it is written and by whoever receives it."""
+
+import base64
+import dataclasses
+import math
+import zlib
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from insphere.data import AbstractSource, ImageSpec
+from insphere.data.preprocess import Preprocess
+from insphere.detectors.base import AbstractDetector, Rows
+from insphere.detectors.hybrid import Hybrid
+from insphere.errors import DataError, ExportError
+from insphere.export.graph import ScoringGraph, input_dtype, input_name, spread
+
+TOLERANCE = 1e-4
+"""Largest difference between the graph's score and the library's, relative to the score (or to the spread of the held-out scores)."""
+
+MOST_ROWS = 256
+"""Rows of a source that are compared at most, evenly spaced."""
+
+_STORED_ROWS, _STORED_BYTES = 8, 400_000
+_STARTS, _STEPS = 4, 48
+
+
+@dataclasses.dataclass(frozen=True)
+class Comparison:
+    """How a graph's answers compare with the library's on some rows.
+
+    Attributes
+    ----------
+    n_rows, n_flagged : int
+        Rows compared, and those of them that the library flags.
+    largest_difference : float
+        Of two scores, relative as in `TOLERANCE`.
+    n_labels, n_p_values : int
+        Rows whose decision, and whose p-value, differs.
+    """
+
+    n_rows: int
+    n_flagged: int
+    largest_difference: float
+    n_labels: int
+    n_p_values: int
+
+
+def golden_rows(detector: AbstractDetector, graph: ScoringGraph) -> NDArray[Any]:
+    """Return made-up rows in the graph's input type: odd ones, far ones, and ones on the way from there to what scores as normal.
+
+    A model file holds no training rows, so rows that look normal to the model are found by walking down the slope of its score.
+    """
+    rng = np.random.default_rng(0)
+    spec = detector.image_spec_
+    odd = _odd_vectors(detector, rng) if spec is None else _odd_images(spec, *_value_range(detector), rng)
+    return np.concatenate([odd, _descent(detector, graph, odd[:_STARTS])])
+
+
+def rows_of(detector: AbstractDetector, rows: Rows) -> tuple[NDArray[Any], NDArray[np.int64] | None]:
+    """Return at most `MOST_ROWS` readable rows of a source, evenly spaced, in the graph's input type, and their labels if known.
+
+    Raises
+    ------
+    DataError
+        If the rows do not fit the detector, or none can be read.
+    """
+    source: AbstractSource = detector.open(rows)
+    if len(source) > MOST_ROWS:
+        source = source.take(np.linspace(0, len(source) - 1, MOST_ROWS).round().astype(np.int64))
+    loaded = source.load()
+    with np.errstate(over="ignore"):
+        X = loaded.X.astype(input_dtype(detector), copy=False)
+    kept = np.isfinite(X.reshape(len(X), -1)).all(axis=1)
+    if not kept.any():
+        raise DataError(f"None of the rows of {source.name} can be read; give rows to compare the graph on that the detector can score.")
+    return X[kept], None if source.labels is None else source.labels[loaded.index][kept]
+
+
+def compare(detector: AbstractDetector, session: Any, X: NDArray[Any]) -> Comparison:
+    """Compare an ONNX Runtime session with the library: all rows at once, and the first few one by one and three at a time.
+
+    Raises
+    ------
+    ExportError
+        If a score of the graph is not finite.
+    """
+    batch = next(iter(detector.score_batches(X, batch_size=len(X))))
+    answers = _answers(detector, session, X, [np.arange(len(X)), *np.arange(min(6, len(X)))[:, None], np.arange(min(3, len(X)))])
+    rows, scores, p_values, flagged = answers
+    expected = batch.anomaly_score[rows]
+    if not np.isfinite(scores).all():
+        raise ExportError(f"The graph of {detector.name} gives scores that are not finite, where the library's are. Nothing was written.")
+    scale = np.maximum(np.abs(expected), spread(detector))
+    differences = np.abs(scores - expected) / np.where(scale > 0, scale, 1.0)
+    # Where a score lies on the threshold to within the tolerance, rounding decides, in the library too.
+    decided = np.abs(expected - detector.threshold_) > TOLERANCE * scale
+    return Comparison(
+        n_rows=len(X),
+        n_flagged=int(batch.is_anomaly.sum()),
+        largest_difference=float(differences.max()),
+        n_labels=int((decided & (flagged != batch.is_anomaly[rows])).sum()),
+        n_p_values=int((p_values != batch.p_value[rows]).sum()),
+    )
+
+
+def check_equal(detector: AbstractDetector, session: Any, X: NDArray[Any]) -> Comparison:
+    """Compare as `compare` does and refuse a graph that differs.
+
+    Raises
+    ------
+    ExportError
+        If a score differs by more than `TOLERANCE`, or a decision differs.
+    """
+    found = compare(detector, session, X)
+    if found.largest_difference > TOLERANCE or found.n_labels:
+        raise ExportError(
+            f"The graph of {detector.name} must give the library's scores within {TOLERANCE:g} and the same decisions; on {found.n_rows}"
+            f" rows the scores differ by up to {found.largest_difference:.2g} and {found.n_labels} decisions differ. Nothing was written."
+        )
+    return found
+
+
+def pack(detector: AbstractDetector, X: NDArray[Any], *, exact: bool) -> dict[str, Any]:
+    """Return a few of the rows, from the lowest score to the highest, with the library's answers, as JSON for the graph's metadata.
+
+    ``rows`` is base64 of zlib of the values in C order; `shape` and `dtype` tell how to read them. The tolerance is null for a graph
+    that is not to be `exact`.
+    """
+    n_most = max(1, min(_STORED_ROWS, _STORED_BYTES // max(1, X[0].nbytes)))
+    batch = next(iter(detector.score_batches(X, batch_size=len(X))))
+    order = np.argsort(batch.anomaly_score, kind="stable")
+    chosen = order[np.unique(np.linspace(0, len(X) - 1, min(n_most, len(X))).round().astype(np.int64))]
+    values = np.ascontiguousarray(X[chosen])
+    return {
+        "dtype": str(values.dtype),
+        "shape": list(values.shape),
+        "rows": base64.b64encode(zlib.compress(values.tobytes(), 9)).decode("ascii"),
+        "anomaly_score": batch.anomaly_score[chosen].tolist(),
+        "p_value": batch.p_value[chosen].tolist(),
+        "is_anomaly": batch.is_anomaly[chosen].tolist(),
+        "tolerance": TOLERANCE if exact else None,
+        "spread": spread(detector),
+    }
+
+
+def _answers(detector: AbstractDetector, session: Any, X: NDArray[Any], parts: list[NDArray[np.int64]]) -> list[NDArray[Any]]:
+    """Return the positions of the rows in all parts, and the graph's three answers to them."""
+    name = input_name(detector)
+    found = [(part, *session.run(None, {name: X[part]})) for part in parts]
+    return [np.concatenate(column) for column in zip(*found, strict=True)]
+
+
+def _odd_images(spec: ImageSpec, low: Any, high: Any, rng: np.random.Generator) -> NDArray[Any]:
+    """Return coarse and fine noise, ramps, flat images and specks."""
+    height, width, channels = spec.shape
+    vertical, horizontal = np.linspace(0, 1, height)[:, None, None], np.linspace(0, 1, width)[:, None]
+    coarse = rng.random((4, -(-height // 4), -(-width // 4), channels)).repeat(4, axis=1).repeat(4, axis=2)[:, :height, :width]
+    spot = np.zeros(spec.shape)
+    spot[height // 2, width // 2] = 1
+    patterns = [np.broadcast_to(pattern, spec.shape) for pattern in (vertical, horizontal, vertical * horizontal, spot, *np.eye(2)[0])]
+    noise = [rng.random(spec.shape), 0.5 + 0.02 * rng.standard_normal(spec.shape), (rng.random(spec.shape) < 0.05).astype(float)]
+    images: NDArray[Any] = low + (high - low) * np.clip(np.stack([*coarse, *patterns, *noise]), 0, 1)
+    return (images.round() if spec.dtype == "uint8" else images).astype(spec.dtype)
+
+
+def _odd_vectors(detector: AbstractDetector, rng: np.random.Generator) -> NDArray[Any]:
+    """Return rows around what the scaling takes as the middle, at many distances from it."""
+    preprocess = _preprocess(detector)
+    n_features = detector.input_shape_[0]
+    distances = np.array([1.0, 0.3, 3.0, 1.0, 0.0, 10.0, 100.0, 1e6, 1e12, 1.0, 0.1, 2.0])
+    rows: NDArray[Any] = preprocess.offset + preprocess.scale * rng.standard_normal((len(distances), n_features)) * distances[:, None]
+    return rows.clip(-1e30, 1e30).astype(np.float32)
+
+
+def _descent(detector: AbstractDetector, graph: ScoringGraph, start: NDArray[Any]) -> NDArray[Any]:
+    """Return rows met while walking from `start` down the slope of the score; none where the score has no slope (trees)."""
+    low, high = _value_range(detector)
+    step = (high - low) / 40
+    x = torch.tensor(np.asarray(start, dtype=np.float64), requires_grad=True)
+    met = []
+    walker = torch.optim.Adam([x], lr=1.0)
+    for number in range(_STEPS):
+        scores = graph.score_rows(x.float() if graph.rounding > 1e-9 else x)
+        if not scores.requires_grad:
+            break
+        (x.grad,) = torch.autograd.grad(scores.sum(), x)
+        x.grad.nan_to_num_(0.0, 0.0, 0.0)
+        # The optimiser's step is one unit per value; a unit is a fortieth of the values' range, by column for vectors.
+        before = x.detach().clone()
+        walker.step()
+        with torch.no_grad():
+            x.copy_(before + (x - before) * torch.as_tensor(step))
+            if detector.image_spec_ is not None:
+                x.clamp_(float(np.min(low)), float(np.max(high)))
+        if math.log2(number + 1).is_integer() or number == _STEPS - 1:
+            met.append(x.detach().numpy().copy())
+    if not met:
+        return start[:0]
+    rows = np.concatenate(met)
+    return (rows.round() if input_dtype(detector) == "uint8" else rows).astype(input_dtype(detector))
+
+
+def _value_range(detector: AbstractDetector) -> tuple[Any, Any]:
+    """Return lowest and highest value of an input: of pixels, or, where that is not known, two units of the scaling about its middle."""
+    spec = detector.image_spec_
+    if spec is not None and (spec.dtype == "uint8" or detector.from_files_):
+        return 0.0, 255.0
+    preprocess = _preprocess(detector)
+    return preprocess.offset - 2 * preprocess.scale, preprocess.offset + 2 * preprocess.scale
+
+
+def _preprocess(detector: AbstractDetector) -> Preprocess:
+    fitted: Preprocess = (detector.encoder_ if isinstance(detector, Hybrid) else detector).preprocess_
+    return fitted

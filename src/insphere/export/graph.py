@@ -1,0 +1,154 @@
+"""One detector as one ONNX graph: rows in, score, p-value and decision out, the threshold an input with a default."""
+
+import contextlib
+import importlib
+import io
+import logging
+import warnings
+from collections.abc import Iterator
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from insphere.detectors.base import AbstractDetector
+from insphere.detectors.shallow import AbstractShallowDetector
+from insphere.errors import ExportError, MissingDependencyError
+from insphere.export.scorers import scorer
+
+OPSET = 18
+"""Operator set of the graphs: the one that PyTorch's exporter is written in, so that nothing is converted afterwards."""
+
+IR_VERSION = 8
+"""File format version that belongs to `OPSET`; newer ones would only shut out older runtimes."""
+
+OUTPUTS = ("anomaly_score", "p_value", "is_anomaly")
+"""Names of the graph's outputs, in order."""
+
+_PACKAGES = ("onnx", "onnxscript", "onnxruntime")
+
+
+class ScoringGraph(nn.Module):
+    """All that a fitted detector does to rows, as one module.
+
+    A score that differs from the threshold, or from a held-out row's score, by no more than rounding counts as equal to it, as it would
+    be in the library: the threshold *is* the score of a held-out row.
+
+    Parameters
+    ----------
+    detector : AbstractDetector
+        Fitted.
+
+    Raises
+    ------
+    ExportError
+        If no graph is known that gives the detector's scores.
+    """
+
+    def __init__(self, detector: AbstractDetector) -> None:
+        super().__init__()
+        self.score_rows = scorer(detector).requires_grad_(False)
+        self.rounding = 1e-9 if isinstance(detector, AbstractShallowDetector) else 1e-5  # what runs in float32 rounds more
+        self.spread = spread(detector)
+        self.calibration_scores: Tensor
+        self.register_buffer("calibration_scores", torch.from_numpy(detector.conformal_.scores.copy()))
+        self.eval()
+
+    def forward(self, rows: Tensor, threshold: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        """Map raw rows and a threshold to scores and p-values (float64) and decisions (bool), each of shape (n,)."""
+        scores = self.score_rows(rows)
+        slack = self.rounding * scores.abs().clamp(min=self.spread)
+        n_above = (self.calibration_scores >= (scores - slack).unsqueeze(1)).double().sum(dim=1)
+        p_values = (1 + n_above) / (len(self.calibration_scores) + 1)
+        return scores, p_values, scores - slack > threshold
+
+
+def spread(detector: AbstractDetector) -> float:
+    """Return the standard deviation of the held-out scores: the size of a difference that matters where scores lie around zero."""
+    scores = detector.conformal_.scores
+    return float(scores.std()) if len(scores) > 1 else 0.0
+
+
+def input_name(detector: AbstractDetector) -> str:
+    """Return the name of the graph's input: "images", or "x" for vectors."""
+    return "x" if detector.image_spec_ is None else "images"
+
+
+def input_dtype(detector: AbstractDetector) -> str:
+    """Return the type of the graph's input: that of the training images; vectors come in single precision."""
+    return "float32" if detector.image_spec_ is None else detector.image_spec_.dtype
+
+
+def check_packages() -> None:
+    """Raise `MissingDependencyError` where the exporter or the runtime is not installed."""
+    for name in _PACKAGES:
+        try:
+            importlib.import_module(name)
+        except ImportError as error:
+            raise MissingDependencyError(
+                f"Exporting needs the package {name}, which is not installed; install it with `pip install 'insphere[export]'`."
+            ) from error
+
+
+def build(detector: AbstractDetector, graph: ScoringGraph) -> Any:
+    """Return the ONNX model of a graph, an `onnx.ModelProto` without metadata.
+
+    Raises
+    ------
+    ExportError
+        If PyTorch's exporter cannot translate it.
+    """
+    import numpy as np
+    import onnx
+
+    name = input_name(detector)
+    example = torch.zeros((2, *detector.input_shape_), dtype=getattr(torch, input_dtype(detector)))
+    try:
+        with quiet():
+            program = torch.onnx.export(
+                graph,
+                (example, torch.tensor(detector.threshold_, dtype=torch.float64)),
+                dynamo=True,
+                verbose=False,
+                input_names=[name, "threshold"],
+                output_names=list(OUTPUTS),
+                dynamic_shapes={"rows": {0: torch.export.Dim("batch")}, "threshold": None},
+                opset_version=OPSET,
+            )
+    # The exporter raises errors of PyTorch's tracer, of its decompositions and its own; all mean the same here.
+    except Exception as error:
+        first = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
+        raise ExportError(f"{detector.name} cannot be exported: PyTorch's ONNX exporter cannot translate its network ({first}).") from error
+    if program is None:
+        raise ExportError(f"{detector.name} cannot be exported: PyTorch's ONNX exporter gave no model.")
+    model = program.model_proto
+    _strip(model)
+    model.ir_version = IR_VERSION
+    # An input that is also an initialiser has a default: the runtime takes a value where one is fed, else the stored one.
+    model.graph.initializer.append(onnx.numpy_helper.from_array(np.array(detector.threshold_), "threshold"))
+    return model
+
+
+@contextlib.contextmanager
+def quiet() -> Iterator[None]:
+    """Keep the exporter's progress, warnings and log lines to itself; what matters of them comes as an exception."""
+    loggers = [logging.getLogger(name) for name in ("torch.onnx", "onnxscript", "onnx_ir")]
+    levels = [logger.level for logger in loggers]
+    try:
+        for logger in loggers:
+            logger.setLevel(logging.CRITICAL)
+        with warnings.catch_warnings(), contextlib.redirect_stdout(io.StringIO()):
+            warnings.simplefilter("ignore")
+            yield
+    finally:
+        for logger, level in zip(loggers, levels, strict=True):
+            logger.setLevel(level)
+
+
+def _strip(model: Any) -> None:
+    """Remove the exporter's notes on each node: stack traces, with the paths of the machine that they were made on."""
+    for part in (*model.graph.node, *model.graph.value_info, *model.graph.input, *model.graph.output, *model.graph.initializer):
+        del part.metadata_props[:]
+        part.doc_string = ""
+    del model.graph.metadata_props[:], model.metadata_props[:]
+    model.graph.doc_string = model.doc_string = ""

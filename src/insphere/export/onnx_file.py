@@ -1,0 +1,203 @@
+"""A fitted detector to an ONNX file: built, compared with the detector, described, and only then written."""
+
+import dataclasses
+import json
+import os
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+from sklearn.utils.validation import check_is_fitted
+
+from insphere.detectors.base import AbstractDetector, Rows
+from insphere.detectors.catalog import DETECTORS
+from insphere.errors import CollapseError, ExportError, ParameterError
+from insphere.export.golden import Comparison, check_equal, golden_rows, pack, rows_of
+from insphere.export.graph import OPSET, ScoringGraph, build, check_packages, input_dtype, input_name
+from insphere.export.int8 import QuantisationCost, measure, quantise
+from insphere.output_file import check_writable, replacing
+
+FORMAT_VERSION = 1
+"""Version of the metadata in the files."""
+
+_MOST_BYTES = 2**31 - 1
+
+
+@dataclasses.dataclass(frozen=True)
+class ExportReport:
+    """What `export_onnx` wrote, and how it compares with the detector.
+
+    Attributes
+    ----------
+    path : Path
+    n_bytes : int
+        Size of the file.
+    opset : int
+        Operator set of the graph.
+    comparison : Comparison
+        The graph against the library, before any quantisation.
+    quantisation : QuantisationCost or None
+        What int8 cost; None where it was not asked for.
+    """
+
+    path: Path
+    n_bytes: int
+    opset: int
+    comparison: Comparison
+    quantisation: QuantisationCost | None
+
+
+def export_onnx(detector: AbstractDetector, path: str | os.PathLike[str], *, rows: Rows | None = None, int8: bool = False) -> ExportReport:
+    """Write a fitted detector as one ONNX graph, from raw rows to decisions, if ONNX Runtime gives the detector's scores with it.
+
+    The graph takes ``images``, uint8 of shape (batch, height, width, channels) at the model's size (float32 for detectors fitted on
+    16-bit images), or ``x``, float32 of shape (batch, features); and ``threshold``, a float64 number that has the detector's threshold
+    for a default. It gives ``anomaly_score`` and ``p_value`` (float64) and ``is_anomaly`` (bool), each of shape (batch,).
+
+    Parameters
+    ----------
+    detector : AbstractDetector
+        Fitted, and healthy.
+    path : path-like
+        File to write; its name ends in .onnx.
+    rows : array, source or path, optional
+        Rows to compare the graph with the detector on, beside the made-up ones; at most 256 of them are read. Needed for `int8`.
+    int8 : bool
+        Whether the networks' weights and activations become 8-bit integers, which costs accuracy; what it costs is measured on `rows`.
+
+    Returns
+    -------
+    ExportReport
+
+    Raises
+    ------
+    CollapseError
+        If the detector refuses to score.
+    ExportError
+        If no graph gives the detector's scores, for a reason that the message names, or the graph's answers differ from the library's.
+    MissingDependencyError
+        If ``insphere[export]`` is not installed.
+    OutputError
+        If the file cannot be written.
+    ParameterError
+        If the name does not end in .onnx, or `int8` is asked for without `rows`, or of a detector without networks.
+
+    Examples
+    --------
+    >>> import tempfile
+    >>> import numpy as np
+    >>> from insphere import KNN
+    >>> detector = KNN(random_state=0).fit(np.random.default_rng(0).normal(size=(60, 3)))
+    >>> with tempfile.TemporaryDirectory() as folder:
+    ...     report = export_onnx(detector, Path(folder) / "knn.onnx")
+    >>> report.comparison.largest_difference < 1e-4, report.comparison.n_labels
+    (True, 0)
+    """
+    if Path(path).suffix.lower() != ".onnx":
+        raise ParameterError(f"The graph's file must end in .onnx, got {os.fspath(path)!r}; for example {Path(path).stem or 'model'}.onnx.")
+    if int8 and rows is None:
+        raise ParameterError("int8 needs rows to choose its scales by and to measure its cost on; give normal rows, and anomalies too.")
+    check_packages()
+    check_is_fitted(detector, "threshold_")
+    if detector.health_.collapsed:
+        raise CollapseError("A detector that cannot score is not exported; see its health report.")
+    check_writable(path)
+    graph = ScoringGraph(detector)
+    given = None if rows is None else rows_of(detector, rows)
+    model = build(detector, graph)
+    golden = golden_rows(detector, graph)
+    content = _serialised(model)
+    comparison = check_equal(detector, session(content), golden)
+    if given is not None:
+        comparison = _worst(comparison, check_equal(detector, session(content), given[0]))
+    cost = None
+    if given is not None and int8:
+        content = quantise(content, detector, given[0])
+        cost = measure(detector, session(content), *given)
+    # Only made-up rows are stored: the file may go where the user's own images may not.
+    content = _described(content, detector, pack(detector, golden, exact=cost is None), cost)
+    session(content)  # what is written has been read by the runtime as it is
+    with replacing(path) as handle:
+        handle.write(content)
+    return ExportReport(Path(path), len(content), OPSET, comparison, cost)
+
+
+def session(content: bytes) -> Any:
+    """Return an ONNX Runtime session of a graph, on one thread of the CPU and without its log lines."""
+    import onnxruntime
+
+    options = onnxruntime.SessionOptions()
+    options.log_severity_level = 4  # it warns of every input with a default, which is what the threshold is meant to be
+    options.intra_op_num_threads = 1
+    return onnxruntime.InferenceSession(content, options, providers=["CPUExecutionProvider"])
+
+
+def metadata(detector: AbstractDetector) -> dict[str, Any]:
+    """Return what a graph's file says of itself beside its golden rows; every value is text or JSON."""
+    description = detector.describe()
+    decision = description["decision"]
+    return {
+        "insphere_format": FORMAT_VERSION,
+        "insphere_version": version("insphere"),
+        "detector": detector.name,
+        "summary": DETECTORS[detector.name].summary if detector.name in DETECTORS else type(detector).__name__,
+        "created": description["created"],
+        "input": _input_description(detector),
+        "outputs": {
+            "anomaly_score": "float64, higher = more anomalous, in the detector's own units",
+            "p_value": "float64 in (0, 1]: share of normal rows that score at least as high",
+            "is_anomaly": "bool: anomaly_score is above the input `threshold`",
+        },
+        "threshold": decision["threshold"],
+        "threshold_by": decision["by"],
+        "target_fpr": decision["target_fpr"],
+        "expected_false_alarm_rate": description["expected_false_alarm_rate"],
+        "radius": decision["radius"],
+        "n_calibration": len(detector.conformal_),
+        "health": description["health"]["level"],
+    }
+
+
+def _input_description(detector: AbstractDetector) -> dict[str, Any]:
+    shape, spec = list(detector.input_shape_), detector.image_spec_
+    common = {"name": input_name(detector), "dtype": input_dtype(detector)}
+    if spec is None:
+        return common | {"axes": ["batch", "features"], "shape": shape, "feature_names": detector.feature_names_}
+    colours = {1: "grey", 3: "rgb"}.get(spec.channels, f"{spec.channels} channels")
+    units = "pixels in 0..255" if spec.dtype == "uint8" or detector.from_files_ else "as the training arrays"
+    return common | {
+        "axes": ["batch", "height", "width", "channels"],
+        "shape": shape,
+        "colours": colours,
+        "units": units,
+        "resize": "bilinear with antialiasing, as Pillow's Image.resize(..., Image.Resampling.BILINEAR)",
+    }
+
+
+def _described(content: bytes, detector: AbstractDetector, golden: dict[str, Any], cost: QuantisationCost | None) -> bytes:
+    import onnx
+
+    model = onnx.load_model_from_string(content)
+    entries = metadata(detector) | {"golden": golden, "int8": None if cost is None else cost.to_json()}
+    model.producer_name, model.producer_version = "insphere", version("insphere")
+    onnx.helper.set_model_props(model, {name: value if isinstance(value, str) else json.dumps(value) for name, value in entries.items()})
+    onnx.checker.check_model(model)
+    return _serialised(model)
+
+
+def _serialised(model: Any) -> bytes:
+    size = model.ByteSize()
+    if size > _MOST_BYTES:
+        raise ExportError(f"The graph would have {size / 2**30:.1f} GiB, more than the 2 GiB of an ONNX file; keep fewer training rows.")
+    content: bytes = model.SerializeToString()
+    return content
+
+
+def _worst(made_up: Comparison, given: Comparison) -> Comparison:
+    return Comparison(
+        made_up.n_rows + given.n_rows,
+        made_up.n_flagged + given.n_flagged,
+        max(made_up.largest_difference, given.largest_difference),
+        made_up.n_labels + given.n_labels,
+        made_up.n_p_values + given.n_p_values,
+    )

@@ -1,0 +1,130 @@
+"""Which files in a folder have arrived completely and have not been scored."""
+
+import dataclasses
+import os
+import stat
+import time
+from collections.abc import Callable, Iterable
+from pathlib import Path
+
+from insphere.data.folders import walk
+from insphere.watching.journal import legal_text
+
+
+@dataclasses.dataclass(frozen=True)
+class Arrival:
+    """A file as it is known: by name, size and time of its last change.
+
+    Attributes
+    ----------
+    name : str
+        Path relative to the folder, as the journal has it.
+    path : Path
+    n_bytes, modified_ns : int
+    """
+
+    name: str
+    path: Path
+    n_bytes: int
+    modified_ns: int
+
+    @property
+    def version(self) -> tuple[int, int]:
+        """What changes when the file is written anew."""
+        return self.n_bytes, self.modified_ns
+
+    def is_unchanged(self) -> bool:
+        """Tell whether the file is still the one that was seen."""
+        try:
+            status = self.path.stat()
+        except OSError:
+            return False
+        return (status.st_size, status.st_mtime_ns) == self.version
+
+
+class Arrivals:
+    """Looks through a folder again and again for files that are new and complete.
+
+    A file is complete when two looks find it with the same size and time, or one look finds that it was last changed at least
+    `settled_after` seconds ago: so files that were there before, or are moved in, are taken at once.
+
+    Looking again and again also works on network shares, where the system reports no changes.
+
+    Parameters
+    ----------
+    folder : Path
+    suffixes : collection of str
+        Endings, in lower case, of the files to look for. Names that begin with a dot are left alone.
+    settled_after : float
+        Seconds.
+    ignored : Path, optional
+        A file or folder that is not looked at.
+
+    Examples
+    --------
+    >>> import tempfile
+    >>> with tempfile.TemporaryDirectory() as folder:
+    ...     _ = Path(folder, "a.png").write_bytes(b"half")
+    ...     arrivals = Arrivals(Path(folder), (".png",), settled_after=60.0)
+    ...     [len(arrivals.look()), len(arrivals.look()), len(arrivals.look())]
+    [0, 1, 1]
+    """
+
+    def __init__(
+        self,
+        folder: Path,
+        suffixes: Iterable[str],
+        *,
+        settled_after: float,
+        ignored: Path | None = None,
+        clock: Callable[[], float] = time.time,
+    ) -> None:
+        self._folder, self._suffixes, self._settled_after, self._clock = folder, tuple(suffixes), settled_after, clock
+        # As the names in the folder begin: asking the disk where each name really leads would take longer than all the rest.
+        real, inside = Path(os.path.realpath(folder)), None if ignored is None else Path(os.path.realpath(ignored))
+        self._ignored = inside.relative_to(real).parts if inside is not None and inside.is_relative_to(real) else None
+        self._scored: dict[str, tuple[int, int]] = {}
+        self._seen: dict[str, tuple[int, int]] = {}
+        self.n_unsettled = 0
+
+    def mark(self, name: str, version: tuple[int, int]) -> None:
+        """Remember that this version of a file has its score."""
+        self._scored[name] = version
+
+    def look(self) -> list[Arrival]:
+        """Return the files that are complete and not scored in this version, the oldest first.
+
+        Raises
+        ------
+        DataError
+            If the folder cannot be listed.
+        """
+        seen, complete = {}, []
+        self.n_unsettled = 0
+        for relative in walk(self._folder):
+            arrival = self._arrival(relative)
+            if arrival is None or self._scored.get(arrival.name) == arrival.version:
+                continue
+            seen[arrival.name] = arrival.version
+            age = self._clock() - arrival.modified_ns / 1e9
+            if self._seen.get(arrival.name) == arrival.version or age >= self._settled_after:
+                complete.append(arrival)
+            else:
+                self.n_unsettled += 1
+        self._seen = seen
+        return sorted(complete, key=lambda arrival: (arrival.modified_ns, arrival.name))
+
+    def _arrival(self, relative: str) -> Arrival | None:
+        parts = tuple(relative.split("/"))
+        if any(part.startswith(".") for part in parts) or not parts[-1].lower().endswith(self._suffixes):
+            return None
+        if self._ignored is not None and parts[: len(self._ignored)] == self._ignored:
+            return None
+        path = self._folder / relative
+        try:
+            status = path.stat()
+        except OSError:  # it was removed, or moved on, between the look and now
+            return None
+        if not stat.S_ISREG(status.st_mode):
+            return None
+        return Arrival(legal_text(relative), path, status.st_size, status.st_mtime_ns)

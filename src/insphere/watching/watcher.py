@@ -1,0 +1,301 @@
+"""The loop of ``insphere watch``: look, score, write down, tell; and after a restart go on where it was cut off."""
+
+import contextlib
+import dataclasses
+import datetime
+import hashlib
+import json
+import logging
+import os
+import threading
+from collections.abc import Callable, Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+from insphere.data.images import IMAGE_SUFFIXES
+from insphere.data.rows import RowFacts
+from insphere.data.stores import FileStore, ImageSource
+from insphere.detectors.base import AbstractDetector
+from insphere.drift import DriftMonitor, DriftState
+from insphere.errors import DataError
+from insphere.output_file import OutputError, replacing
+from insphere.validation import check_number
+from insphere.watching.arrivals import Arrival, Arrivals
+from insphere.watching.journal import AbstractJournal, Entry, legal_text
+from insphere.watching.notify import AbstractReceiver, Event, Notifier
+
+_log = logging.getLogger("insphere.watch")
+
+Answer = tuple[float | None, float | None, bool | None, str | None]
+"""Score, p-value, decision and error of one file."""
+
+_BATCH_FILES = 64
+_SECONDS_TO_TELL = 20.0  # that a stop waits for events on their way
+
+
+@dataclasses.dataclass(frozen=True)
+class WatchOptions:
+    """How the folder is watched.
+
+    Parameters
+    ----------
+    poll : float
+        Seconds between two looks at the folder, above 0.
+    settled_after : float
+        Seconds without change after which a file counts as complete at first sight; a younger one when two looks find it unchanged.
+    once : bool
+        Whether to end when every file has its score, instead of waiting for more.
+    drift_false_alarms, tolerated_share : float
+        See `insphere.drift.DriftMonitor`.
+
+    Examples
+    --------
+    >>> WatchOptions(poll=0.5).settled_after
+    5.0
+    """
+
+    poll: float = 1.0
+    settled_after: float = 5.0
+    once: bool = False
+    drift_false_alarms: float = 0.01
+    tolerated_share: float = 0.05
+
+    def __post_init__(self) -> None:
+        check_number("poll", self.poll, above=0, at_most=86_400)
+        check_number("settled_after", self.settled_after, at_least=0)
+
+
+@dataclasses.dataclass(frozen=True)
+class WatchSummary:
+    """What one run of a watch did.
+
+    Attributes
+    ----------
+    n_files, n_anomalies, n_errors : int
+        Files written down in this run; those of them flagged; those without a score.
+    n_before : int
+        Files that earlier runs had written down.
+    n_untold : int
+        Events that could not be told before the stop; the next run tells them.
+    n_unsettled : int
+        Files that were still being written; the next run scores them.
+    drift : DriftState
+    """
+
+    n_files: int
+    n_anomalies: int
+    n_errors: int
+    n_before: int
+    n_untold: int
+    n_unsettled: int
+    drift: DriftState
+
+    def to_json(self) -> dict[str, Any]:
+        """Return the fields as a JSON-able dict."""
+        return dataclasses.asdict(self) | {"drift": self.drift.to_json()}
+
+
+class Watcher:
+    """Scores the images that arrive in a folder, each version of a file once.
+
+    A file's score is on the disk before anybody is told of it, and what has been told is noted after it: killed at any moment, the next
+    run scores no file twice and leaves none out; an event that was on its way may be told twice, with the same ``id``.
+
+    Parameters
+    ----------
+    detector : AbstractDetector
+        Fitted on images.
+    folder : path-like
+    journal : AbstractJournal
+        Where the scores go; see `insphere.watching.open_journal`.
+    receivers : sequence of AbstractReceiver
+        Who is told of anomalies and drift.
+    options : WatchOptions, optional
+    on_entry : callable, optional
+        Called with each entry once it is written down.
+
+    Raises
+    ------
+    DataError
+        If the folder does not exist, the detector takes vectors, or the journal belongs to another model.
+    """
+
+    def __init__(
+        self,
+        detector: AbstractDetector,
+        folder: str | os.PathLike[str],
+        journal: AbstractJournal,
+        *,
+        receivers: Sequence[AbstractReceiver] = (),
+        options: WatchOptions | None = None,
+        on_entry: Callable[[Entry], None] | None = None,
+    ) -> None:
+        if detector.image_spec_ is None:
+            raise DataError("Watching is for images, and this detector takes vectors; score tables with `insphere score` as they come.")
+        self._folder = Path(folder)
+        if not self._folder.is_dir():
+            raise DataError(f"{os.fspath(folder)} is no folder; give the path of an existing one to watch.")
+        self._spec = detector.image_spec_
+        self._detector, self._journal, self._options = detector, journal, options or WatchOptions()
+        self._receivers, self._on_entry = receivers, on_entry
+        self._arrivals = Arrivals(self._folder, IMAGE_SUFFIXES, settled_after=self._options.settled_after, ignored=journal.path)
+        self._monitor = DriftMonitor(
+            detector.conformal_.scores,
+            false_alarm_rate=self._options.drift_false_alarms,
+            tolerated_share=self._options.tolerated_share,
+        )
+        self._state_path = journal.path.with_name(f"{journal.path.name}.state")
+        self._n_before = self._n_files = self._n_anomalies = self._n_errors = 0
+
+    def run(self, stop: threading.Event) -> WatchSummary:
+        """Watch until `stop` is set, or, with ``once``, until every file has its score.
+
+        Raises
+        ------
+        DataError
+            If the journal cannot be read, or another watch writes to it.
+        OutputError
+            If a score cannot be written down.
+        """
+        with _locked(self._journal.path.with_name(f"{self._journal.path.name}.lock")):
+            told = self._read_state()
+            notifier = Notifier(self._receivers, self._write_state)
+            n_untold = 0
+            try:
+                self._catch_up(told, notifier)
+                self._loop(stop, notifier)
+            finally:
+                n_untold = notifier.close(_SECONDS_TO_TELL)
+                if n_untold:
+                    _log.warning("%d events could not be told before the stop; the next run tells them.", n_untold)
+        return WatchSummary(
+            self._n_files, self._n_anomalies, self._n_errors, self._n_before, n_untold, self._arrivals.n_unsettled, self._monitor.state
+        )
+
+    def _loop(self, stop: threading.Event, notifier: Notifier) -> None:
+        listable = True
+        while not stop.is_set():
+            try:
+                arrived = self._arrivals.look()
+                listable = True
+            except DataError as error:  # a network share may be away for a while
+                if self._options.once:
+                    raise
+                if listable:
+                    _log.warning("%s Trying again every %g seconds.", error, self._options.poll)
+                listable, arrived = False, []
+            for start in range(0, len(arrived), _BATCH_FILES):
+                if stop.is_set():
+                    return
+                self._take_in(arrived[start : start + _BATCH_FILES], notifier)
+            if self._options.once and not self._arrivals.n_unsettled:
+                return
+            stop.wait(self._options.poll)
+
+    def _catch_up(self, told: int, notifier: Notifier) -> None:
+        """Go through what earlier runs wrote down: what is scored, how the drift stands, what was not told."""
+        for entry in self._journal.entries():
+            self._n_before += 1
+            self._arrivals.mark(entry.path, (entry.n_bytes, entry.modified_ns))
+            events = self._events(entry)
+            if events and self._n_before > told:
+                notifier.submit(self._n_before, events)
+
+    def _take_in(self, arrived: Sequence[Arrival], notifier: Notifier) -> None:
+        """Score some files, write down what came of it, and have it told."""
+        scored = list(self._scored(arrived))
+        # A file that changed while it was read, or was taken away, is looked at again.
+        entries = [entry for arrival, entry in zip(arrived, scored, strict=True) if arrival.is_unchanged()]
+        if not entries:
+            return
+        self._journal.append(entries)
+        for entry in entries:
+            self._n_files += 1
+            self._n_anomalies += bool(entry.is_anomaly)
+            self._n_errors += entry.error is not None
+            self._arrivals.mark(entry.path, (entry.n_bytes, entry.modified_ns))
+            if self._on_entry is not None:
+                self._on_entry(entry)
+            events = self._events(entry)
+            if events:
+                notifier.submit(self._n_before + self._n_files, events)
+
+    def _scored(self, arrived: Sequence[Arrival]) -> Iterator[Entry]:
+        names = [arrival.name for arrival in arrived]
+        store = FileStore([arrival.path for arrival in arrived])
+        source = ImageSource(str(self._folder), store, RowFacts(tuple(names)), self._spec)
+        now = datetime.datetime.now(datetime.UTC).isoformat(timespec="milliseconds")
+        for batch in self._detector.score_batches(source):
+            answers: dict[int, Answer] = {row: (None, None, None, legal_text(text)) for row, text in batch.errors.items()}
+            columns = (batch.index.tolist(), batch.anomaly_score.tolist(), batch.p_value.tolist(), batch.is_anomaly.tolist())
+            answers |= {row: (score, p_value, flagged, None) for row, score, p_value, flagged in zip(*columns, strict=True)}
+            for row in sorted(answers):
+                yield Entry(names[row], *answers[row], *arrived[row].version, now)
+
+    def _events(self, entry: Entry) -> list[Event]:
+        """Return what is to be told of an entry, and count it for drift."""
+        facts: Event = {
+            "id": hashlib.sha256(f"{entry.path}\0{entry.n_bytes}\0{entry.modified_ns}".encode()).hexdigest()[:16],
+            "path": str(self._folder.absolute() / entry.path),
+            "anomaly_score": entry.anomaly_score,
+            "p_value": entry.p_value,
+            "threshold": self._detector.threshold_,
+            "scored_at": entry.scored_at,
+        }
+        events: list[Event] = [{"event": "anomaly", **facts}] if entry.is_anomaly else []
+        if entry.p_value is not None:
+            was_drifted = self._monitor.state.drifted
+            state = self._monitor.update([entry.p_value])
+            if state.drifted and not was_drifted:
+                events.append({"event": "drift", **facts, "drift": state.to_json()})
+                _log.warning(
+                    "drift: since about %s the scores are no longer those of the held-out normal rows (%s).", entry.path, state.direction
+                )
+        return events
+
+    def _read_state(self) -> int:
+        """Return how many entries have been told of."""
+        try:
+            state = json.loads(self._state_path.read_text(encoding="utf-8"))
+            model, told = state["model"], int(state["n_told"])
+        except FileNotFoundError:
+            self._write_state(0)
+            return 0
+        except (OSError, ValueError, KeyError, TypeError) as error:
+            raise DataError(f"{self._state_path} cannot be read ({error}); remove it, and all events are told again.") from error
+        if model != self._model():
+            raise DataError(
+                f"{self._journal.path} holds the scores of another model, which cannot be compared with this one's; name another file."
+            )
+        return told
+
+    def _write_state(self, told: int) -> None:
+        with replacing(self._state_path) as handle:
+            handle.write(json.dumps({"model": self._model(), "n_told": told}).encode())
+
+    def _model(self) -> str:
+        """Return what tells this model from others: its held-out scores."""
+        return hashlib.sha256(self._detector.conformal_.scores.tobytes() + repr(self._detector.threshold_).encode()).hexdigest()
+
+
+@contextlib.contextmanager
+def _locked(path: Path) -> Iterator[None]:
+    """Keep other watches from the same journal while the block lasts; the lock of a killed process is gone with it."""
+    try:
+        import fcntl
+    except ImportError:  # on Windows two watches on one journal are up to the user
+        yield
+        return
+    try:
+        descriptor = os.open(path, os.O_RDWR | os.O_CREAT, 0o666)
+    except OSError as error:
+        raise OutputError(f"Cannot write {path}: {error.strerror}. Choose a folder that you may write to.") from error
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except OSError as error:
+        os.close(descriptor)
+        raise DataError(f"Another insphere watch writes to this journal ({path} is locked); stop it, or name another file.") from error
+    try:
+        yield
+    finally:
+        os.close(descriptor)

@@ -1,0 +1,27 @@
+"""One small fitted detector of every kind, for grey images, colour images and vectors; fitted when first asked for."""
+
+import functools
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from contract import blobs, fit_quietly, pictures
+from insphere.detectors.base import AbstractDetector
+from insphere.detectors.catalog import make
+
+NEURAL = ("vae-svdd", "vae", "cae", "cae-svdd", "deep-svdd", "oc-nn")
+KINDS = ("grey", "rgb", "vectors")
+
+
+def rows_of_kind(kind: str, n_rows: int = 80, seed: int = 0) -> NDArray[Any]:
+    if kind == "vectors":
+        return blobs(n_rows, seed=seed).astype(np.float32)
+    return pictures(n_rows, (9, 7, 1) if kind == "grey" else (9, 7, 3), seed=seed)
+
+
+@functools.cache
+def fitted(name: str, kind: str, **parameters: Any) -> AbstractDetector:
+    brief: dict[str, Any] = {"epochs": 2, "device": "cpu"}
+    own = brief if name in NEURAL else {"encoder": {"name": "cae", **brief}} if name == "hybrid" else {}
+    return fit_quietly(make(name, own | {"random_state": 0} | parameters), rows_of_kind(kind))
