@@ -18,6 +18,7 @@ import insphere
 from insphere.cli import console
 from insphere.cli.fitting import demo, fit
 from insphere.cli.listing import datasets, detectors, info
+from insphere.cli.reporting import report
 from insphere.cli.scoring import evaluate, score
 from insphere.errors import InsphereError, ParameterError
 
@@ -58,7 +59,7 @@ def insphere_(
     """
 
 
-for command in (demo, fit, score, evaluate, info, datasets, detectors):
+for command in (demo, fit, score, evaluate, report, info, datasets, detectors):
     app.command()(command)
 
 

@@ -60,9 +60,7 @@ class FeatureScale:
         return np.asarray((X.astype(np.float64) - self.middle) / self.spread)
 
 
-def standing_out(
-    X: Array, scale: FeatureScale, names: Sequence[str] | None, contributions: Array | None
-) -> list[tuple[FeaturePart, ...]]:
+def standing_out(X: Array, scale: FeatureScale, names: Sequence[str] | None, contributions: Array | None) -> list[tuple[FeaturePart, ...]]:
     """Return the features of each row that contribute most to its score, or, where that is unknown, lie farthest from the middle."""
     deviations = scale.deviations(X)
     weights = np.abs(deviations if contributions is None else contributions)

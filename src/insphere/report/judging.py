@@ -1,6 +1,7 @@
 """The rows of a report: scored once, by the same path as everywhere, with what is known of each."""
 
 import dataclasses
+from collections import Counter
 from collections.abc import Callable, Mapping
 from functools import cached_property
 from typing import Any
@@ -12,6 +13,9 @@ from insphere.data import AbstractSource
 from insphere.detectors.base import AbstractDetector, ScoredRows
 from insphere.errors import DataError
 from insphere.metrics import Evaluation, evaluate
+
+MAX_TYPES = 40
+"""Types of anomalies, the most frequent ones, that a report tells apart."""
 
 Scores = NDArray[np.float64]
 
@@ -68,12 +72,15 @@ class JudgedRows:
 
     @cached_property
     def anomaly_types(self) -> dict[str, NDArray[np.bool_]]:
-        """Rows of each type of anomaly, by name; empty where types or labels are unknown or there is one type only."""
+        """Rows of each of the most frequent types of anomaly, in order of their names; empty where there are not two known ones."""
         if self.types is None or self.labels is None:
             return {}
+        counts = Counter(name for name, label in zip(self.types, self.labels.tolist(), strict=True) if label)
+        if len(counts) < 2:
+            return {}
+        kept = sorted(sorted(counts, key=lambda name: (-counts[name], name))[:MAX_TYPES])
         types = np.array(self.types, dtype=object)
-        names = sorted({name for name, label in zip(self.types, self.labels.tolist(), strict=True) if label})
-        return {name: (types == name) & (self.labels == 1) for name in names} if len(names) > 1 else {}
+        return {name: (types == name) & (self.labels == 1) for name in kept}
 
     @cached_property
     def evaluation(self) -> Evaluation | None:

@@ -68,14 +68,14 @@ def count_above(scores: Array, thresholds: Array) -> NDArray[np.int64]:
 
 
 def _thresholds(detector: AbstractDetector, rows: JudgedRows) -> Array:
-    scores = np.unique(rows.anomaly_score[np.isfinite(rows.anomaly_score)])
     wanted = [detector.threshold_, detector.radius_, *(detector.conformal_.threshold(rate) for rate in RATES)]
-    kept = [np.array([value for value in wanted if np.isfinite(value)]), _thinned(scores, MAX_STOPS // 2)]
-    if len(scores):
-        kept.append(np.array([np.nextafter(scores[0], -np.inf), scores[-1]]))
-    # Where there are labels, the false alarms are as fine as the detections, however few the normal rows are.
-    kept += [_thinned(np.unique(rows.anomaly_score[mask & np.isfinite(rows.anomaly_score)]), MAX_STOPS // 4) for mask in rows.groups.values()]
-    return np.unique(np.concatenate(kept))
+    kept = [np.array([value for value in wanted if np.isfinite(value)])]
+    # Each label on its own, so that the false alarms are as fine as the detections, however few the normal rows are.
+    for mask in rows.groups.values():
+        scores = np.unique(rows.anomaly_score[mask])
+        kept.append(_thinned(scores[np.isfinite(scores)], MAX_STOPS // len(rows.groups)))
+    lowest = min((float(values[0]) for values in kept[1:] if len(values)), default=detector.threshold_)
+    return np.unique(np.concatenate([*kept, [np.nextafter(lowest, -np.inf)]]))
 
 
 def _thinned(values: Array, n_kept: int) -> Array:

@@ -77,6 +77,7 @@
     find("beyond").setAttribute("x", x);
     find("beyond").setAttribute("width", 1000 - x);
     if (data.radii) find("ring").setAttribute("r", 485 * data.radii[stop]);
+    if (data.unitsPerScore) find("disc").setAttribute("r", data.unitsPerScore * Math.max(0, data.thresholds[stop]));
     if (!data.flagged.all) {
       const hits = data.flagged.anomaly[stop], alarms = data.flagged.normal[stop], recall = hits / data.sizes.anomaly;
       dot("roc-point", alarms / data.sizes.normal, recall);

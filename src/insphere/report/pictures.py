@@ -51,7 +51,9 @@ def choose_galleries(rows: JudgedRows, threshold: float, n_each: int) -> list[Ga
         deepest = missed[np.argsort(scores[missed], kind="stable")]
         found += [
             Gallery("alarms", "False alarms", "Labelled normal, yet flagged; the highest score first.", worst[:n_each], len(worst)),
-            Gallery("missed", "Missed anomalies", "Labelled anomalous, yet not flagged; the lowest score first.", deepest[:n_each], len(deepest)),
+            Gallery(
+                "missed", "Missed anomalies", "Labelled anomalous, yet not flagged; the lowest score first.", deepest[:n_each], len(deepest)
+            ),
         ]
     near = strips.get("nearest to the threshold", np.empty(0, np.int64))
     found.append(Gallery("near", "Nearest to the threshold", "Where the decision is closest, by increasing score.", near, n))
@@ -93,7 +95,7 @@ def data_uri(pixels: NDArray[np.uint8], longest_side: int) -> str:
     image = Image.fromarray(pixels[:, :, 0] if pixels.shape[2] == 1 else pixels)
     if max(image.size) > longest_side:
         scale = longest_side / max(image.size)
-        image = image.resize([max(1, round(side * scale)) for side in image.size], Image.Resampling.BOX)  # type: ignore[arg-type]
+        image = image.resize([max(1, round(side * scale)) for side in image.size], Image.Resampling.BOX)
     kind, encoded = "png", _encoded(image, format="PNG", optimize=True)
     if len(encoded) > _LOSSLESS_BYTES:
         lossy = _encoded(image, format="JPEG", quality=_JPEG_QUALITY, subsampling=0)

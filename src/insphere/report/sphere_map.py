@@ -31,6 +31,10 @@ class SphereMap:
         flagged. Its direction is that of its code, along the first two principal components.
     components : dict of str to str
         The same points at their first two principal components.
+    centre : tuple of two floats
+        Where the centre of the sphere is among the `components`, in a square of 1000.
+    units_per_score : float or None
+        Radius, in the same square, of the sphere of a score of 1; None where a score is no distance to the centre.
     explained : tuple of two floats
         Share of the codes' spread along each of the two, in [0, 1].
     radius : Radius
@@ -41,6 +45,8 @@ class SphereMap:
 
     around: dict[str, str]
     components: dict[str, str]
+    centre: tuple[float, float]
+    units_per_score: float | None
     explained: tuple[float, float]
     radius: "Radius"
     n_shown: int
@@ -83,13 +89,14 @@ def sphere_map(detector: AbstractDetector, rows: JudgedRows, axis: Axis) -> Sphe
     radius = _radius(detector, rows.anomaly_score, axis)
     angle, distance = np.arctan2(places[:, 1], places[:, 0]), radius.of(rows.anomaly_score[chosen])
     around = np.column_stack([np.cos(angle), np.sin(angle)]) * distance[:, None]
-    # A few far points must not press the others together; they are drawn at the edge.
-    extent = float(np.quantile(np.abs(places), 0.99)) or 1.0
-    components = np.clip(places / (1.1 * extent), -0.98, 0.98)
+    middle, half_width = _view(places)
+    components = np.clip((places - middle) / half_width, -0.98, 0.98)
     groups = {name: mask[chosen] for name, mask in rows.groups.items()}
     return SphereMap(
         around={name: _points(around[mask] * 0.97) for name, mask in groups.items()},
         components={name: _points(components[mask]) for name, mask in groups.items()},
+        centre=(round(500 - 500 * float(middle[0]) / half_width, 1), round(500 + 500 * float(middle[1]) / half_width, 1)),
+        units_per_score=round(500 / half_width, 4) if _is_distance(detector) else None,
         explained=explained,
         radius=radius,
         n_shown=len(chosen),
@@ -118,6 +125,17 @@ def _offsets(detector: AbstractDetector, codes: Array) -> Array:
     whitening = getattr(sphere, "whitening", None)
     offsets: Array = codes - sphere.center
     return offsets if whitening is None else np.asarray(offsets @ whitening.T)
+
+
+def _is_distance(detector: AbstractDetector) -> bool:
+    return getattr(getattr(detector, "sphere_", None), "kind", "") in ("euclidean", "mahalanobis")
+
+
+def _view(places: Array) -> tuple[Array, float]:
+    """Return middle and half width of the square that holds the centre and all but the farthest points, which are drawn at its edge."""
+    low, high = np.quantile(places, [0.01, 0.99], axis=0)
+    low, high = np.minimum(low, 0), np.maximum(high, 0)
+    return (low + high) / 2, 0.55 * float((high - low).max()) or 1.0
 
 
 def _radius(detector: AbstractDetector, scores: Array, axis: Axis) -> Radius:

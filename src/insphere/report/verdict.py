@@ -12,6 +12,8 @@ LEVELS = {"ok": "Sound", "warning": "Look before you rely on it", "critical": "D
 """Levels of a remark, from good to bad, and the heading for a report whose worst remark has it."""
 
 _FEW_ROWS = 30
+_FEW_OF_A_TYPE = 5
+_MOST_NAMED = 5
 
 
 @dataclasses.dataclass(frozen=True)
@@ -64,6 +66,17 @@ def interval(estimate: Estimate) -> str:
     return f"{100 * estimate.low:.1f}–{100 * estimate.high:.1f}" if estimate.is_defined else ""
 
 
+def sentence(text: str) -> str:
+    """Return `text` with its first letter, and no other, made a capital.
+
+    Examples
+    --------
+    >>> sentence("batch-norm shift"), sentence("KL divergence")
+    ('Batch-norm shift', 'KL divergence')
+    """
+    return text[:1].upper() + text[1:]
+
+
 def reach_verdict(detector: AbstractDetector, rows: JudgedRows) -> Verdict:
     """Return the verdict on a detector from its health and from how it judged these rows."""
     order = list(LEVELS)
@@ -92,7 +105,9 @@ def _of_rates(detector: AbstractDetector, rows: JudgedRows) -> Iterator[Remark]:
         return
     alarms = evaluation.false_alarm_rate
     if alarms.is_defined:
-        text = f"{percent(alarms.value)} of the normal rows are flagged (95 % interval {interval(alarms)}); {100 * target:g} % were allowed."
+        text = (
+            f"{percent(alarms.value)} of the normal rows are flagged (95 % interval {interval(alarms)}); {100 * target:g} % were allowed."
+        )
         if alarms.low > target:
             remedy = " New normal rows are not like those it was fitted on: fit again with rows like these, or raise the threshold below."
             yield Remark("warning", text + remedy)
@@ -106,17 +121,23 @@ def _of_rates(detector: AbstractDetector, rows: JudgedRows) -> Iterator[Remark]:
             yield Remark("critical", text + remedy)
         else:
             yield Remark("ok", text)
-    for name, entry in evaluation.per_type.items():
-        if len(evaluation.per_type) > 1 and entry.n >= 5 and entry.auroc.is_defined and entry.auroc.low <= 0.5:
-            text = f"{name}: AUROC {percent(entry.auroc.value)} ({interval(entry.auroc)}), not to be told from guessing."
-            yield Remark("warning", f"{text} If these marks are small, fit with a larger image size.")
+    types = evaluation.per_type if len(evaluation.per_type) > 1 else {}
+    hidden = [name for name, entry in types.items() if entry.n >= _FEW_OF_A_TYPE and entry.auroc.low <= 0.5]
+    if hidden:
+        listed = ", ".join(hidden[:_MOST_NAMED]) + (" …" if len(hidden) > _MOST_NAMED else "")
+        text = f"Not to be told from guessing for {len(hidden)} of {len(types)} types of anomalies: {listed}."
+        yield Remark("warning", f"{text} If their marks are small, fit with a larger image size.")
 
 
 def _of_flagged_share(rows: JudgedRows, target: float) -> Iterator[Remark]:
     share = proportion(int(rows.is_anomaly.sum()), len(rows))
-    text = f"{percent(share.value)} of the rows are flagged (95 % interval {interval(share)}); of normal rows {100 * target:g} % were allowed."
+    text = (
+        f"{percent(share.value)} of the rows are flagged (95 % interval {interval(share)}); of normal rows {100 * target:g} % were allowed."
+    )
     if share.low > target:
-        yield Remark("warning", f"{text} Either there are anomalies among them, or normal has changed since the fit: look at the galleries.")
+        yield Remark(
+            "warning", f"{text} Either there are anomalies among them, or normal has changed since the fit: look at the galleries."
+        )
     else:
         yield Remark("ok", text)
 
@@ -132,6 +153,6 @@ def _of_rows(rows: JudgedRows) -> Iterator[Remark]:
 
 def _of_health(detector: AbstractDetector) -> Iterator[Remark]:
     findings = [finding for finding in detector.health_.findings if finding.level != "ok"]
-    yield from (Remark(finding.level, f"{finding.name.capitalize()}: {finding.text}") for finding in findings)
+    yield from (Remark(finding.level, f"{sentence(finding.name)}: {finding.text}") for finding in findings)
     if not findings:
         yield Remark("ok", f"All {len(detector.health_.findings)} health checks of the fit passed.")
