@@ -1,12 +1,10 @@
 """A page in the system's Chromium, which reaches nothing but the test's own files and servers.
 
-Use it with ``from browser import chromium_page`` in a test module or conftest; tests skip where Chromium or Playwright is absent.
+A conftest that says ``from browser import chromium, chromium_page`` has it; tests skip where Chromium or Playwright is absent.
 """
 
 import shutil
-import tempfile
 from collections.abc import Iterator
-from pathlib import Path
 from typing import Any
 
 import pytest
@@ -30,23 +28,23 @@ def chromium_path() -> str | None:
 
 @pytest.fixture(scope="session")
 def chromium() -> Iterator[Any]:
-    """A browser with a fresh profile, shared by all tests of a run."""
+    """A browser, shared by all tests of a run."""
     api = pytest.importorskip("playwright.sync_api", reason="playwright is not installed: pip install 'insphere[test]'")
     path = chromium_path()
     if path is None:
         pytest.skip("no Chromium is installed")
-    with tempfile.TemporaryDirectory() as profile, api.sync_playwright() as playwright:
-        context = playwright.chromium.launch_persistent_context(
-            Path(profile) / "chromium", executable_path=path, args=list(FLAGS), headless=True, viewport={"width": 1280, "height": 900}
-        )
-        yield context
-        context.close()
+    # Playwright gives every launch a fresh profile of its own and removes it afterwards.
+    with api.sync_playwright() as playwright:
+        browser = playwright.chromium.launch(executable_path=path, args=list(FLAGS), headless=True)
+        yield browser
+        browser.close()
 
 
 @pytest.fixture
 def chromium_page(chromium: Any) -> Iterator[Any]:
-    """A new page; `page.complaints` collects console errors, page errors and requests to anywhere but this machine."""
-    page = chromium.new_page()
+    """A page without cookies or storage; `page.complaints` collects console errors, page errors and requests to anywhere but this machine."""
+    context = chromium.new_context(viewport={"width": 1280, "height": 900})
+    page = context.new_page()
     page.complaints = []
     page.on("console", lambda message: message.type in ("error", "warning") and page.complaints.append(message.text))
     page.on("pageerror", lambda error: page.complaints.append(str(error)))
@@ -61,4 +59,4 @@ def chromium_page(chromium: Any) -> Iterator[Any]:
 
     page.route("**/*", only_here)
     yield page
-    page.close()
+    context.close()
