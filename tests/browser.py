@@ -42,7 +42,7 @@ def chromium() -> Iterator[Any]:
 
 @pytest.fixture
 def chromium_page(chromium: Any) -> Iterator[Any]:
-    """A page without cookies or storage; `page.complaints` collects console errors, page errors and requests to anywhere but this machine."""
+    """A page without cookies or storage; `page.complaints` collects errors and requests to anywhere but this machine."""
     context = chromium.new_context(viewport={"width": 1280, "height": 900})
     page = context.new_page()
     page.complaints = []

@@ -1,6 +1,7 @@
 """The report in a real browser: what a reader sees, touches and hears."""
 
 import json
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -17,22 +18,34 @@ from report.conftest import HOSTILE, fit
 # Contrast of every visible text with what lies behind it, by WCAG 2: elements whose ratio is too low for their size.
 CONTRAST = """() => {
   const canvas = document.createElement("canvas").getContext("2d", { willReadFrequently: true });
-  const rgba = (color) => { canvas.clearRect(0, 0, 1, 1); canvas.fillStyle = color; canvas.fillRect(0, 0, 1, 1); return [...canvas.getImageData(0, 0, 1, 1).data]; };
-  const light = (color) => { const [r, g, b] = color.map((part) => { const c = part / 255; return c <= 0.04045 ? c / 12.92 : ((c + 0.055) / 1.055) ** 2.4; }); return 0.2126 * r + 0.7152 * g + 0.0722 * b; };
-  const behind = (element) => { for (let at = element; at; at = at.parentElement) { const color = rgba(getComputedStyle(at).backgroundColor); if (color[3] === 255) return color; } return [255, 255, 255]; };
-  const found = [];
+  const rgba = (color) => {
+    canvas.clearRect(0, 0, 1, 1);
+    canvas.fillStyle = color;
+    canvas.fillRect(0, 0, 1, 1);
+    return [...canvas.getImageData(0, 0, 1, 1).data];
+  };
+  const linear = (part) => (part <= 10.31 ? part / 255 / 12.92 : ((part / 255 + 0.055) / 1.055) ** 2.4);
+  const light = ([r, g, b]) => 0.2126 * linear(r) + 0.7152 * linear(g) + 0.0722 * linear(b);
+  const behind = (element) => {
+    for (let at = element; at; at = at.parentElement) {
+      const color = rgba(getComputedStyle(at).backgroundColor);
+      if (color[3] === 255) return color;
+    }
+    return [255, 255, 255];
+  };
+  const poor = [];
   let n = 0;
   const walker = document.createTreeWalker(document.body, NodeFilter.SHOW_TEXT);
   while (walker.nextNode()) {
     const element = walker.currentNode.parentElement;
     if (!walker.currentNode.data.trim() || ["SCRIPT", "NOSCRIPT"].includes(element.tagName) || element.closest(".unseen")) continue;
     const style = getComputedStyle(element);
-    const color = rgba(element.tagName === "text" ? style.fill : style.color).slice(0, 3);
-    const [low, high] = [light(color), light(behind(element).slice(0, 3))].sort((a, b) => a - b);
+    const color = rgba(element.tagName === "text" ? style.fill : style.color);
+    const [low, high] = [light(color), light(behind(element))].sort((a, b) => a - b);
     n += 1;
-    if ((high + 0.05) / (low + 0.05) < 4.5) found.push([element.outerHTML.slice(0, 80), (high + 0.05) / (low + 0.05)]);
+    if ((high + 0.05) / (low + 0.05) < 4.5) poor.push([element.outerHTML.slice(0, 80), (high + 0.05) / (low + 0.05)]);
   }
-  return [n, found];
+  return [n, poor];
 }"""
 
 
@@ -102,7 +115,9 @@ def test_a_hand_moves_it_too(chromium_page: Any, digits: AbstractDetector, digit
     assert page.evaluate("Number(document.querySelector('#slider').value)") == pytest.approx(place, abs=1e-3)
 
 
-def test_a_rate_of_false_alarms_sets_the_threshold_of_the_library(chromium_page: Any, digits: AbstractDetector, digits_report: Path) -> None:
+def test_a_rate_of_false_alarms_sets_the_threshold_of_the_library(
+    chromium_page: Any, digits: AbstractDetector, digits_report: Path
+) -> None:
     page = open_report(chromium_page, digits_report)
     for rate in (0.1, 0.2, 0.05):
         page.locator("#rate").fill(str(100 * rate))
@@ -180,7 +195,7 @@ def test_a_tap_opens_image_and_heat_map(chromium: Any, digits_report: Path) -> N
     page.locator(".tiles button").first.tap()
     assert page.locator("#viewer-image").is_visible() and page.locator("#viewer-heat").is_visible()
     box = page.locator("#viewer").bounding_box()
-    assert 0 <= box["x"] and box["x"] + box["width"] <= 390
+    assert box["x"] >= 0 and box["x"] + box["width"] <= 390
     page.locator("#close").tap()
     assert not page.locator("#viewer").is_visible()
     context.close()
@@ -188,12 +203,16 @@ def test_a_tap_opens_image_and_heat_map(chromium: Any, digits_report: Path) -> N
 
 def test_every_image_of_the_page_is_one(chromium_page: Any, digits_report: Path) -> None:
     page = open_report(chromium_page, digits_report)
-    page.evaluate("Promise.all([...document.querySelectorAll('.tiles img')].map(image => { image.loading = 'eager'; return image.decode(); }))")
+    page.evaluate(
+        "Promise.all([...document.querySelectorAll('.tiles img')].map(image => { image.loading = 'eager'; return image.decode(); }))"
+    )
     assert page.locator(".tiles img").count() > 80
 
 
 @pytest.mark.parametrize("width", [1280, 390, 320])
-def test_nothing_is_wider_than_the_screen(chromium_page: Any, digits: AbstractDetector, hostile: ArraySource, tmp_path: Path, width: int) -> None:
+def test_nothing_is_wider_than_the_screen(
+    chromium_page: Any, digits: AbstractDetector, hostile: ArraySource, tmp_path: Path, width: int
+) -> None:
     write_report(fit(insphere.KNN(), hostile.take(range(8, 48))), hostile, tmp_path / "r.html", title="W" * 300)
     chromium_page.set_viewport_size({"width": width, "height": 844})
     page = open_report(chromium_page, tmp_path / "r.html")
@@ -319,8 +338,10 @@ def test_landmarks_and_names(chromium_page: Any, digits_report: Path) -> None:
     unnamed = """[...document.querySelectorAll('button, input, a, [role=img], [role=region]')].filter((element) =>
         !(element.getAttribute('aria-label') || element.textContent.trim() || (element.labels && element.labels.length))).length"""
     assert page.evaluate(unnamed) == 0
-    levels = page.evaluate("[...document.querySelectorAll('main h1, main h2, main h3, main h4')].map(heading => Number(heading.tagName[1]))")
-    assert levels[0] == 1 and all(after - before <= 1 for before, after in zip(levels, levels[1:], strict=False))
+    levels = page.evaluate(
+        "[...document.querySelectorAll('main h1, main h2, main h3, main h4')].map(heading => Number(heading.tagName[1]))"
+    )
+    assert levels[0] == 1 and all(after - before <= 1 for before, after in pairwise(levels))
     assert page.evaluate("document.querySelectorAll('img:not([alt])').length") == 0
     ids = page.evaluate("[...document.querySelectorAll('[id]')].map(element => element.id)")
     assert len(ids) == len(set(ids))
