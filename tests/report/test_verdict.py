@@ -46,6 +46,13 @@ def test_a_model_that_guesses_is_not_to_be_relied_on() -> None:
     assert "cannot be told from guessing" in verdict.remarks[0].text
 
 
+def test_missing_most_anomalies_is_told_even_where_the_ranking_is_good() -> None:
+    scores = np.concatenate([np.linspace(0, 0.3, 100), np.linspace(0.31, 0.4, 45), np.linspace(0.6, 0.7, 5)])
+    verdict = reach_verdict(detector(), judged(scores, [0] * 100 + [1] * 50))
+    assert verdict.level == "warning"
+    assert verdict.remarks[0].text.startswith("Most anomalies are missed: 10.0 % are found (4.3–21.4).")
+
+
 def test_health_comes_into_it() -> None:
     verdict = reach_verdict(detector(Finding("KL divergence", "warning", 0.0, "Lower alpha.")), rows(100, 4, 50, 48))
     assert (verdict.level, verdict.remarks[0].text) == ("warning", "KL divergence: Lower alpha.")

@@ -84,10 +84,7 @@ def report_facts(written: "WrittenReport") -> Table:
     """Return the verdict of a report and how large the file is."""
     rows: list[tuple[str, object]] = [
         ("verdict", f"{written.headline}. {written.summary}"),
-        (
-            "rows",
-            f"{written.n_scored} of {written.n_rows} scored, {written.n_anomalies} flagged, {written.n_images} places in the galleries",
-        ),
+        ("rows", f"{written.n_scored} of {written.n_rows} scored, {written.n_anomalies} flagged"),
         ("size", f"{written.n_bytes / 1e6:.1f} MB; open it in any browser"),
     ]
     return console.facts(str(written.path), rows)

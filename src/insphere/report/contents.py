@@ -23,6 +23,7 @@ MAX_ERRORS = 200
 """Unreadable rows that a report lists; it says how many more there are."""
 
 _REFERENCE_ROWS = 2000
+_COARSE = 32  # pixels: smaller images are shown pixel by pixel, larger ones smoothly
 
 
 def gather(detector: AbstractDetector, rows: JudgedRows, *, n_each: int, thumbnail_size: int, heatmaps: bool) -> dict[str, Any]:
@@ -63,7 +64,12 @@ def _facts(detector: AbstractDetector, rows: JudgedRows) -> dict[str, Any]:
     listed = sorted(rows.errors.items())[:MAX_ERRORS]
     per_type = {} if rows.evaluation is None else rows.evaluation.per_type
     return {
-        "source": {"name": legal_text(source.name), "shape": "×".join(map(str, source.row_shape)), "is_image": source.is_image},
+        "source": {
+            "name": legal_text(source.name),
+            "shape": "×".join(map(str, source.row_shape)),
+            "is_image": source.is_image,
+            "is_coarse": max(source.row_shape) <= _COARSE,
+        },
         "types": {name: per_type[name] for name in rows.anomaly_types},
         "counts": _counts(rows),
         "errors": [(rows.name_at(position), text) for position, text in listed],

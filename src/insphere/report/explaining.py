@@ -35,7 +35,9 @@ def find_reasons(detector: AbstractDetector, X: NDArray[Any], shown: NDArray[np.
     try:
         explain = import_module("insphere.explain")
         explanation = explain.explain(detector, X)
-    except (InsphereError, ModuleNotFoundError) as error:
+    except ModuleNotFoundError as error:
+        return Reasons(missing=f"No heat-map: {error.name} is not installed.")
+    except InsphereError as error:
         return Reasons(missing=f"No heat-map for this detector: {error}" if shown is not None else str(error))
     if shown is None:
         return Reasons(contributions=explanation.feature_contributions)

@@ -50,10 +50,8 @@ def choose_galleries(rows: JudgedRows, threshold: float, n_each: int) -> list[Ga
         worst = alarms[np.argsort(-scores[alarms], kind="stable")]
         deepest = missed[np.argsort(scores[missed], kind="stable")]
         found += [
-            Gallery("alarms", "False alarms", "Labelled normal, yet flagged; the highest score first.", worst[:n_each], len(worst)),
-            Gallery(
-                "missed", "Missed anomalies", "Labelled anomalous, yet not flagged; the lowest score first.", deepest[:n_each], len(deepest)
-            ),
+            Gallery("alarms", "False alarms", "Normal, yet flagged; the highest score first.", worst[:n_each], len(worst)),
+            Gallery("missed", "Missed anomalies", "Anomalous, yet not flagged; the lowest score first.", deepest[:n_each], len(deepest)),
         ]
     near = strips.get("nearest to the threshold", np.empty(0, np.int64))
     found.append(Gallery("near", "Nearest to the threshold", "Where the decision is closest, by increasing score.", near, n))

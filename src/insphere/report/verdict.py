@@ -14,6 +14,7 @@ LEVELS = {"ok": "Sound", "warning": "Look before you rely on it", "critical": "D
 _FEW_ROWS = 30
 _FEW_OF_A_TYPE = 5
 _MOST_NAMED = 5
+_HALF = 0.5
 
 
 @dataclasses.dataclass(frozen=True)
@@ -116,13 +117,16 @@ def _of_rates(detector: AbstractDetector, rows: JudgedRows) -> Iterator[Remark]:
     if evaluation.auroc.is_defined:
         area = evaluation.auroc
         text = f"An anomaly scores above a normal row {percent(area.value)} of the time (AUROC, {interval(area)})."
-        if area.low <= 0.5:
+        if area.low <= _HALF:
             remedy = " That cannot be told from guessing: fit longer, try another detector, or check the labels."
             yield Remark("critical", text + remedy)
         else:
             yield Remark("ok", text)
+    if evaluation.recall.high < _HALF:
+        text = f"Most anomalies are missed: {percent(evaluation.recall.value)} are found ({interval(evaluation.recall)})."
+        yield Remark("warning", f"{text} Look at them below; a lower threshold finds more of them, for more false alarms.")
     types = evaluation.per_type if len(evaluation.per_type) > 1 else {}
-    hidden = [name for name, entry in types.items() if entry.n >= _FEW_OF_A_TYPE and entry.auroc.low <= 0.5]
+    hidden = [name for name, entry in types.items() if entry.n >= _FEW_OF_A_TYPE and entry.auroc.low <= _HALF]
     if hidden:
         listed = ", ".join(hidden[:_MOST_NAMED]) + (" …" if len(hidden) > _MOST_NAMED else "")
         text = f"Not to be told from guessing for {len(hidden)} of {len(types)} types of anomalies: {listed}."
