@@ -40,12 +40,13 @@ def pictures_to_explain(detector: AbstractDetector, X: Any) -> SimpleNamespace:
     """Stand for `insphere.explain.explain`: where an image differs from the mean of all, or the size of a vector's features."""
     if X.ndim == 2:
         return SimpleNamespace(heatmaps=None, feature_contributions=np.abs(X))
-    return SimpleNamespace(heatmaps=np.abs(X - X.mean(axis=0)).mean(axis=3).astype(np.float32), feature_contributions=None)
+    heatmaps = np.abs(X - X.mean(axis=0)).mean(axis=3).astype(np.float32)
+    return SimpleNamespace(heatmaps=heatmaps, feature_contributions=None, heat_limit=float(heatmaps.max()))
 
 
-def red(image: Any, heatmap: Any) -> Any:
+def red(image: Any, heatmap: Any, *, maximum: float) -> Any:
     """Stand for `insphere.explain.overlay`: the heat-map in red."""
-    return np.stack([(255 * heatmap / heatmap.max()).astype(np.uint8), image[:, :, 0], image[:, :, 0]], axis=2)
+    return np.stack([(255 * heatmap / maximum).astype(np.uint8), image[:, :, 0], image[:, :, 0]], axis=2)
 
 
 def not_explained(detector: AbstractDetector, X: Any) -> None:

@@ -20,7 +20,7 @@ def test_the_farthest_features_come_first() -> None:
 
 def test_contributions_take_the_place_of_deviations() -> None:
     scale = FeatureScale.of(np.zeros((4, 3)))
-    (parts,) = standing_out(np.array([[9.0, 1.0, 0.0]]), scale, None, np.array([[0.1, 0.0, 0.4]]))
+    (parts,) = standing_out(np.array([[9.0, 1.0, 0.0]]), scale, None, np.array([[0.1, -3.0, 0.4]]))
     assert [(part.name, part.weight) for part in parts] == [("feature 2", 1.0), ("feature 0", 0.25), ("feature 1", 0.0)]
 
 

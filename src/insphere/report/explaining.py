@@ -43,5 +43,7 @@ def find_reasons(detector: AbstractDetector, X: NDArray[Any], shown: NDArray[np.
         return Reasons(contributions=explanation.feature_contributions)
     if explanation.heatmaps is None:
         return Reasons(missing="No heat-map for this detector.")
-    overlays = [explain.overlay(image, heatmap) for image, heatmap in zip(shown, explanation.heatmaps, strict=True)]
+    # One scale for all, so that a calm image looks calm beside a striking one.
+    limit = explanation.heat_limit
+    overlays = [explain.overlay(image, heatmap, maximum=limit) for image, heatmap in zip(shown, explanation.heatmaps, strict=True)]
     return Reasons(overlays=overlays)

@@ -23,7 +23,7 @@ class FeaturePart:
     deviation : float
         Robust standard deviations from the middle of the reference rows; with its sign.
     weight : float
-        Length of its bar, in [0, 1]: its contribution to the score, or else the size of its deviation, against the row's largest.
+        Length of its bar, in [0, 1]: what it adds to the score, or else the size of its deviation, against the row's largest.
     """
 
     name: str
@@ -63,7 +63,8 @@ class FeatureScale:
 def standing_out(X: Array, scale: FeatureScale, names: Sequence[str] | None, contributions: Array | None) -> list[tuple[FeaturePart, ...]]:
     """Return the features of each row that contribute most to its score, or, where that is unknown, lie farthest from the middle."""
     deviations = scale.deviations(X)
-    weights = np.abs(deviations if contributions is None else contributions)
+    # A negative contribution speaks for normality, which is not what is asked here.
+    weights = np.abs(deviations) if contributions is None else np.maximum(contributions, 0.0)
     named = [f"feature {number}" for number in range(X.shape[1])] if names is None else list(names)
     found = []
     for values, deviation, weight in zip(X, deviations, weights, strict=True):
