@@ -28,7 +28,7 @@ figures: $(VENV)/installed-test ## Run the demo and the report anew; their resul
 	$(BIN)/python docs/run_demo.py
 	$(BIN)/python docs/run_report.py
 
-notebooks: $(VENV)/installed ## Make docs/notebooks from the guides
+notebooks: $(VENV)/installed-test ## Make docs/notebooks from the guides
 	$(BIN)/python docs/make_notebooks.py
 
 clean: ## Remove the virtual environment, caches and what the demo wrote

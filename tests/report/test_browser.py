@@ -301,6 +301,23 @@ def test_rows_without_labels(chromium_page: Any, digits: AbstractDetector, expla
     assert chromium_page.complaints == []
 
 
+def test_thousands_of_images_stay_fluid(chromium_page: Any, explained: None, tmp_path: Path) -> None:
+    rng = np.random.default_rng(0)
+    X = rng.integers(0, 256, (3000, 8, 8, 1)).astype(np.uint8)
+    detector = insphere.KNN(random_state=0).fit(X[:100])
+    written = write_report(detector, ArraySource(X, labels=rng.integers(0, 2, 3000)), tmp_path / "r.html", max_images=500)
+    page = open_report(chromium_page, tmp_path / "r.html")
+    assert page.locator(".tile").count() == written.n_images > 2000
+    milliseconds = page.evaluate("""() => Array.from({ length: 30 }, (_, number) => {
+        const start = performance.now();
+        document.querySelector('#slider').dispatchEvent(new KeyboardEvent('keydown', { key: number % 2 ? 'PageUp' : 'Home' }));
+        document.body.getBoundingClientRect();
+        return performance.now() - start;
+    })""")
+    # Fifteen pictures a second on a slow and busy machine; an idle one takes a few milliseconds.
+    assert np.median(milliseconds) < 66
+
+
 def test_vectors_show_their_features(chromium_page: Any, vectors: AbstractDetector, unexplained: None, tmp_path: Path) -> None:
     X = np.random.default_rng(1).normal(size=(60, 4))
     X[5, 2] = 9.0

@@ -6,6 +6,7 @@ import json
 import os
 import re
 from html.parser import HTMLParser
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -67,6 +68,16 @@ def test_what_is_returned_is_what_was_written(digits: AbstractDetector, explaine
     assert 4 * 4 < written.n_images == len(tiles) <= 4 * 5
     assert written.n_anomalies == (digits.anomaly_score(insphere.open_source("digits:3", split="test")) > digits.threshold_).sum()
     assert written.headline in "".join(read(tmp_path / "r.html").text)
+
+
+def test_scores_in_the_page_are_those_of_the_library_bit_by_bit(digits: AbstractDetector, digits_report: Path) -> None:
+    scores = dict(enumerate(digits.anomaly_score(insphere.open_source("digits:3", split="test")).tolist()))
+    shown = []
+    for (_, tile), (_, button) in pairwise(read(digits_report).elements):
+        if (tile.get("class") or "").startswith("tile "):
+            shown.append((int(button["data-name"].removeprefix("row ")), float(tile["data-score"])))
+    assert len(shown) > 40
+    assert all(scores[row] == score for row, score in shown)
 
 
 def test_the_same_input_gives_the_same_bytes(digits: AbstractDetector, explained: None, tmp_path: Path) -> None:
@@ -193,6 +204,16 @@ def test_what_breaks_a_rule_is_refused_and_leaves_nothing(digits: AbstractDetect
     with pytest.raises(DataError, match="8, 8, 1"):
         write_report(digits, np.zeros((3, 9, 9), np.uint8), tmp_path / "r.html")
     assert os.listdir(tmp_path) == []
+
+
+@pytest.mark.data
+def test_a_report_on_real_parts(data_dir: Path, explained: None, tmp_path: Path) -> None:
+    tiles = data_dir / "magnetic-tiles.zip"
+    detector = fit(insphere.KNN(random_state=0), insphere.open_source(tiles, split="train", image_size=32))
+    written = write_report(detector, tiles, tmp_path / "r.html")
+    text = "".join(read(tmp_path / "r.html").text)
+    assert written.n_scored == 124 and all(kind in text for kind in ("blowhole", "break", "crack", "fray"))
+    assert written.n_bytes < 1_500_000
 
 
 def test_without_jinja_the_remedy_is_told(monkeypatch: pytest.MonkeyPatch) -> None:

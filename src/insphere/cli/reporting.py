@@ -21,6 +21,12 @@ def report(
         str, typer.Option("--split", metavar="test|all|train", help="Which rows; all of a source that does not keep its parts apart.")
     ] = "test",
     max_images: Annotated[int, typer.Option("--max-images", metavar="N", help="Rows in each of the galleries, 500 at most.")] = 36,
+    thumbnail_size: Annotated[
+        int,
+        typer.Option(
+            "--thumbnail-size", metavar="PIXELS", help="Longest side of the pictures, 256 at most; larger ones make a larger file."
+        ),
+    ] = 64,
     heatmaps: Annotated[bool, typer.Option("--heatmaps/--no-heatmaps", help="Show on each image what makes it anomalous.")] = True,
     columns: options.Columns = None,
     label_column: options.LabelColumn = None,
@@ -53,6 +59,7 @@ def report(
             output,
             title=title,
             max_images=max_images,
+            thumbnail_size=thumbnail_size,
             heatmaps=heatmaps,
             on_batch=lambda batch: progress.advance(len(batch.index) + len(batch.errors)),
         )

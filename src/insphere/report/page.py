@@ -74,9 +74,9 @@ def write_report(
     split : {"test", "all", "train"}
         Which rows of a source with parts; has no effect on a source object.
     max_images : int
-        Rows in each of at most five galleries, 1 to 500. An image takes at most about 10 kB in the file, its heat-map as much.
+        Rows in each of at most five galleries, 1 to 500.
     thumbnail_size : int
-        Longest side of the pictures in pixels, 8 to 256.
+        Longest side of the pictures in pixels, 8 to 256. At 64, an image takes at most about 10 kB in the file, its heat-map as much.
     heatmaps : bool
         Whether to explain the shown rows, where the detector can be explained.
     on_batch : callable, optional
