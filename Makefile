@@ -6,10 +6,10 @@ BIN    := $(VENV)/bin
 PIP    := $(BIN)/python -m pip --disable-pip-version-check install --quiet -c constraints.txt
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test check figures clean
+.PHONY: help demo test check figures notebooks clean
 
 help: ## Show this list
-	@grep -hE '^[a-z]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{ printf "make %-7s %s\n", $$1, $$2 }'
+	@grep -hE '^[a-z]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{ printf "make %-9s %s\n", $$1, $$2 }'
 
 demo: $(VENV)/installed ## Install, train on the bundled digits, write demo/ (model, scores, gallery picture)
 	$(BIN)/insphere demo
@@ -24,8 +24,12 @@ check: $(VENV)/installed-dev ## Lint, format, types, walls between the rooms, ex
 	$(BIN)/python -m pytest -q tests/test_architecture.py
 	$(BIN)/python -m pytest -q --doctest-modules src
 
-figures: $(VENV)/installed ## Run the demo anew and put its result and picture into the README
+figures: $(VENV)/installed-test ## Run the demo and the report anew; their results and pictures go into README and docs
 	$(BIN)/python docs/run_demo.py
+	$(BIN)/python docs/run_report.py
+
+notebooks: $(VENV)/installed-test ## Make docs/notebooks from the guides
+	$(BIN)/python docs/make_notebooks.py
 
 clean: ## Remove the virtual environment, caches and what the demo wrote
 	rm -rf $(VENV) demo .mypy_cache .ruff_cache .pytest_cache .hypothesis build dist

@@ -22,6 +22,7 @@ FLOORS = (
     ("export", "watching"),
     ("gallery",),
     ("benchmark",),
+    ("report",),
     ("cli", "__main__", "__init__"),
 )
 FLOOR_OF_ROOM = {room: floor for floor, rooms in enumerate(FLOORS) for room in rooms}

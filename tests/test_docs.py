@@ -1,11 +1,14 @@
 """The documentation says what the program does: commands parse, links lead somewhere, examples run."""
 
 import doctest
+import importlib.util
+import json
 import re
 import shlex
 import tomllib
 import warnings
 from pathlib import Path
+from types import ModuleType
 
 import pytest
 import typer
@@ -14,6 +17,10 @@ from insphere.cli.app import app
 from insphere.cli.settings import read_config
 
 ROOT = Path(__file__).parent.parent
+
+# Commands that the pages describe and this version may not have yet, and what a page's examples need beside the package.
+NOT_YET = {"serve"}
+NEEDED = {"guide-service.md": ("insphere.serving", "starlette.testclient")}
 PAGES = sorted([*ROOT.glob("*.md"), *ROOT.glob("docs/*.md")])
 
 
@@ -33,7 +40,10 @@ def commands() -> list[str]:
 @pytest.mark.parametrize("line", commands())
 def test_commands_are_understood(line: str) -> None:
     _, name, *words = shlex.split(line, comments=True)
-    command = typer.main.get_command(app).commands[name]  # type: ignore[attr-defined]
+    known = typer.main.get_command(app).commands  # type: ignore[attr-defined]
+    if name in NOT_YET - known.keys():
+        pytest.skip(f"insphere {name} is not in this version")
+    command = known[name]
     with command.make_context(name, words) as context:
         assert context.command_path == name
 
@@ -46,11 +56,37 @@ def test_links_lead_somewhere(page: Path) -> None:
 
 @pytest.mark.parametrize("page", [page for page in PAGES if ">>> " in page.read_text(encoding="utf-8")], ids=name_of)
 def test_examples_run(page: Path) -> None:
+    for module in NEEDED.get(page.name, ()):
+        pytest.importorskip(module, reason=f"the examples of {page.name} need {module}")
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", UserWarning)  # the examples train for a few epochs only, which the health checks notice
         result = doctest.testfile(str(page), module_relative=False, optionflags=doctest.ELLIPSIS | doctest.NORMALIZE_WHITESPACE)
     assert result.attempted > 0
     assert result.failed == 0
+
+
+def notebook_maker() -> ModuleType:
+    spec = importlib.util.spec_from_file_location("make_notebooks", ROOT / "docs" / "make_notebooks.py")
+    maker = importlib.util.module_from_spec(spec)  # type: ignore[arg-type]
+    spec.loader.exec_module(maker)  # type: ignore[union-attr]
+    return maker
+
+
+MAKER = notebook_maker()
+
+
+@pytest.mark.parametrize("guide", MAKER.GUIDES, ids=lambda guide: guide.stem)
+def test_a_notebook_is_its_guide_with_outputs(guide: Path) -> None:
+    stored = json.loads(MAKER.notebook_path(guide).read_text(encoding="utf-8"))
+    made = json.loads(MAKER.notebook(guide, [example.want for example in MAKER.examples(guide)]))
+    assert stored.keys() == made.keys() and len(stored["cells"]) == len(made["cells"]) > 5
+    for is_there, wanted in zip(stored["cells"], made["cells"], strict=True):
+        assert is_there["source"] == wanted["source"], "run make notebooks"
+        for got, want in zip(is_there.get("outputs", []), wanted.get("outputs", []), strict=True):
+            texts = ["".join(output.get("text") or output["data"]["text/plain"]).rstrip() + "\n" for output in (want, got)]
+            assert doctest.OutputChecker().check_output(*texts, MAKER.OPTIONS), "run make notebooks"
+    links = [link for cell in stored["cells"] for link in re.findall(r"\]\(([^)#]+)\)", "".join(cell["source"])) if "://" not in link]
+    assert [link for link in links if not (MAKER.notebook_path(guide).parent / link).exists()] == []
 
 
 def test_the_example_configuration_is_valid(tmp_path: Path) -> None:

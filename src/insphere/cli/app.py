@@ -20,6 +20,7 @@ from insphere.cli.benchmarking import benchmark
 from insphere.cli.exporting import export
 from insphere.cli.fitting import demo, fit
 from insphere.cli.listing import datasets, detectors, info
+from insphere.cli.reporting import report
 from insphere.cli.scoring import evaluate, score
 from insphere.cli.watching import watch
 from insphere.errors import InsphereError, ParameterError
@@ -61,7 +62,7 @@ def insphere_(
     """
 
 
-for command in (demo, fit, score, evaluate, benchmark, export, watch, info, datasets, detectors):
+for command in (demo, fit, score, evaluate, report, benchmark, export, watch, info, datasets, detectors):
     app.command()(command)
 
 

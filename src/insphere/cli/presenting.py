@@ -10,6 +10,7 @@ from insphere.cli import console
 
 if TYPE_CHECKING:
     from insphere.metrics import Estimate, Evaluation
+    from insphere.report import WrittenReport
 
 NEXT_STEPS = """
 Next, your own images (all of them normal):
@@ -77,6 +78,16 @@ def score_facts(result: Mapping[str, Any]) -> Table:
         ("flagged", f"{result['n_anomalies']}{share}, {_how_decided(result['decision'])}"),
     ]
     return console.facts(str(result["output"]), rows)
+
+
+def report_facts(written: "WrittenReport") -> Table:
+    """Return the verdict of a report and how large the file is."""
+    rows: list[tuple[str, object]] = [
+        ("verdict", f"{written.headline}. {written.summary}"),
+        ("rows", f"{written.n_scored} of {written.n_rows} scored, {written.n_anomalies} flagged"),
+        ("size", f"{written.n_bytes / 1e6:.1f} MB; open it in any browser"),
+    ]
+    return console.facts(str(written.path), rows)
 
 
 def evaluation_tables(source: str, evaluation: "Evaluation", decision: Mapping[str, Any]) -> Iterator[Table]:
