@@ -20,11 +20,13 @@ FLOORS = (
     ("training",),
     ("detectors",),
     ("gallery",),
+    ("attacks",),
+    ("benchmark",),
     ("cli", "__main__", "__init__"),
 )
 FLOOR_OF_ROOM = {room: floor for floor, rooms in enumerate(FLOORS) for room in rooms}
 
-TORCH_ROOMS = {"nets", "training", "detectors"}
+TORCH_ROOMS = {"nets", "training", "detectors", "attacks"}
 FORBIDDEN = {
     "nets": {"sklearn"},
     "training": {"sklearn"},
