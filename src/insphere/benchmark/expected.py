@@ -195,9 +195,7 @@ class _Reader:
             raise self._error(f"`{key}`", f"must be sections [{key}.NAME]")
         for name in sections:
             if not _FILE_NAME.fullmatch(name):
-                raise self._error(
-                    f"[{key}.{name}]", "must be named by lower-case letters, digits, '-', '_' and '.', as files bear the name"
-                )
+                raise self._error(f"[{key}.{name}]", "must be named by lower-case letters, digits, '-', '_', '.', as files bear the name")
         return list(sections.items())
 
     def _table(self, name: str, entry: Mapping[str, Any]) -> ExpectedTable:
