@@ -13,6 +13,8 @@ from insphere.errors import DataError
 NEEDED = ("dataset", "normal_class", "method", "seed", "auroc")
 """Columns that a table of results must have; the others may be missing, and are then unknown."""
 
+_TEXTS = ("label", "health", "commit", "machine", "device", "versions", "n_threads", "concurrency", "detector", "run")
+
 
 @dataclasses.dataclass(frozen=True)
 class Measured:
@@ -34,10 +36,14 @@ class Measured:
         "ok", "warning" or "critical"; empty if unknown.
     commit, machine, device, versions : str
         Where it was measured; empty if unknown.
+    n_threads, concurrency : str
+        Threads of the run, and runs at a time; empty if unknown.
     detector : str
         Name in the catalog; empty if unknown.
     parameters : Mapping[str, Any]
         Its arguments; empty if unknown.
+    run : str
+        The run's name, which its files bear; empty if unknown.
 
     Examples
     --------
@@ -59,8 +65,11 @@ class Measured:
     machine: str = ""
     device: str = ""
     versions: str = ""
+    n_threads: str = ""
+    concurrency: str = ""
     detector: str = ""
     parameters: Mapping[str, Any] = dataclasses.field(default_factory=dict)
+    run: str = ""
 
     @property
     def key(self) -> tuple[str, str, str, int]:
@@ -135,7 +144,7 @@ def _run(number: int, record: Mapping[str, Any]) -> Measured:
             fit_seconds=_number(record.get("fit_seconds")),
             score_seconds=_number(record.get("score_seconds")),
             parameters=_parameters(record.get("parameters")),
-            **{name: _text(record.get(name)) for name in ("label", "health", "commit", "machine", "device", "versions", "detector")},
+            **{name: _text(record.get(name)) for name in _TEXTS},
         )
     except (TypeError, ValueError) as error:
         raise DataError(f"Row {number} of the table of results cannot be read: {error}.") from error
