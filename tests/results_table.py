@@ -8,7 +8,8 @@ import pyarrow as pa
 def row(normal_class: str, method: str, seed: int, auroc: float | None, **more: Any) -> dict[str, Any]:
     fields = {
         "dataset": "digits", "label": method.upper(), "control": method == "knn", "fit_seconds": 2.0, "score_seconds": 0.1,
-        "health": "ok", "commit": "abc1234", "machine": "two cores", "device": "cpu", "n_threads": 1, "concurrency": 1, "versions": "insphere 0.1.0",
+        "health": "ok", "commit": "abc1234", "machine": "two cores", "device": "cpu", "n_threads": 1, "concurrency": 1,
+        "versions": "insphere 0.1.0",
         "detector": method, "parameters": "{}",
     }  # fmt: skip
     return {**fields, "normal_class": normal_class, "method": method, "seed": seed, "auroc": auroc, **more}
