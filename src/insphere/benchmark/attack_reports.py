@@ -13,6 +13,9 @@ from insphere.errors import DataError
 FORMAT_VERSION = 1
 """Version of the reports that are written and read here."""
 
+IMAGES_FILE = "attacked.npz"
+"""Beside the reports: the clean images, and those of them that could be attacked, attacked with every strength."""
+
 
 def read_attack_reports(folder: str | os.PathLike[str]) -> list[dict[str, Any]]:
     """Return all reports in a folder, sorted by their file names.

@@ -8,6 +8,9 @@ from insphere.data.datasets import parse_name
 from insphere.errors import ParameterError, did_you_mean
 from insphere.validation import check_integer
 
+ATTACKS = ("classifier", "evasion", "false-alarm")
+"""Names of the attacks, see `run_attack_benchmark`; the last two use the detector's own gradient."""
+
 
 @dataclasses.dataclass(frozen=True)
 class AttackSettings:

@@ -19,20 +19,17 @@ from numpy.typing import NDArray
 from insphere.attacks.classifier import Classifier, fit_classifier, load_classifier
 from insphere.attacks.fgsm import fgsm
 from insphere.attacks.gradients import has_gradient, score_gradient
-from insphere.benchmark.attack_reports import FORMAT_VERSION
-from insphere.benchmark.attack_settings import AttackSettings
+from insphere.benchmark.attack_draws import draw_areas, summarise_areas
+from insphere.benchmark.attack_reports import FORMAT_VERSION, IMAGES_FILE
+from insphere.benchmark.attack_settings import ATTACKS, AttackSettings
 from insphere.data import AbstractSource, ArraySource
 from insphere.data.datasets import load_dataset
 from insphere.detectors import catalog
 from insphere.detectors.base import AbstractDetector
 from insphere.errors import DataError, HealthWarning
 from insphere.output_file import make_folder, replacing
-from insphere.seeding import generator
 
-ATTACKS = ("classifier", "evasion", "false-alarm")
-"""Names of the attacks, see `run_attack_benchmark`; the last two use the detector's own gradient."""
-
-CLASSIFIER_FILE, IMAGES_FILE = "classifier.insphere", "attacked.npz"
+CLASSIFIER_FILE = "classifier.insphere"
 
 Images = NDArray[np.uint8]
 
@@ -273,45 +270,3 @@ def _unit(gradient: NDArray[np.float32]) -> NDArray[np.float32]:
     size = np.abs(gradient).mean(axis=(1, 2, 3), keepdims=True, dtype=np.float64)
     scaled: NDArray[np.float32] = np.divide(gradient, size, out=np.zeros(gradient.shape), where=size > 0).astype(np.float32)
     return scaled
-
-
-def draw_areas(clean: NDArray[np.float64], attacked: NDArray[np.float64], settings: AttackSettings, epsilon: int) -> NDArray[np.float64]:
-    """Return the AUROC of every drawn test set, shape (n_draws,), in [0, 1].
-
-    Parameters
-    ----------
-    clean, attacked : ndarray
-        Anomaly scores; the draws are of `attacked`, without replacement, and the same for every detector.
-    settings : AttackSettings
-    epsilon : int
-        Chooses the draws, beside the seed.
-
-    Notes
-    -----
-    The AUROC is the mean over anomalies of the share of clean images below each, a tie counting one half; so those shares are computed
-    once, and a draw costs a mean.
-
-    Examples
-    --------
-    >>> settings = AttackSettings("digits", "3", n_attacked=1, n_draws=4)
-    >>> draw_areas(np.array([1.0, 2.0]), np.array([1.0]), settings, 8).tolist()
-    [0.25, 0.25, 0.25, 0.25]
-    """
-    ordered = np.sort(clean)
-    below = (np.searchsorted(ordered, attacked, "left") + np.searchsorted(ordered, attacked, "right")) / (2 * len(ordered))
-    rng = generator(settings.seed, f"draws of attacked images at {epsilon}")
-    order = rng.random((settings.n_draws, len(attacked))).argsort(axis=1)[:, : settings.n_attacked]
-    return np.asarray(below[order].mean(axis=1), dtype=np.float64)
-
-
-def summarise_areas(areas: NDArray[np.float64]) -> dict[str, float]:
-    """Return mean and standard deviation over draws, and the interval that holds 95 % of them.
-
-    Examples
-    --------
-    >>> summarise_areas(np.array([0.5, 0.7]))["auroc"]
-    0.6
-    """
-    low, high = np.quantile(areas, [0.025, 0.975])
-    deviation = float(areas.std(ddof=1)) if len(areas) > 1 else 0.0
-    return {"auroc": float(areas.mean()), "auroc_deviation": deviation, "auroc_low": float(low), "auroc_high": float(high)}

@@ -1,17 +1,23 @@
 """Galleries of single runs: what a detector found most normal, what it took for something else, what it found most anomalous."""
 
+import json
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
+from insphere.benchmark.attack_draws import draws
+from insphere.benchmark.attack_reports import IMAGES_FILE, read_attack_reports
+from insphere.benchmark.attack_settings import AttackSettings
 from insphere.benchmark.drawing import CannotDrawError, Material, runs_of, write_csv
 from insphere.benchmark.expected import ExpectedFigure
 from insphere.benchmark.measured import Measured
+from insphere.data import AbstractSource
 from insphere.data.datasets import DATASETS, load_dataset
-from insphere.errors import DatasetNotFoundError
+from insphere.errors import DataError, DatasetNotFoundError
 from insphere.gallery import write_strips
 
 N_COLUMNS = 10
@@ -49,17 +55,22 @@ def _draw_run(run: Measured, material: Material, target: Path, title: str) -> li
         raise CannotDrawError(f"the images are not at hand: {error}") from error
     if len(source) != len(scores) or source.labels is None or source.types is None:
         raise CannotDrawError(f"{run.run} has scores of {len(scores)} images, but {source.name} has {len(source)}")
-    score = np.array(scores["anomaly_score"].to_pylist(), dtype=np.float64)
-    flagged = np.array(scores["is_anomaly"].to_pylist(), dtype=np.bool_)
-    strips = choose_strips(score, source.labels, flagged)
+    known = pa.table({"anomaly_score": scores["anomaly_score"], "is_anomaly": scores["is_anomaly"], "label": source.labels})
+    return _write(known.append_column("type", pa.array(source.types)), source, target, title)
+
+
+def _write(scores: pa.Table, images: AbstractSource | NDArray[np.uint8], target: Path, title: str) -> list[Path]:
+    """Write picture and data of scored images; of a source, only those that are shown are decoded."""
+    score, label = (np.array(scores[name].to_pylist()) for name in ("anomaly_score", "label"))
+    flagged, types = np.array(scores["is_anomaly"].to_pylist(), dtype=np.bool_), scores["type"].to_pylist()
+    strips = choose_strips(score, label, flagged)
     rows = np.unique(np.concatenate(list(strips.values())))
-    images = source.take(rows).load().X
-    types = [source.types[row] for row in rows]
     places = {name: np.searchsorted(rows, chosen) for name, chosen in strips.items()}
+    pixels = images[rows] if isinstance(images, np.ndarray) else images.take(rows).load().X
     picture = target.with_name(f"{target.name}.png")
-    write_strips(picture, images, score[rows], places, types=types, labels=source.labels[rows], title=title)
+    write_strips(picture, pixels, score[rows], places, types=[types[row] for row in rows], labels=label[rows], title=title)
     records = [
-        [name, rank, int(row), source.types[row], int(source.labels[row]), score[row], str(bool(flagged[row])).lower()]
+        [name, rank, int(row), types[row], int(label[row]), score[row], str(bool(flagged[row])).lower()]
         for name, chosen in strips.items()
         for rank, row in enumerate(chosen, start=1)
     ]
@@ -107,7 +118,52 @@ def read_scores(path: Path) -> pa.Table:
 
 
 def draw_attack_gallery(figure: ExpectedFigure, material: Material, folder: Path) -> list[Path]:
-    """Draw the first set of clean and attacked images as each method ranked it, and return the files."""
+    """Draw the first of the drawn test sets of clean and attacked images, of the middle strength, as each method ranks it."""
     if material.attacks_folder is None:
         raise CannotDrawError("galleries of attacked images need what the attacks wrote, and no folder of attacks was given")
-    return []
+    first: dict[tuple[str, str], tuple[int, Path]] = {}
+    for path, report in _attack_reports(material.attacks_folder):
+        run = report["run"]
+        shown = (
+            not figure.methods or run["method"] in figure.methods,
+            not figure.normal_classes or run["normal_class"] in figure.normal_classes,
+        )
+        if report["status"] == "ok" and run["dataset"] == figure.dataset and all(shown):
+            key = run["normal_class"], run["method"]
+            first[key] = min(first.get(key, (run["seed"], path)), (run["seed"], path))
+    if not first:
+        raise CannotDrawError(f"there is no attack on {figure.dataset} {', '.join(figure.normal_classes)}".rstrip())
+    paths = []
+    for (normal_class, method), (_, path) in first.items():
+        name = f"{figure.name}-{normal_class}" if len(figure.methods) == 1 else f"{figure.name}-{normal_class}-{method}"
+        paths += _draw_attack(path, material.attacks_folder / IMAGES_FILE, folder / name, figure.title)
+    return paths
+
+
+def _attack_reports(folder: Path) -> list[tuple[Path, dict[str, Any]]]:
+    try:
+        return list(zip(sorted(folder.glob("*.json")), read_attack_reports(folder), strict=True))
+    except DataError as error:
+        raise CannotDrawError(str(error)) from error
+
+
+def _draw_attack(path: Path, images_path: Path, target: Path, title: str) -> list[Path]:
+    report = json.loads(path.read_text(encoding="utf-8"))
+    settings = AttackSettings(**report["settings"])
+    scores = read_scores(path.with_suffix(".scores.parquet"))
+    try:
+        with np.load(images_path, allow_pickle=False) as stored:
+            clean, attacked = stored["clean"], stored["attacked"]
+    except (OSError, KeyError, ValueError) as error:
+        raise CannotDrawError(f"the attacked images cannot be read: {error}") from error
+    levels = sorted(settings.epsilons)
+    level = levels[(len(levels) - 1) // 2]
+    chosen = draws(settings, attacked.shape[1], level)[0]
+    number = settings.epsilons.index(level)
+    rows = np.concatenate([np.arange(len(clean)), len(clean) + number * attacked.shape[1] + chosen])
+    if len(scores) != len(clean) + attacked.shape[0] * attacked.shape[1]:
+        raise CannotDrawError(f"{path.name} has scores of {len(scores)} images, which are not those in {images_path.name}")
+    part = scores.take(rows)
+    run = report["run"]
+    heading = f"{title} ({run['label'] or run['method']}, epsilon {level}/255, seed {run['seed']})"
+    return _write(part, np.concatenate([clean, attacked[number][chosen]]), target, heading)

@@ -1,8 +1,10 @@
 """A computed table as Markdown, CSV and HTML: three ways to say the same, numbers rounded here and nowhere before."""
 
 import csv
+import dataclasses
 import html
 import io
+from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 from insphere.benchmark.measured import distinct
@@ -26,37 +28,100 @@ div { overflow-x: auto; }
 table { border-collapse: collapse; font-variant-numeric: tabular-nums; }
 th, td { padding: .35rem .6rem; border-bottom: 1px solid #8886; text-align: right; vertical-align: top; white-space: nowrap; }
 th:first-child { text-align: left; }
-tbody tr:last-child > * { border-top: 2px solid; font-weight: 600; }
 td small { display: block; opacity: .8; font-weight: 400; }
 td.above { background: #0072b226; } td.below { background: #e69f0033; } td.missing { background: #8883; font-style: italic; }
 p { max-width: 75ch; }
 """
 
 
-def as_markdown(frame: "Frame") -> str:
-    """Return the table as Markdown with its title above it and its notes below.
+@dataclasses.dataclass(frozen=True)
+class GridCell:
+    """What one cell shows: a text, what it is compared with, and the word that both are judged by ("missing" without a text of worth)."""
+
+    text: str
+    compared: str = ""
+    kind: str = ""
+
+
+@dataclasses.dataclass(frozen=True)
+class Grid:
+    """A table as it is shown.
 
     Examples
     --------
-    >>> from insphere.benchmark.tables import Cell, Column, Frame
-    >>> cells = {("3", "knn"): Cell(2, 0, 2, 98.0, 1.0, 95.0, "above")}
-    >>> print(as_markdown(Frame("t", "Table", "digits", (Column("knn", "5-NN"),), ("3",), cells, ("Note.",))))
+    >>> print(markdown_of(Grid("Table", "class", ("5-NN",), (("3", (GridCell("98.0", "(95.0, +3.0 ▲)", "above"),)),), ("Note.",))))
     ### Table
     <BLANKLINE>
-    | normal class | 5-NN |
+    | class | 5-NN |
     |---|---|
-    | 3 | 98.0 ± 1.0 (95.0, +3.0 ▲) |
+    | 3 | 98.0 (95.0, +3.0 ▲) |
     <BLANKLINE>
     Note.
     <BLANKLINE>
     """
-    lines = [["normal class", *(column.heading for column in frame.columns)]]
-    for row in frame.rows:
-        cells = (frame.cells[row, column.method] for column in frame.columns)
-        lines.append([row, *(" ".join(filter(None, (value_text(cell), _compared(cell)))) for cell in cells)])
+
+    title: str
+    corner: str
+    columns: tuple[str, ...]
+    rows: tuple[tuple[str, tuple[GridCell, ...]], ...]
+    notes: tuple[str, ...] = ()
+
+
+def markdown_of(grid: Grid) -> str:
+    """Return a table as Markdown with its title above it and its notes below."""
+    lines = [[grid.corner, *grid.columns]]
+    lines += [[name, *(f"{cell.text} {cell.compared}".strip() for cell in cells)] for name, cells in grid.rows]
     table = [f"| {' | '.join(_markdown_text(text) for text in line)} |" for line in lines]
     table.insert(1, "|" + "---|" * len(lines[0]))
-    return "\n".join([f"### {frame.title}", "", *table, "", *(f"{_markdown_text(note)}\n" for note in frame.notes)])
+    return "\n".join([f"### {_markdown_text(grid.title)}", "", *table, "", *(f"{_markdown_text(note)}\n" for note in grid.notes)])
+
+
+def html_of(grids: Sequence[Grid]) -> str:
+    """Return tables as one HTML page that loads nothing from elsewhere; verdicts are signs and words, colours only underline them."""
+    title = html.escape(grids[0].title)
+    head = f'<meta charset="utf-8"><title>{title}</title><style>{_STYLE}</style>'
+    return f'<!doctype html>\n<html lang="en"><head>{head}</head>\n<body>\n{"".join(map(_html_section, grids))}</body></html>\n'
+
+
+def _html_section(grid: Grid) -> str:
+    head = "".join(f'<th scope="col">{html.escape(column)}</th>' for column in grid.columns)
+    body = "\n".join(f'<tr><th scope="row">{html.escape(name)}</th>{"".join(map(_html_cell, cells))}</tr>' for name, cells in grid.rows)
+    notes = "".join(f"<p>{html.escape(note)}</p>\n" for note in grid.notes)
+    return (
+        f"<h2>{html.escape(grid.title)}</h2>\n<div><table><thead><tr><th>{html.escape(grid.corner)}</th>{head}</tr></thead>\n"
+        f"<tbody>\n{body}\n</tbody></table></div>\n{notes}"
+    )
+
+
+def _html_cell(cell: GridCell) -> str:
+    below = f'<small title="{html.escape(cell.kind)}">{html.escape(cell.compared)}</small>' if cell.compared else ""
+    return f'<td class="{html.escape(cell.kind.replace(" ", "-"))}">{html.escape(cell.text)}{below}</td>'
+
+
+def grid_of(frame: "Frame") -> Grid:
+    """Return a computed table as it is shown: classes in rows, methods in columns."""
+    rows = []
+    for name in frame.rows:
+        cells = [frame.cells[name, column.method] for column in frame.columns]
+        shown = (
+            GridCell(
+                value_text(cell), comparison(cell.expected, cell.difference, cell.verdict), "missing" if cell.mean is None else cell.verdict
+            )
+            for cell in cells
+        )
+        rows.append((name, tuple(shown)))
+    headings = tuple(column.heading for column in frame.columns)
+    return Grid(frame.title, "normal class", headings, tuple(rows), frame.notes)
+
+
+def as_markdown(frame: "Frame") -> str:
+    """Return a computed table as Markdown."""
+    return markdown_of(grid_of(frame))
+
+
+def as_html(frame: "Frame") -> str:
+    """Return a computed table as an HTML page."""
+    return html_of([grid_of(frame)])
 
 
 def as_csv(frame: "Frame") -> str:
@@ -72,23 +137,6 @@ def as_csv(frame: "Frame") -> str:
             counts = [str(column.control).lower(), cell.n_seeds, cell.n_failed, cell.n_planned]
             writer.writerow([frame.name, frame.dataset, row, column.method, column.label, *counts, *numbers, cell.verdict, *places])
     return text.getvalue()
-
-
-def as_html(frame: "Frame") -> str:
-    """Return the table as one HTML page that loads nothing from elsewhere; verdicts are signs and words, colours only underline them."""
-    head = "".join(f'<th scope="col">{html.escape(column.heading)}</th>' for column in frame.columns)
-    body = []
-    for row in frame.rows:
-        cells = "".join(_html_cell(frame.cells[row, column.method]) for column in frame.columns)
-        body.append(f'<tr><th scope="row">{html.escape(row)}</th>{cells}</tr>')
-    notes = "".join(f"<p>{html.escape(note)}</p>\n" for note in frame.notes)
-    title = html.escape(frame.title)
-    return (
-        f'<!doctype html>\n<html lang="en"><head><meta charset="utf-8"><title>{title}</title><style>{_STYLE}</style></head>\n'
-        f"<body><h1>{title}</h1>\n<div><table><thead><tr><th>normal class</th>{head}</tr></thead>\n<tbody>\n"
-        + "\n".join(body)
-        + f"\n</tbody></table></div>\n{notes}</body></html>\n"
-    )
 
 
 def value_text(cell: "Cell") -> str:
@@ -109,25 +157,22 @@ def value_text(cell: "Cell") -> str:
     return f"{cell.mean:.1f}{spread}" + (f" [{counts}]" if cell.n_seeds < cell.n_planned else "")
 
 
-def _compared(cell: "Cell") -> str:
-    """Return the published value, the difference to it and the sign of the verdict, in brackets; nothing where none was published."""
-    if cell.expected is None:
+def comparison(expected: float | None, difference: float | None, verdict: str) -> str:
+    """Return the published value, the difference to it and the sign of the verdict, in brackets; nothing where none was published.
+
+    Examples
+    --------
+    >>> comparison(95.0, -2.04, "within"), comparison(95.0, None, "not comparable"), comparison(None, None, "not comparable")
+    ('(95.0, −2.0 ≈)', '(95.0, ?)', '')
+    """
+    if expected is None:
         return ""
-    if cell.difference is None:
-        return f"({cell.expected:.1f}, {SIGNS[cell.verdict]})"
-    return f"({cell.expected:.1f}, {_signed(cell.difference)} {SIGNS[cell.verdict]})"
+    return f"({expected:.1f}, {'' if difference is None else _signed(difference) + ' '}{SIGNS[verdict]})"
 
 
 def _signed(value: float) -> str:
     text = f"{abs(value):.1f}"
     return f"±{text}" if text == "0.0" else f"{'+' if value > 0 else '−'}{text}"
-
-
-def _html_cell(cell: "Cell") -> str:
-    kind = "missing" if cell.mean is None else cell.verdict.replace(" ", "-")
-    compared = _compared(cell)
-    below = f'<small title="{html.escape(cell.verdict)}">{html.escape(compared)}</small>' if compared else ""
-    return f'<td class="{kind}">{html.escape(value_text(cell))}{below}</td>'
 
 
 def _markdown_text(text: str) -> str:
