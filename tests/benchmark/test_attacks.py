@@ -141,12 +141,36 @@ def test_areas_are_those_of_the_drawn_sets(clean, attacked):
         ({"dataset": "digits", "normal_class": "3", "epsilons": [8, 8]}, "no strength twice"),
         ({"dataset": "digits", "normal_class": "3", "epsilons": [256]}, "at most 255"),
         ({"dataset": "digits", "normal_class": "3", "n_draws": 0}, "`n_draws`"),
+        ({"dataset": "digits", "normal_class": "3", "methods": "knn"}, "`methods` must be a list"),
         ({"dataset": "digits", "normal_class": "3", "n_draw": 5}, "Did you mean 'n_draws'?"),
     ],
 )
 def test_wrong_settings_are_refused(section, message):
     with pytest.raises(ParameterError, match=message):
         AttackSettings.from_mapping(section)
+
+
+@dataclasses.dataclass(frozen=True)
+class Planned:
+    dataset: str
+    normal_class: str
+    method: str
+    seed: int = 0
+
+
+def test_the_runs_that_take_part_are_chosen_from_the_plan():
+    plan = [Planned("digits", "3", "knn"), Planned("digits", "8", "knn"), Planned("digits", "3", "cae"), Planned("mnist", "3", "vae")]
+    assert [run.method for run in SETTINGS.choose(plan)] == ["knn", "cae"]
+    assert [run.method for run in dataclasses.replace(SETTINGS, methods=["cae"]).choose(plan)] == ["cae"]
+    with pytest.raises(ParameterError, match="names the method 'vae', which does not run on digits 3; there is cae, knn"):
+        dataclasses.replace(SETTINGS, methods=("vae",)).choose(plan)
+    with pytest.raises(ParameterError, match="on which no method of the plan runs"):
+        SETTINGS.choose(plan[3:])
+
+
+def test_quick_settings_are_smaller():
+    quick = AttackSettings("digits", "3").quick()
+    assert (quick.epsilons, quick.n_draws, quick.classifier_epochs) == ((8, 32), 200, 3)
 
 
 def test_more_attacked_images_than_there_are_is_refused(tmp_path):
@@ -191,10 +215,11 @@ def test_tables_show_what_failed_and_what_is_missing(attacks, tmp_path):
     paths = write_attack_tables(to_attack_table(read_attack_reports(attacks)), tmp_path, expected=PUBLISHED)
     assert [path.name for path in paths] == ["table-5.md", "table-5.csv", "table-5.html"]
     text = paths[0].read_text()
-    assert "| CAE | missing [not run] (20.0, ?) | missing [not run] (20.0, ?) |" in text
+    assert "| CAE | missing [not run] (20.00, ?) | missing [not run] (20.00, ?) |" in text
     assert "| broken | missing [failed] | missing [failed] |" in text and "No result of broken: ParameterError" in text
     for part in ("white box", "neither the attacked network nor epsilon", "61 clean images and 10 attacked", "two cores", "abc1234"):
         assert part in text
+    assert text.count("| CAE |") == 1
     assert text.count("### Table 5") == 3 == paths[2].read_text().count("<h2>")
 
 

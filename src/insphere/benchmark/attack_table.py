@@ -156,8 +156,6 @@ def grids_of(frame: AttackFrame) -> list[Grid]:
     grids = []
     for attack in ATTACKS:
         methods = [column for column in frame.columns if any((attack, level, column.method) in frame.cells for level in frame.epsilons)]
-        # A method whose every run failed is shown where all are: in the first part.
-        methods = [*methods, *(column for column in frame.columns if attack == ATTACKS[0] and column.method in frame.failed)]
         rows = tuple((column.heading, tuple(_shown(frame, attack, level, column.method) for level in frame.epsilons)) for column in methods)
         if rows:
             levels = tuple(f"epsilon {level}/255" for level in frame.epsilons)
@@ -243,10 +241,10 @@ def _shown(frame: AttackFrame, attack: str, level: int, method: str) -> GridCell
     cell = frame.cells.get((attack, level, method))
     if cell is None or cell.auroc is None:
         reason = "failed" if cell is not None and cell.n_failed else "not run"
-        compared = "" if cell is None else comparison(cell.expected, None, cell.verdict)
+        compared = "" if cell is None else comparison(cell.expected, None, cell.verdict, n_digits=2)
         return GridCell(f"missing [{reason}]", compared, "missing")
     lacking = f" [{cell.n_failed} failed]" if cell.n_failed else ""
-    compared = comparison(cell.expected, cell.difference, cell.verdict)
+    compared = comparison(cell.expected, cell.difference, cell.verdict, n_digits=2)
     return GridCell(f"{cell.auroc:.1f} [{cell.low:.1f}, {cell.high:.1f}]{lacking}", compared, cell.verdict)
 
 

@@ -157,8 +157,10 @@ def value_text(cell: "Cell") -> str:
     return f"{cell.mean:.1f}{spread}" + (f" [{counts}]" if cell.n_seeds < cell.n_planned else "")
 
 
-def comparison(expected: float | None, difference: float | None, verdict: str) -> str:
+def comparison(expected: float | None, difference: float | None, verdict: str, *, n_digits: int = 1) -> str:
     """Return the published value, the difference to it and the sign of the verdict, in brackets; nothing where none was published.
+
+    `n_digits` are the decimals with which values were published.
 
     Examples
     --------
@@ -167,7 +169,7 @@ def comparison(expected: float | None, difference: float | None, verdict: str) -
     """
     if expected is None:
         return ""
-    return f"({expected:.1f}, {'' if difference is None else _signed(difference) + ' '}{SIGNS[verdict]})"
+    return f"({expected:.{n_digits}f}, {'' if difference is None else _signed(difference) + ' '}{SIGNS[verdict]})"
 
 
 def _signed(value: float) -> str:
