@@ -4,6 +4,8 @@ import csv
 import dataclasses
 import json
 import logging
+import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -197,3 +199,8 @@ def test_strips_are_sorted_and_hold_what_they_say(rows, n_columns):
         assert ordered == sorted(ordered, reverse=name in ("normal images flagged", "most anomalous"))
     missed = sum(1 for _, label, flag in rows if label and not flag)
     assert len(strips.get("anomalies taken for normal", [])) == min(missed, n_columns)
+
+
+def test_tables_and_figures_do_without_torch():
+    program = "import sys, insphere.benchmark.figures, insphere.benchmark.attack_table; sys.exit('torch' in sys.modules)"
+    assert subprocess.run([sys.executable, "-c", program], check=False).returncode == 0
