@@ -60,7 +60,8 @@ def read_results(path: Path, empty: pa.Table) -> pa.Table:
     if path.with_suffix(".parquet").exists():
         return pq.read_table(path.with_suffix(".parquet"))
     if path.with_suffix(".csv").exists():
-        return pa_csv.read_csv(path.with_suffix(".csv"))
+        # What a failed run says may have several lines.
+        return pa_csv.read_csv(path.with_suffix(".csv"), parse_options=pa_csv.ParseOptions(newlines_in_values=True))
     return empty
 
 

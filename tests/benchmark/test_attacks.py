@@ -2,12 +2,14 @@
 
 import dataclasses
 import json
+import shutil
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pyarrow as pa
+import pyarrow.csv as pa_csv
 import pyarrow.parquet as pq
 import pytest
 from hypothesis import given
@@ -18,7 +20,7 @@ from insphere.benchmark.attack_draws import draw_areas, draws, summarise_areas
 from insphere.benchmark.attack_reports import read_attack_reports, to_attack_table
 from insphere.benchmark.attack_settings import AttackSettings
 from insphere.benchmark.attack_table import make_attack_frames, write_attack_tables
-from insphere.benchmark.attacks import run_attack_benchmark
+from insphere.benchmark.attacks import run_attack_benchmark, run_attack_stage
 from insphere.benchmark.expected import Expected, ExpectedFigure, ExpectedTable
 from insphere.benchmark.figures import write_figures
 from insphere.errors import DataError, ParameterError
@@ -35,6 +37,8 @@ PUBLISHED = Expected(
 class Run:
     method: str
     detector: str
+    dataset: str = "digits"
+    normal_class: str = "3"
     seed: int = 0
     parameters: Mapping[str, Any] = dataclasses.field(default_factory=dict)
     label: str = ""
@@ -100,7 +104,7 @@ def test_reports_follow_from_the_scores(attacks):
 
 
 def test_attacked_images_differ_by_at_most_epsilon(attacks):
-    with np.load(attacks / "attacked.npz", allow_pickle=False) as stored:
+    with np.load(attacks / report_of(attacks, "knn")["images"], allow_pickle=False) as stored:
         clean, attacked, levels = (stored[name] for name in ("clean", "attacked", "epsilons"))
     assert levels.tolist() == [64, 16] and clean.dtype == attacked.dtype == np.uint8
     for images, level in zip(attacked, levels, strict=True):
@@ -115,6 +119,26 @@ def test_what_exists_is_not_done_again_and_another_place_gives_the_same(attacks,
     assert told == [] and {path: path.stat().st_mtime_ns for path in attacks.iterdir()} == before
     (path,) = run_attack_benchmark(RUNS[2:3], SETTINGS, tmp_path, on_report=told.append)
     assert told[0]["attacks"] == report_of(attacks, "vae-svdd")["attacks"] == json.loads(path.read_text())["attacks"]
+
+
+def test_a_stage_chooses_runs_reports_and_tabulates(attacks, tmp_path):
+    settings = dataclasses.replace(SETTINGS, methods=("knn",))
+    (tmp_path / "attacks").mkdir()
+    for path in attacks.glob("classifier-*"):  # trained already, and of the same images
+        shutil.copy(path, tmp_path / "attacks")
+    runs = [*RUNS, Run("knn", "knn", dataset="mnist")]
+    files = run_attack_stage(runs, settings, tmp_path, expected=PUBLISHED)
+    assert [path.name for path in files] == ["attacks.csv", "table-5.md", "table-5.csv", "table-5.html"]
+    assert "| 5-NN (control) |" in files[1].read_text()
+    assert (
+        make_attack_frames(pa_csv.read_csv(files[0]))[0].cells.keys()
+        == make_attack_frames(to_attack_table([report for report in read_attack_reports(attacks) if report["run"]["method"] == "knn"]))[
+            0
+        ].cells.keys()
+    )
+    other = dataclasses.replace(settings, epsilons=(32,), n_draws=5)  # beside the first, in the same place
+    run_attack_stage(runs, other, tmp_path)
+    assert len(list((tmp_path / "attacks").glob("*.npz"))) == 2 and len(list((tmp_path / "attacks").glob("classifier-*"))) == 1
 
 
 @given(st.lists(st.integers(0, 5), min_size=1, max_size=30), st.lists(st.integers(0, 5), min_size=3, max_size=20))

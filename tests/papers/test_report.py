@@ -49,6 +49,7 @@ def write_results(folder: Path) -> None:
             auroc + 0.002 * seed,
             dataset="mnist",
             label="",
+            error="two\nlines",
             fit_seconds=10 * auroc,
             health="critical" if method == "cae" else "ok",
         )

@@ -13,9 +13,6 @@ from insphere.errors import DataError
 FORMAT_VERSION = 1
 """Version of the reports that are written and read here."""
 
-IMAGES_FILE = "attacked.npz"
-"""Beside the reports: the clean images, and those of them that could be attacked, attacked with every strength."""
-
 
 def read_attack_reports(folder: str | os.PathLike[str]) -> list[dict[str, Any]]:
     """Return all reports in a folder, sorted by their file names.
@@ -25,16 +22,24 @@ def read_attack_reports(folder: str | os.PathLike[str]) -> list[dict[str, Any]]:
     DataError
         If one cannot be read or is of another format version.
     """
-    reports = []
-    for path in sorted(Path(folder).glob("*.json")):
-        try:
-            report = json.loads(path.read_text(encoding="utf-8"))
-        except (OSError, ValueError) as error:
-            raise DataError(f"Cannot read the report {path}: {error}. Delete it to have its run done again.") from error
-        if not isinstance(report, dict) or report.get("format_version") != FORMAT_VERSION or "attacks" not in report:
-            raise DataError(f"{path} is no report of an attack of format version {FORMAT_VERSION}.")
-        reports.append(report)
-    return reports
+    return [read_attack_report(path) for path in sorted(Path(folder).glob("*.json"))]
+
+
+def read_attack_report(path: str | os.PathLike[str]) -> dict[str, Any]:
+    """Return the report in a JSON file.
+
+    Raises
+    ------
+    DataError
+        If it cannot be read or is of another format version.
+    """
+    try:
+        report = json.loads(Path(path).read_text(encoding="utf-8"))
+    except (OSError, ValueError) as error:
+        raise DataError(f"Cannot read the report {path}: {error}. Delete it to have its run done again.") from error
+    if not isinstance(report, dict) or report.get("format_version") != FORMAT_VERSION or "attacks" not in report:
+        raise DataError(f"{path} is no report of an attack of format version {FORMAT_VERSION}.")
+    return report
 
 
 _COLUMNS = (

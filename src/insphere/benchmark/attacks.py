@@ -13,6 +13,7 @@ from typing import Any, Protocol
 
 import numpy as np
 import pyarrow as pa
+import pyarrow.csv as pa_csv
 import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
@@ -20,16 +21,17 @@ from insphere.attacks.classifier import Classifier, fit_classifier, load_classif
 from insphere.attacks.fgsm import fgsm
 from insphere.attacks.gradients import has_gradient, score_gradient
 from insphere.benchmark.attack_draws import draw_areas, summarise_areas
-from insphere.benchmark.attack_reports import FORMAT_VERSION, IMAGES_FILE
+from insphere.benchmark.attack_reports import FORMAT_VERSION, read_attack_report, to_attack_table
 from insphere.benchmark.attack_settings import ATTACKS, AttackSettings
+from insphere.benchmark.attack_table import write_attack_tables
+from insphere.benchmark.expected import Expected
+from insphere.benchmark.tables import PlannedRun
 from insphere.data import AbstractSource, ArraySource
 from insphere.data.datasets import load_dataset
 from insphere.detectors import catalog
 from insphere.detectors.base import AbstractDetector
 from insphere.errors import DataError, HealthWarning
 from insphere.output_file import make_folder, replacing
-
-CLASSIFIER_FILE = "classifier.insphere"
 
 Images = NDArray[np.uint8]
 
@@ -64,6 +66,10 @@ class AttackedRun(Protocol):
     @property
     def control(self) -> bool:
         """Whether tables mark the method as a control."""
+
+
+class PlannedAttack(AttackedRun, PlannedRun, Protocol):
+    """A run of a plan, as far as attacks are concerned."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -121,7 +127,7 @@ def run_attack_benchmark(
     settings : AttackSettings
     out : path
         Folder, made if missing: for every run ``<id>.json`` and ``<id>.scores.parquet`` (clean and attacked images), and once the
-        classifier and the attacked images. A run whose JSON exists is not done again.
+        classifier and the attacked images (``.npz``). A run whose JSON exists is not done again.
     data_dir : path, optional
         As `insphere.data.load_dataset`.
     environment : mapping, optional
@@ -154,11 +160,53 @@ def run_attack_benchmark(
     return [path for _, path in wanted]
 
 
+def run_attack_stage(
+    runs: Iterable[PlannedAttack],
+    settings: AttackSettings,
+    output: str | os.PathLike[str],
+    *,
+    expected: Expected | None = None,
+    **options: Any,
+) -> list[Path]:
+    """Do all that a plan's section ``[attack]`` asks for, below the folder of the benchmark, and return the files for people to read.
+
+    Parameters
+    ----------
+    runs : iterable of runs
+        All of the plan; those that take part are chosen, see `AttackSettings.choose`.
+    settings : AttackSettings
+    output : path
+        Reports go to ``attacks`` in it, the compact table to ``attacks.csv``, the table for people to ``tables``.
+    expected : Expected, optional
+        Published values.
+    **options
+        As `run_attack_benchmark`.
+
+    Raises
+    ------
+    ParameterError, DataError, DatasetNotFoundError, ModelFileError, OutputError
+        See `AttackSettings.choose` and `run_attack_benchmark`.
+    """
+    folder = make_folder(output)
+    reports = run_attack_benchmark(settings.choose(runs), settings, folder / "attacks", **options)
+    table = to_attack_table(map(read_attack_report, reports))
+    with replacing(folder / "attacks.csv") as handle:
+        pa_csv.write_csv(table, handle)
+    return [folder / "attacks.csv", *write_attack_tables(table, folder / "tables", expected=expected)]
+
+
 def _identity(run: AttackedRun, settings: AttackSettings) -> str:
+    return f"{run.id}-attack-{_digest(settings)}"
+
+
+def _images_name(settings: AttackSettings) -> str:
+    return f"attacked-{_digest(settings)}.npz"
+
+
+def _digest(settings: AttackSettings) -> str:
     # Which other methods take part says nothing about this one.
     content = {name: value for name, value in dataclasses.asdict(settings).items() if name != "methods"}
-    digest = hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()[:8]
-    return f"{run.id}-attack-{digest}"
+    return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()[:8]
 
 
 def _prepare(settings: AttackSettings, folder: Path, data_dir: str | os.PathLike[str] | None) -> Target:
@@ -181,7 +229,7 @@ def _prepare(settings: AttackSettings, folder: Path, data_dir: str | os.PathLike
         )
     accuracy = float(np.mean(predicted == truth))
     target = Target(settings, train, images[normal], classifier, accuracy, int(truth[normal][0]), correct)
-    _write_images(target, folder / IMAGES_FILE)
+    _write_images(target, folder / _images_name(settings))
     return target
 
 
@@ -189,7 +237,7 @@ def _classifier(settings: AttackSettings, source: AbstractSource, folder: Path) 
     rows, types = source.load().X, source.types or ()
     about = f"{settings.seed} {settings.classifier_epochs} {types}".encode()
     fingerprint = hashlib.sha256(about + np.ascontiguousarray(rows).tobytes()).hexdigest()
-    path = folder / CLASSIFIER_FILE
+    path = folder / f"classifier-{fingerprint[:8]}.insphere"
     if path.exists():
         return load_classifier(path, fingerprint)
     classifier = fit_classifier(rows, types, seed=settings.seed, epochs=settings.classifier_epochs)
@@ -214,7 +262,8 @@ def _report(run: AttackedRun, target: Target, path: Path, environment: dict[str,
     fields = {"method": run.method, "detector": run.detector, "parameters": dict(run.parameters), "seed": run.seed, "label": run.label}
     fields |= {"control": run.control, "dataset": settings.dataset, "normal_class": settings.normal_class}
     report: dict[str, Any] = {
-        "format_version": FORMAT_VERSION, "run": fields, "settings": dataclasses.asdict(settings), "status": "ok", "error": None,
+        "format_version": FORMAT_VERSION, "images": _images_name(settings),
+        "run": fields, "settings": dataclasses.asdict(settings), "status": "ok", "error": None,
         "classifier_accuracy": target.accuracy, "n_clean": len(target.clean), "n_candidates": len(target.correct),
         "n_attacked": settings.n_attacked, "n_draws": settings.n_draws, "attacks": [], "false_alarm_rate": None, "health": None,
         "seconds": {}, "environment": environment, "created": datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),

@@ -1,6 +1,5 @@
 """Galleries of single runs: what a detector found most normal, what it took for something else, what it found most anomalous."""
 
-import json
 from pathlib import Path
 from typing import Any
 
@@ -10,7 +9,7 @@ import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
 from insphere.benchmark.attack_draws import draws
-from insphere.benchmark.attack_reports import IMAGES_FILE, read_attack_reports
+from insphere.benchmark.attack_reports import read_attack_report, read_attack_reports
 from insphere.benchmark.attack_settings import AttackSettings
 from insphere.benchmark.drawing import CannotDrawError, Material, runs_of, write_csv
 from insphere.benchmark.expected import ExpectedFigure
@@ -136,7 +135,7 @@ def draw_attack_gallery(figure: ExpectedFigure, material: Material, folder: Path
     paths = []
     for (normal_class, method), (_, path) in first.items():
         name = f"{figure.name}-{normal_class}" if len(figure.methods) == 1 else f"{figure.name}-{normal_class}-{method}"
-        paths += _draw_attack(path, material.attacks_folder / IMAGES_FILE, folder / name, figure.title)
+        paths += _draw_attack(path, folder / name, figure.title)
     return paths
 
 
@@ -147,8 +146,9 @@ def _attack_reports(folder: Path) -> list[tuple[Path, dict[str, Any]]]:
         raise CannotDrawError(str(error)) from error
 
 
-def _draw_attack(path: Path, images_path: Path, target: Path, title: str) -> list[Path]:
-    report = json.loads(path.read_text(encoding="utf-8"))
+def _draw_attack(path: Path, target: Path, title: str) -> list[Path]:
+    report = read_attack_report(path)
+    images_path = path.with_name(Path(report["images"]).name)
     settings = AttackSettings(**report["settings"])
     scores = read_scores(path.with_suffix(".scores.parquet"))
     try:
