@@ -5,7 +5,7 @@ import warnings
 import numpy as np
 import pytest
 import torch
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
@@ -46,6 +46,7 @@ def naive_fgsm(image, gradient, epsilon):
     return attacked
 
 
+@settings(max_examples=40, deadline=None)
 @given(
     hnp.arrays(np.uint8, (2, 3, 3, 1)),
     hnp.arrays(np.float32, (2, 3, 3, 1), elements=st.floats(-1, 1, width=32)),
@@ -200,3 +201,15 @@ def test_a_detector_without_gradient_says_so(digits):
     assert not has_gradient(detector)
     with pytest.raises(ParameterError, match="knn scores by something that has no gradient"):
         score_gradient(detector, images[:2])
+
+
+@pytest.mark.data
+@pytest.mark.slow
+def test_the_attacked_network_knows_its_traffic_signs(data_dir):
+    everything, test = (load_dataset("gtsrb32:stop", split, data_dir=data_dir) for split in ("all", "test"))
+    train = everything.take(np.arange(len(everything) - len(test)))
+    network = fit_classifier(train.load().X, list(train.types), seed=0, epochs=4)
+    assert len(network.classes) == 43
+    truth = np.array([network.class_number(type_) for type_ in test.types])
+    right = network.predict(test.load().X) == truth
+    assert right.mean() > 0.85 and right[test.labels == 0].sum() > 250

@@ -12,7 +12,7 @@ import pyarrow as pa
 import pyarrow.csv as pa_csv
 import pyarrow.parquet as pq
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from sklearn.metrics import roc_auc_score
 
@@ -141,6 +141,7 @@ def test_a_stage_chooses_runs_reports_and_tabulates(attacks, tmp_path):
     assert len(list((tmp_path / "attacks").glob("*.npz"))) == 2 and len(list((tmp_path / "attacks").glob("classifier-*"))) == 1
 
 
+@settings(max_examples=40, deadline=None)
 @given(st.lists(st.integers(0, 5), min_size=1, max_size=30), st.lists(st.integers(0, 5), min_size=3, max_size=20))
 def test_areas_are_those_of_the_drawn_sets(clean, attacked):
     settings = AttackSettings("digits", "3", n_attacked=3, n_draws=5)

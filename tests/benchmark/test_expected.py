@@ -3,7 +3,7 @@
 from pathlib import Path
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from insphere.benchmark.expected import Expected, read_expected
@@ -96,6 +96,7 @@ def test_a_missing_file_and_one_of_bytes_are_refused(tmp_path):
         read_expected(tmp_path / "b.toml")
 
 
+@settings(deadline=None)
 @given(st.integers(0, len(GOOD) - 1), st.integers(1, 30), st.text(alphabet='[]{}="0.,-\n a', max_size=5))
 def test_a_damaged_file_is_read_or_refused_but_nothing_else(tmp_path_factory, start, length, filling):
     folder = tmp_path_factory.getbasetemp()

@@ -13,7 +13,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image
 
@@ -189,6 +189,7 @@ def test_scores_with_gaps_are_refused(tmp_path):
         read_scores(tmp_path / "t.parquet")
 
 
+@settings(deadline=None)
 @given(st.lists(st.tuples(st.integers(0, 9), st.integers(0, 1), st.booleans()), min_size=1, max_size=40), st.integers(1, 5))
 def test_strips_are_sorted_and_hold_what_they_say(rows, n_columns):
     scores, labels, flagged = (np.array(column) for column in zip(*rows, strict=True))

@@ -1,7 +1,7 @@
 """Generated blocks and comparisons of two methods."""
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from insphere.benchmark.comparisons import compare
@@ -19,6 +19,7 @@ def test_blocks_are_replaced_and_the_rest_stays():
     assert fill_blocks(filled, {"a": "1", "b": "| 2 |"}) == filled
 
 
+@settings(deadline=None)
 @given(st.text(alphabet="a<!->\\1 \n", max_size=20))
 def test_any_content_is_taken_as_it_is(content):
     assert content.strip() in fill_blocks(PAGE, {"a": content, "b": ""})

@@ -10,7 +10,7 @@ import statistics
 import pyarrow as pa
 import pyarrow.csv as pa_csv
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from insphere.benchmark.expected import Expected, ExpectedTable
@@ -143,6 +143,7 @@ def test_a_mean_that_is_uncertain_is_not_compared():
     assert judge(50.0, 95.0, deviation=4.99, n_seeds=4) == "below"
 
 
+@settings(deadline=None)
 @given(st.floats(0, 100), st.floats(0, 100))
 def test_verdicts_mirror(ours, theirs):
     mirrored = {"above": "below", "below": "above", "within": "within"}
