@@ -19,15 +19,14 @@ FLOORS = (
     ("nets",),
     ("training",),
     ("detectors",),
-    ("export", "watching"),
+    ("explain", "export", "watching", "attacks"),
     ("gallery",),
-    ("benchmark",),
-    ("report",),
+    ("benchmark", "report", "serving"),
     ("cli", "__main__", "__init__"),
 )
 FLOOR_OF_ROOM = {room: floor for floor, rooms in enumerate(FLOORS) for room in rooms}
 
-TORCH_ROOMS = {"nets", "training", "detectors", "export"}
+TORCH_ROOMS = {"nets", "training", "detectors", "export", "attacks"}
 FORBIDDEN = {
     "nets": {"sklearn"},
     "training": {"sklearn"},

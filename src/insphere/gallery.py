@@ -69,12 +69,42 @@ def write_gallery(
     b'PNG'
     """
     check_integer("n_columns", n_columns, at_least=1, at_most=100)
+    strips = choose_rows(scores, threshold, n_columns)
+    write_strips(path, images, scores, strips, types=types, labels=labels, title=title)
+
+
+def write_strips(
+    path: str | os.PathLike[str],
+    images: NDArray[Any],
+    scores: NDArray[np.float64],
+    strips: Mapping[str, NDArray[np.int64]],
+    *,
+    types: Sequence[str] | None = None,
+    labels: NDArray[np.int64] | None = None,
+    title: str = "",
+) -> None:
+    """Write a PNG of any rows of images, each under its own title; `write_gallery` has the parameters and errors.
+
+    Parameters
+    ----------
+    strips : mapping of str to ndarray of int64
+        Title of each row of the picture, and the numbers of the images in it.
+
+    Examples
+    --------
+    >>> import tempfile
+    >>> from pathlib import Path
+    >>> images = np.zeros((4, 8, 8, 1), dtype=np.uint8)
+    >>> with tempfile.TemporaryDirectory() as folder:
+    ...     write_strips(Path(folder) / "gallery.png", images, np.arange(4.0), {"worst": np.array([3, 2])})
+    ...     (Path(folder) / "gallery.png").read_bytes()[1:4]
+    b'PNG'
+    """
     if images.ndim != 4 or not len(images):
         raise DataError(f"A gallery needs images of shape (n, height, width, channels) with n above 0, got shape {images.shape}.")
     for name, values in (("scores", scores), ("types", types), ("labels", labels)):
         if values is not None and len(values) != len(images):
             raise DataError(f"`{name}` must have one entry per image: {len(images)} images, but {len(values)} entries.")
-    strips = choose_rows(scores, threshold, n_columns)
     figure = Figure(figsize=_figure_size(strips, images))
     _write(figure, 0.0, title, size=10)
     for number, (name, rows) in enumerate(strips.items()):

@@ -1,0 +1,156 @@
+"""Write this folder's report anew: tables, figures, and the generated blocks of README.md, from the compact results beside it.
+
+    python papers/vae-svdd-2021/write_report.py
+
+reads ``results/results.csv`` and ``results/attacks.csv`` (or .parquet), which ``insphere benchmark`` writes. Galleries need the scores and
+images of single test rows as well: ``--runs FOLDER --attacks FOLDER --data-dir FOLDER``; without them the pictures in ``figures/`` stay.
+"""
+
+import argparse
+from collections.abc import Sequence
+from pathlib import Path
+
+import pyarrow as pa
+import pyarrow.csv as pa_csv
+import pyarrow.parquet as pq
+
+from insphere.benchmark.attack_reports import SCHEMA as ATTACK_SCHEMA
+from insphere.benchmark.attack_table import grids_of, make_attack_frames, write_attack_tables
+from insphere.benchmark.comparisons import compare
+from insphere.benchmark.expected import Expected, read_expected
+from insphere.benchmark.figures import write_figures
+from insphere.benchmark.measured import Measured, measured_runs
+from insphere.benchmark.pages import fill_blocks
+from insphere.benchmark.rendering import Grid, GridCell, as_markdown, comparison, markdown_of, value_text
+from insphere.benchmark.tables import MEAN, Frame, make_frames, provenance, write_tables
+
+FOLDER = Path(__file__).parent
+
+METHOD, LITERAL = "deep-svdd-vae", "deep-svdd-vae-literal"
+
+# What the paper says, as pairs of methods of which the first should be ahead.
+AHEAD = ((METHOD, "vae"), ("vae", "cae"), (METHOD, "deep-svdd-cae"), ("deep-svdd-cae", "cae"), (METHOD, "deep-svdd"), (METHOD, "knn"))
+FASTER = ((METHOD, "deep-svdd"), (METHOD, "oc-nn"))
+
+
+def main() -> None:
+    """Read the arguments and write everything."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--results", type=Path, default=FOLDER / "results", help="folder of the compact results")
+    parser.add_argument("--out", type=Path, default=FOLDER, help="where README.md is, and tables/ and figures/ go")
+    for name, text in (("runs", "files of single runs"), ("attacks", "what the attacks wrote"), ("data-dir", "named data sets")):
+        parser.add_argument(f"--{name}", type=Path, default=None, help=f"folder of the {text}, for galleries")
+    options = parser.parse_args()
+    expected = read_expected(FOLDER / "expected.toml")
+    results = read_results(options.results / "results", EMPTY_RESULTS)
+    attacks = read_results(options.results / "attacks", ATTACK_SCHEMA.empty_table())
+    write_tables(results, options.out / "tables", expected=expected)
+    write_attack_tables(attacks, options.out / "tables", expected=expected)
+    places = {"runs_folder": options.runs, "attacks_folder": options.attacks, "data_dir": options.data_dir}
+    write_figures(results, options.out / "figures", expected=expected, **places)
+    page = options.out / "README.md"
+    page.write_text(fill_blocks(page.read_text(encoding="utf-8"), blocks(results, attacks, expected, options.out)), encoding="utf-8")
+
+
+EMPTY_RESULTS = pa.table({name: pa.array([], pa.string()) for name in ("dataset", "normal_class", "method", "seed", "auroc")})
+
+
+def read_results(path: Path, empty: pa.Table) -> pa.Table:
+    """Return the compact table at `path` with .parquet or .csv, `empty` if there is none yet."""
+    if path.with_suffix(".parquet").exists():
+        return pq.read_table(path.with_suffix(".parquet"))
+    if path.with_suffix(".csv").exists():
+        # What a failed run says may have several lines.
+        return pa_csv.read_csv(path.with_suffix(".csv"), parse_options=pa_csv.ParseOptions(newlines_in_values=True))
+    return empty
+
+
+def blocks(results: pa.Table, attacks: pa.Table, expected: Expected, out: Path) -> dict[str, str]:
+    """Return every generated block of the page."""
+    runs, frames = measured_runs(results), make_frames(results, expected)
+    by_dataset = {frame.dataset: frame for frame in frames}
+    labels = {column.method: column.label for frame in frames for column in frame.columns}
+    attacked = [markdown_of(grid) for frame in make_attack_frames(attacks, expected) for grid in grids_of(frame)]
+    return {
+        "means": markdown_of(means_grid([by_dataset["mnist"], by_dataset["cifar10"]])),
+        "table-3": as_markdown(by_dataset["mnist"]),
+        "table-4": as_markdown(by_dataset["cifar10"]),
+        "table-5": "\n".join(attacked) or "Not measured yet.",
+        "ahead": ahead(runs, labels),
+        "faster": faster(runs, labels),
+        "collapse": collapse(runs),
+        "figures": figures(expected, out / "figures"),
+        "provenance": "\n\n".join(provenance(runs)),
+    }
+
+
+def means_grid(frames: Sequence[Frame]) -> Grid:
+    """Return the means over the classes of several data sets, methods in rows."""
+    columns = {column.method: column for frame in frames for column in frame.columns}
+    ordered = sorted(columns.values(), key=lambda column: column.control)
+    rows = []
+    for column in ordered:
+        cells = [frame.cells.get((MEAN, column.method)) for frame in frames]
+        shown = (
+            GridCell("") if cell is None else GridCell(value_text(cell), comparison(cell.expected, cell.difference, cell.verdict))
+            for cell in cells
+        )
+        rows.append((column.heading, tuple(shown)))
+    return Grid("Means over the classes", "method", tuple(frame.title for frame in frames), tuple(rows), frames[0].notes[:2])
+
+
+def ahead(runs: Sequence[Measured], labels: dict[str, str]) -> str:
+    """Return what became of each claim that one method is ahead of another."""
+    lines = ["| claim | data set | classes won | mean difference, points (± over classes) | pairs of runs |", "|---|---|---|---|---|"]
+    for first, second in AHEAD:
+        for dataset in ("mnist", "cifar10"):
+            found = compare(runs, dataset, first, second)
+            claim = f"{labels.get(first, first)} > {labels.get(second, second)}"
+            if found is None:
+                lines.append(f"| {claim} | {dataset} | not measured | | |")
+            else:
+                spread = "" if found.deviation is None else f" ± {found.deviation:.1f}"
+                won = f"{found.n_better} of {found.n_classes}"
+                lines.append(f"| {claim} | {dataset} | {won} | {found.difference:+.1f}{spread} | {found.n_pairs} |")
+    return "\n".join(lines)
+
+
+def faster(runs: Sequence[Measured], labels: dict[str, str]) -> str:
+    """Return how long one method trains in units of another's time, where both were timed under the same conditions."""
+    lines = []
+    for first, second in FASTER:
+        for dataset in ("mnist", "cifar10"):
+            found = compare(runs, dataset, first, second)
+            ratio = "not measured under the same conditions" if found is None or found.time_ratio is None else f"× {found.time_ratio:.2g}"
+            lines.append(f"- {labels.get(first, first)}, time to fit against {labels.get(second, second)}, {dataset}: {ratio}")
+    return "\n".join(lines)
+
+
+def collapse(runs: Sequence[Measured]) -> str:
+    """Return how many runs of the method were refused or found critical by the health checks."""
+    lines = ["| reading | runs | failed | critical | with a warning |", "|---|---|---|---|---|"]
+    for method in (LITERAL, METHOD):
+        own = [run for run in runs if run.method == method]
+        counts = [
+            len(own),
+            sum(run.auroc is None for run in own),
+            *(sum(run.health == level for run in own) for level in ("critical", "warning")),
+        ]
+        lines.append(f"| {method} | {' | '.join(map(str, counts))} |")
+    return "\n".join(lines)
+
+
+def figures(expected: Expected, folder: Path) -> str:
+    """Return the figures that there are, each with a link to its data, and the names of those that there are not yet."""
+    lines = []
+    for figure in expected.figures:
+        pictures = sorted(folder.glob(f"{figure.name}.png")) or sorted(folder.glob(f"{figure.name}-*.png"))
+        lines.append(f"**{figure.title}**" + ("" if pictures else ": not drawn yet."))
+        for picture in pictures:
+            data = picture.with_suffix(".csv").name
+            lines.append(f"![{figure.title}]({folder.name}/{picture.name}) [data]({folder.name}/{data})")
+    return "\n\n".join(lines)
+
+
+if __name__ == "__main__":
+    main()
