@@ -9,6 +9,7 @@ from collections.abc import Collection, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from insphere.benchmark.attack_settings import AttackSettings
 from insphere.benchmark.planned import DatasetPlan, MethodPlan, Plan, QuickPlan
 from insphere.benchmark.settings import check_keys, check_name, check_plain, check_table, merge, nested, seeds_of
 from insphere.data.datasets import DATASETS, parse_name
@@ -16,7 +17,7 @@ from insphere.detectors import catalog
 from insphere.errors import DataError, InsphereError, ParameterError, did_you_mean
 from insphere.validation import check_choice, check_integer
 
-_PLAN_KEYS = ("seeds", "datasets", "methods", "quick")
+_PLAN_KEYS = ("seeds", "datasets", "methods", "attack", "quick")
 _SOURCE_KEYS = ("label_column", "columns", "groups", "image_size", "mode", "train_fraction")
 _DATASET_KEYS = ("source", "normal_classes", "seeds", "methods", "overrides", *_SOURCE_KEYS)
 _METHOD_KEYS = ("detector", "label", "control", "seeds", "datasets", "parameters", "on", "quick", "like", "vary")
@@ -63,10 +64,13 @@ def make_plan(content: Mapping[str, Any], folder: str | os.PathLike[str] = ".") 
     names = [dataset.name for dataset in datasets]
     methods = tuple(_methods(_tables(content, "methods"), names))
     seeds = seeds_of("seeds", content.get("seeds", 1))
-    plan = Plan(Path(folder), seeds, datasets, methods, _quick(content.get("quick", {}), seeds, datasets))
+    attack = AttackSettings.from_mapping(check_table("[attack]", content["attack"])) if "attack" in content else None
+    plan = Plan(Path(folder), seeds, datasets, methods, _quick(content.get("quick", {}), seeds, datasets), attack)
     _check_names(plan)
     _check_overrides(plan)
     _check_parameters(plan)
+    if attack is not None:
+        attack.choose(plan.runs())
     return plan
 
 

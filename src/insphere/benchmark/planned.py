@@ -5,6 +5,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+from insphere.benchmark.attack_settings import AttackSettings
 from insphere.benchmark.run import Run
 from insphere.benchmark.settings import accepted, merge
 from insphere.validation import check_integer
@@ -92,6 +93,8 @@ class Plan:
     datasets : tuple of DatasetPlan
     methods : tuple of MethodPlan
     quick : QuickPlan
+    attack : AttackSettings, optional
+        What the trained detectors must tell from clean images, if anything; see `insphere.benchmark.attacks`.
     """
 
     folder: Path
@@ -99,6 +102,7 @@ class Plan:
     datasets: tuple[DatasetPlan, ...]
     methods: tuple[MethodPlan, ...]
     quick: QuickPlan
+    attack: AttackSettings | None = None
 
     def runs(self, *, quick: bool = False, n_seeds: int | None = None) -> list[Run]:
         """Return all runs, those of the first seed first, so that a benchmark cut short is as complete as it can be.

@@ -1,7 +1,6 @@
 """``insphere benchmark``: the runs of a plan, resumed where they stopped, and what is made from their reports."""
 
-import importlib
-import importlib.util
+import dataclasses
 import signal
 from collections import Counter
 from collections.abc import Iterator, Sequence
@@ -14,6 +13,8 @@ import typer
 from insphere.cli import console, options
 
 if TYPE_CHECKING:
+    from insphere.benchmark.attack_settings import AttackSettings
+    from insphere.benchmark.expected import Expected
     from insphere.benchmark.results import Report
     from insphere.benchmark.run import Run
 
@@ -104,7 +105,9 @@ def benchmark(
             raise console.Interrupted(f"Stopped with {n_done} of {len(chosen)} runs done; the same command goes on from there.") from error
     # All that the plan asks for, not only what was chosen now: tables are of the plan.
     planned = read.runs(quick=quick)
-    written = runner.write_results(planned, output) + _tables_and_figures(plan, planned, output, data_dir)
+    written = runner.write_results(planned, output)
+    attack = read.attack.quick() if quick and read.attack else read.attack
+    written += _attacks(attack, chosen, plan, output, data_dir) + _tables_and_figures(plan, planned, output, data_dir)
     _conclude(reports, written, json=json)
 
 
@@ -122,19 +125,46 @@ def _ended_like_ctrl_c() -> Iterator[None]:
         signal.signal(signal.SIGTERM, before)
 
 
-def _tables_and_figures(plan: Path, planned: "Sequence[Run]", output: Path, data_dir: Path | None) -> list[Path]:
-    """Write tables and figures from the results, beside published values where the plan's folder has an expected.toml of them."""
-    if importlib.util.find_spec("insphere.benchmark.tables") is None:
+def _attacks(attack: "AttackSettings | None", chosen: "Sequence[Run]", plan: Path, output: Path, data_dir: Path | None) -> list[Path]:
+    """Attack the chosen runs that the plan's [attack] is about, and return the files for people to read."""
+    place = None if attack is None else (attack.dataset, attack.normal_class)
+    attacked = [
+        run for run in chosen if attack and (run.dataset, run.normal_class) == place and run.method in (attack.methods or [run.method])
+    ]
+    if attack is None or not attacked:
         return []
+    from insphere.benchmark import attacks, execution
+
+    environment = {"commit": execution.source_commit(), "machine": execution.machine()}
+    return attacks.run_attack_stage(
+        attacked,
+        dataclasses.replace(attack, methods=()),  # chosen already
+        output,
+        expected=_published(plan),
+        data_dir=data_dir,
+        environment=environment,
+        on_report=lambda report: console.say(f"attacked: {report['run']['method']} · seed {report['run']['seed']}"),
+    )
+
+
+def _tables_and_figures(plan: Path, planned: "Sequence[Run]", output: Path, data_dir: Path | None) -> list[Path]:
+    """Write tables and figures from the results, beside published values."""
+    from insphere.benchmark import figures, tables
     from insphere.benchmark.results import read_table
 
-    tables, figures, published = (importlib.import_module(f"insphere.benchmark.{name}") for name in ("tables", "figures", "expected"))
-    results, values = read_table(output / "results.parquet"), plan.with_name("expected.toml")
-    expected = published.read_expected(values) if values.exists() else None
+    results, expected = read_table(output / "results.parquet"), _published(plan)
     written: list[Path] = tables.write_tables(results, output / "tables", expected=expected, planned=planned)
-    folders = {"runs_folder": output / "runs", "attacks_folder": attacks if (attacks := output / "attacks").is_dir() else None}
+    folders = {"runs_folder": output / "runs", "attacks_folder": attacked if (attacked := output / "attacks").is_dir() else None}
     drawn = figures.write_figures(results, output / "figures", expected=expected, data_dir=data_dir, **folders)
     return written + [path for figure in drawn for path in figure.paths]
+
+
+def _published(plan: Path) -> "Expected | None":
+    """Return the published values in the expected.toml beside the plan, if there is one."""
+    from insphere.benchmark.expected import read_expected
+
+    values = plan.with_name("expected.toml")
+    return read_expected(values) if values.exists() else None
 
 
 def _show_runs(runs: "Sequence[Run]", reports: "Sequence[Report]", *, json: bool) -> None:

@@ -58,8 +58,12 @@ class AbstractPretrainedDetector(AbstractNeuralDetector):
         super()._check_parameters()
         self._pretraining = as_record("pretrain", None if isinstance(self.pretrain, bool) else self.pretrain, Pretraining)
         # Rows are held out for both or for neither, so that what one holds out the other has not seen.
-        shared = {"patience": self._options.patience, "validation_fraction": self._options.validation_fraction}
-        default = dataclasses.replace(self.default_pretraining, batch_size=self._options.batch_size, **shared)
+        default = dataclasses.replace(
+            self.default_pretraining,
+            batch_size=self._options.batch_size,
+            patience=self._options.patience,
+            validation_fraction=self._options.validation_fraction,
+        )
         self._pretraining_options = as_record("pretrain.training", self._pretraining.training, Training, default)
         if self._pretraining_options.patience is not None and self._options.patience is None:
             raise ParameterError("`pretrain.training.patience` needs `training.patience`: rows are held out for both or for neither.")
