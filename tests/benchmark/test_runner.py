@@ -172,6 +172,27 @@ def test_ten_kills_at_random_lose_and_double_nothing(tmp_path):
     assert len(read_reports(output / "results.csv")) == len(runs)
 
 
+def assert_all_gone(group: int) -> None:
+    """Wait until no process of the group is left."""
+    with pytest.raises(ProcessLookupError):
+        for _ in range(400):
+            os.killpg(group, 0)
+            time.sleep(0.05)
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(sys.platform == "win32", reason="looks for the processes of a group")
+def test_who_computes_for_a_killed_runner_ends_too(tmp_path):
+    plan, output = tmp_path / "plan.toml", tmp_path / "out"
+    plan.write_text(PLAN.replace("seeds = 2", "seeds = 50"))
+    process = start(plan, output)
+    wait_for_reports(process, output, 2)
+    process.kill()
+    process.wait()
+    assert_all_gone(process.pid)
+    process.communicate()
+
+
 @pytest.mark.slow
 @pytest.mark.skipif(sys.platform == "win32", reason="sends a signal to a process group")
 @pytest.mark.parametrize("sign", [signal.SIGINT, signal.SIGTERM])
@@ -186,7 +207,4 @@ def test_ctrl_c_stops_cleanly(tmp_path, sign):
     assert process.returncode == 130 and f"Stopped with {n_done} of 1000 runs done" in complaints
     assert "Traceback" not in complaints and "Warning" not in complaints
     assert {json.loads(path.read_text())["status"] for path in output.glob("runs/*.json")} == {"ok"}
-    with pytest.raises(ProcessLookupError):
-        for _ in range(200):  # the processes that computed are gone too
-            os.killpg(process.pid, 0)
-            time.sleep(0.05)
+    assert_all_gone(process.pid)

@@ -1,7 +1,10 @@
 """Where runs are computed: processes of this machine (joblib) or a Ray cluster. A lost process costs a run, never the benchmark."""
 
+import functools
 import os
 import signal
+import threading
+import time
 import warnings
 from abc import ABC, abstractmethod
 from collections import deque
@@ -20,7 +23,7 @@ from insphere.validation import check_integer
 MOST_JOBS = 8
 """Processes at most unless more are asked for: each holds PyTorch and a data set in memory, a gigabyte or so."""
 
-_NEVER = 10**6  # seconds: a process that waits while others compute for hours is not to be replaced
+_WATCH_SECONDS = 1.0
 
 _THREAD_VARIABLES = ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS", "NUMEXPR_NUM_THREADS", "VECLIB_MAXIMUM_THREADS")
 
@@ -76,8 +79,7 @@ class LocalEngine(AbstractEngine):
 
     def _pool(self, place: Workplace) -> Any:
         # A pool of one would compute in this process. The second of two stays idle, as one run at a time is handed out.
-        options = {"inner_max_num_threads": place.n_threads, "idle_worker_timeout": _NEVER}
-        with joblib.parallel_config(backend="loky", n_jobs=max(2, self.n_jobs), **options):
+        with joblib.parallel_config(backend="loky", n_jobs=max(2, self.n_jobs), inner_max_num_threads=place.n_threads):
             return joblib.Parallel(return_as="generator_unordered", pre_dispatch=self.n_jobs, batch_size=1)
 
     def _taken(self, queue: deque[Run], held: dict[str, Run], place: Workplace) -> Iterator[Any]:
@@ -102,7 +104,21 @@ def _closing(results: Any) -> Iterator[Any]:
 def _in_a_process(work: Work, run: Run, place: Workplace) -> Finished:
     # Ctrl-C reaches every process of the terminal; the runner alone decides, and ends the others.
     signal.signal(signal.SIGINT, signal.SIG_IGN)
+    _end_with_parent()
     return work(run, place)
+
+
+@functools.cache
+def _end_with_parent() -> None:
+    """Have this process end soon after a runner that was killed: nobody would take what it computes."""
+    parent = os.getppid()
+
+    def watch() -> None:
+        while os.getppid() == parent:
+            time.sleep(_WATCH_SECONDS)
+        os._exit(1)
+
+    threading.Thread(target=watch, daemon=True).start()
 
 
 def _tell_of_death(runs: Iterable[Run]) -> None:

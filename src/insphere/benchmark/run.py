@@ -41,7 +41,7 @@ class Run:
     Examples
     --------
     >>> Run("digits", "8", "forest", "iforest", {"n_estimators": 50}, seed=0).id
-    'digits-8-forest-s0-20a4f9ee'
+    'digits-8-forest-s0-86a9f594'
     """
 
     dataset: str
