@@ -46,7 +46,8 @@ def test_onnx_runtime_gives_the_librarys_scores_p_values_and_decisions(name: str
     assert report.n_bytes == path.stat().st_size
     new = rows_of_kind(kind, seed=5)
     scores, p_values, flagged = answers(path, new)
-    np.testing.assert_allclose(scores, detector.anomaly_score(new), rtol=1e-4, atol=1e-5 * detector.conformal_.scores.std())
+    # Relative to the score or, where scores lie around zero, to the spread of the held-out ones: the rule that the export keeps.
+    np.testing.assert_allclose(scores, detector.anomaly_score(new), rtol=1e-4, atol=1e-4 * detector.conformal_.scores.std())
     np.testing.assert_allclose(p_values, detector.p_value(new), atol=1.5 / (len(detector.conformal_) + 1))
     np.testing.assert_array_equal(flagged, detector.predict(new) == -1)
     # Any batch, alone or in company: the same answers.
