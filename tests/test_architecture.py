@@ -20,6 +20,7 @@ FLOORS = (
     ("training",),
     ("detectors",),
     ("gallery",),
+    ("serving",),
     ("cli", "__main__", "__init__"),
 )
 FLOOR_OF_ROOM = {room: floor for floor, rooms in enumerate(FLOORS) for room in rooms}

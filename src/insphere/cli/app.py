@@ -19,6 +19,7 @@ from insphere.cli import console
 from insphere.cli.fitting import demo, fit
 from insphere.cli.listing import datasets, detectors, info
 from insphere.cli.scoring import evaluate, score
+from insphere.cli.serving import serve
 from insphere.errors import InsphereError, ParameterError
 
 GOOD, FAILED, USAGE, INTERRUPTED = 0, 1, 2, 130
@@ -58,7 +59,7 @@ def insphere_(
     """
 
 
-for command in (demo, fit, score, evaluate, info, datasets, detectors):
+for command in (demo, fit, score, evaluate, serve, info, datasets, detectors):
     app.command()(command)
 
 

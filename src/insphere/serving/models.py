@@ -4,9 +4,8 @@ import dataclasses
 import logging
 import os
 import re
-import threading
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -17,14 +16,11 @@ from insphere.data.images import ImageSpec
 from insphere.data.rows import RowFacts
 from insphere.data.sources import ArraySource, ImageSource
 from insphere.data.stores import BytesStore
-from insphere.detectors import catalog
 from insphere.detectors.base import AbstractDetector
 from insphere.drift import DriftMonitor
-from insphere.errors import DataError, InsphereError, ModelFileError, ParameterError, did_you_mean
-from insphere.serving.answers import Refusal
-from insphere.serving.batching import Batcher, Scores
-from insphere.serving.metrics import Metrics, ScoreHistogram
-from insphere.serving.settings import Settings
+from insphere.errors import DataError, ParameterError
+from insphere.serving.batching import Scores
+from insphere.serving.metrics import ScoreHistogram
 
 SUFFIX = ".insphere"
 
@@ -32,6 +28,16 @@ _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,99}")
 _log = logging.getLogger("insphere.serving")
 
 Signature = tuple[int, int, int]
+Sources = Sequence["ModelPlace | ModelFolder"] | Mapping[str, AbstractDetector | str | os.PathLike[str]]
+
+
+def signature(path: Path) -> Signature | None:
+    """Return what changes when a file is written anew; None where there is no file."""
+    try:
+        status = path.stat()
+    except OSError:
+        return None
+    return status.st_mtime_ns, status.st_size, status.st_ino
 
 
 @dataclasses.dataclass(frozen=True)
@@ -82,34 +88,51 @@ class ModelPlace:
         return cls(name, version or "1", Path(path).expanduser())
 
 
-def find_models(words: Sequence[str]) -> list[ModelPlace]:
-    """Return the places that the words of a command line mean; a folder stands for all ``*.insphere`` files in it.
+@dataclasses.dataclass(frozen=True)
+class ModelFolder:
+    """A folder whose model files, those there now and those put there later, are served under their names.
+
+    Parameters
+    ----------
+    path : Path
+    """
+
+    path: Path
+
+    def places(self) -> list[ModelPlace]:
+        """Return the places of its model files (``NAME.insphere`` or ``NAME@VERSION.insphere``), sorted.
+
+        Raises
+        ------
+        ParameterError
+            If the name of a file breaks the rule of names.
+        """
+        return [ModelPlace(*_label(path), path) for path in sorted(self.path.glob(f"*{SUFFIX}"))]
+
+
+def find_models(words: Sequence[str]) -> list[ModelPlace | ModelFolder]:
+    """Return what the words of a command line mean: folders of models, and files with their names.
 
     Raises
     ------
     ParameterError
-        If two models have one name and version, a folder holds no model, or there is no word.
+        If a folder holds no model, or a name breaks the rule.
+
+    Examples
+    --------
+    >>> [found.name for found in find_models(["may.insphere", "tiles=june.insphere"])]
+    ['may', 'tiles']
     """
-    places: list[ModelPlace] = []
+    found: list[ModelPlace | ModelFolder] = []
     for word in words:
-        if os.path.isdir(word):
-            found = sorted(Path(word).glob(f"*{SUFFIX}"))
-            if not found:
-                raise ParameterError(f"The folder {word} holds no file ending in {SUFFIX}; name a model file.")
-            # Not parsed: the name of a folder may hold anything.
-            places.extend(ModelPlace(*_label(path), path) for path in found)
+        path = Path(word).expanduser()
+        if not path.is_dir():
+            found.append(ModelPlace.parse(word))
+        elif ModelFolder(path).places():
+            found.append(ModelFolder(path))
         else:
-            places.append(ModelPlace.parse(word))
-    if not places:
-        raise ParameterError("Name at least one model file to serve.")
-    seen: dict[tuple[str, str], Path] = {}
-    for place in places:
-        other = seen.setdefault((place.name, place.version), place.path)
-        if other is not place.path:
-            raise ParameterError(
-                f"Two models are called {place.name}@{place.version}: {other} and {place.path}; tell them apart with NAME@VERSION=PATH."
-            )
-    return places
+            raise ParameterError(f"The folder {word} holds no file ending in {SUFFIX}; name a model file.")
+    return found
 
 
 def _label(path: Path) -> tuple[str, str]:
@@ -133,6 +156,12 @@ class ServedModel:
         self.image_spec: ImageSpec | None = detector.image_spec_
         self.input_shape: tuple[int, ...] = detector.input_shape_
         self.feature_names: list[str] | None = detector.feature_names_
+        self.decision: dict[str, Any] = {
+            "by": detector.decision_,
+            "threshold": detector.threshold_,
+            "target_fpr": detector.target_fpr,
+            "n_calibration": len(detector.conformal_),
+        }
         self.problem = _problem(detector)
         self.refuses_files = _refuses_files(detector)
         self.histogram = ScoreHistogram(detector.conformal_.scores)
@@ -170,7 +199,7 @@ class ServedModel:
         """Return what a client may know, as a JSON-able dict: no path, no training data."""
         detector = self.detector
         takes: dict[str, Any] = {"kind": "image" if self.is_image else "vector", "shape": list(self.input_shape)}
-        takes |= {"feature_names": self.feature_names, "datatype": _DATATYPES[self.dtype.name], "files": self.refuses_files is None}
+        takes |= {"feature_names": self.feature_names, "datatype": DATATYPES[self.dtype.name], "files": self.refuses_files is None}
         return {
             "name": self.name,
             "version": self.version,
@@ -178,18 +207,13 @@ class ServedModel:
             "problem": self.problem,
             "detector": detector.name,
             "input": takes,
-            "decision": {
-                "by": detector.decision_,
-                "threshold": detector.threshold_,
-                "target_fpr": detector.target_fpr,
-                "n_calibration": len(detector.conformal_),
-            },
+            "decision": self.decision,
             "health": detector.health_.level,
             "created": detector.created_,
         }
 
 
-_DATATYPES = {"uint8": "UINT8", "float32": "FP32", "float64": "FP64"}
+DATATYPES = {"uint8": "UINT8", "float32": "FP32", "float64": "FP64"}
 
 
 def _problem(detector: AbstractDetector) -> str | None:
@@ -208,178 +232,3 @@ def _refuses_files(detector: AbstractDetector) -> str | None:
     except DataError as error:
         return str(error)
     return None if detector.image_spec_.channels in (1, 3) else "This model takes images with other than 1 or 3 channels; send tensors."
-
-
-class Slot:
-    """One name and version: the model that answers now, its queue, and the file it came from."""
-
-    def __init__(self, place: ModelPlace | None, model: ServedModel, batcher: Batcher, signature: Signature | None) -> None:
-        self.place, self.model, self.batcher, self.signature = place, model, batcher, signature
-
-    @property
-    def ready(self) -> bool:
-        """Whether the model scores."""
-        return self.model.problem is None
-
-
-class Registry:
-    """All models of a service.
-
-    Parameters
-    ----------
-    models : sequence of ModelPlace, or mapping of name (or ``name@version``) to a fitted detector or path
-    settings : Settings
-    metrics : Metrics
-
-    Raises
-    ------
-    ModelFileError
-        If a file cannot be loaded: a service does not start with a model missing.
-    """
-
-    def __init__(
-        self, models: Sequence[ModelPlace] | Mapping[str, AbstractDetector | str | os.PathLike[str]], settings: Settings, metrics: Metrics
-    ) -> None:
-        self._settings, self._metrics = settings, metrics
-        self._slots: dict[str, dict[str, Slot]] = {}
-        self._reloading = threading.Lock()
-        for name, version, source in _entries(models):
-            self._add(name, version, source)
-        if not self._slots:
-            raise ParameterError("Name at least one model to serve.")
-        metrics.watch(self.slots)
-
-    def slots(self) -> Iterator[Slot]:
-        """Yield the slots, by name and version."""
-        for name in sorted(self._slots):
-            yield from (self._slots[name][version] for version in sorted(self._slots[name], key=_version_order))
-
-    @property
-    def names(self) -> list[str]:
-        """Names of the models, sorted."""
-        return sorted(self._slots)
-
-    @property
-    def ready(self) -> bool:
-        """Whether every model scores."""
-        return all(slot.ready for slot in self.slots())
-
-    def versions(self, name: str) -> list[str]:
-        """Return the versions of a model, the newest last."""
-        return sorted(self._named(name), key=_version_order)
-
-    def find(self, name: str | None, version: str | None = None) -> Slot:
-        """Return the slot of a model; its newest version, and the only model there is, where none is named.
-
-        Raises
-        ------
-        Refusal
-            404 if there is no such model or version, 422 if none is named among several.
-        """
-        if name is None:
-            if len(self._slots) > 1:
-                raise Refusal(422, f"Several models are served; name one with ?model=NAME: {', '.join(self.names)}.")
-            name = self.names[0]
-        versions = self._named(name)
-        if version is None:
-            return versions[max(versions, key=_version_order)]
-        if version not in versions:
-            listed = ", ".join(self.versions(name))
-            raise Refusal(404, f"Model {name} has no version {_shown(version)}; it has {listed}.{did_you_mean(version[:100], versions)}")
-        return versions[version]
-
-    def _named(self, name: str) -> dict[str, Slot]:
-        if name not in self._slots:
-            listed = ", ".join(self.names)
-            raise Refusal(404, f"There is no model {_shown(name)}; served are {listed}.{did_you_mean(name[:100], self._slots)}")
-        return self._slots[name]
-
-    def _add(self, name: str, version: str, source: ModelPlace | AbstractDetector) -> None:
-        if isinstance(source, ModelPlace):
-            signature = _signature(source.path)
-            place, detector = source, catalog.load(source.path)
-        else:
-            signature, place, detector = None, None, source
-        batcher = Batcher(
-            max_batch_rows=self._settings.max_batch_rows,
-            max_queue_rows=self._settings.max_queue_rows,
-            max_wait_ms=self._settings.max_wait_ms,
-            on_batch=self._metrics.batch_observer(name, version),
-        )
-        slot = Slot(place, ServedModel(name, version, detector), batcher, signature)
-        self._slots.setdefault(name, {})[version] = slot
-        if slot.model.problem is not None:
-            _log.error("model not ready", extra={"facts": {"model": name, "version": version, "problem": slot.model.problem}})
-
-    # Reloading.
-
-    def reload(self, *, force: bool = False) -> None:
-        """Load the models whose files have changed (with `force`, all) and let each answer once it is sound; else the old one stays.
-
-        Safe to call from any thread; scoring goes on meanwhile.
-        """
-        with self._reloading:
-            for slot in list(self.slots()):
-                self._reload(slot, force=force)
-
-    def _reload(self, slot: Slot, *, force: bool) -> None:
-        if slot.place is None:
-            return
-        signature = _signature(slot.place.path)
-        if signature == slot.signature and not force:
-            return
-        # Remembered whether it is good or not, so that a bad file is tried, and complained of, once.
-        slot.signature = signature
-        facts: dict[str, Any] = {"model": slot.place.name, "version": slot.place.version}
-        try:
-            model = ServedModel(slot.place.name, slot.place.version, catalog.load(slot.place.path))
-            if model.problem is not None:
-                raise ModelFileError(model.problem)
-        # Whatever a file does to its reader, the old model must go on answering.
-        except Exception as error:
-            reason = str(error) if isinstance(error, InsphereError) else type(error).__name__
-            self._metrics.reloaded(slot.place.name, slot.place.version, "refused")
-            _log.error("model file changed and is refused; the model loaded before goes on", extra={"facts": facts | {"problem": reason}})
-            return
-        slot.model = model
-        self._metrics.reloaded(slot.place.name, slot.place.version, "loaded")
-        _log.info("model reloaded", extra={"facts": facts})
-
-    def close(self) -> None:
-        """Answer what waits, then end the scoring threads."""
-        for slot in self.slots():
-            slot.batcher.close(self._settings.stop_seconds)
-
-
-def _entries(
-    models: Sequence[ModelPlace] | Mapping[str, AbstractDetector | str | os.PathLike[str]],
-) -> Iterator[tuple[str, str, ModelPlace | AbstractDetector]]:
-    if not isinstance(models, Mapping):
-        yield from ((place.name, place.version, place) for place in models)
-        return
-    for label, source in models.items():
-        name, _, version = label.partition("@")
-        place = ModelPlace(name, version or "1", Path() if isinstance(source, AbstractDetector) else Path(source))
-        yield name, place.version, source if isinstance(source, AbstractDetector) else place
-
-
-def _signature(path: Path) -> Signature | None:
-    """Return what changes when a file is written anew; None where there is no file."""
-    try:
-        status = path.stat()
-    except OSError:
-        return None
-    return status.st_mtime_ns, status.st_size, status.st_ino
-
-
-def _version_order(version: str) -> list[tuple[int, int, str]]:
-    """Order versions as people do: 9 before 10, 1.9 before 1.10.
-
-    >>> sorted(["10", "9", "1.10", "1.9"], key=_version_order)
-    ['1.9', '1.10', '9', '10']
-    """
-    return [(0, int(part), "") if part.isdecimal() else (1, 0, part) for part in re.split(r"[._-]", version)]
-
-
-def _shown(text: str) -> str:
-    return repr(text if len(text) <= 100 else f"{text[:100]}…")

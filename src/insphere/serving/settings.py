@@ -29,6 +29,8 @@ class Settings:
         Rows waiting for one model; beyond it requests are answered with 503 and `Retry-After`.
     max_buffered_bytes : int
         Bytes of all bodies held in memory at a time; beyond it requests are answered with 503 and `Retry-After`.
+    max_connections : int
+        Connections open at a time; beyond it requests are answered with 503.
     read_seconds : float
         Seconds in which a body must have arrived, else 408.
     header_seconds : float
@@ -62,6 +64,7 @@ class Settings:
     max_wait_ms: float = 4.0
     max_queue_rows: int = 4096
     max_buffered_bytes: int = 256 * MEBIBYTE
+    max_connections: int = 1000
     read_seconds: float = 30.0
     header_seconds: float = 10.0
     rate: float = 0.0
@@ -72,7 +75,7 @@ class Settings:
 
     def __post_init__(self) -> None:
         """Check the values."""
-        for name in ("max_rows", "max_batch_rows", "max_queue_rows", "burst"):
+        for name in ("max_rows", "max_batch_rows", "max_queue_rows", "max_connections", "burst"):
             check_integer(name, getattr(self, name), at_least=1)
         check_integer("max_body_bytes", self.max_body_bytes, at_least=1024)
         check_integer("max_buffered_bytes", self.max_buffered_bytes, at_least=self.max_body_bytes)
