@@ -13,6 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from insphere.serving.answers import busy
+from insphere.training.loop import SCORING_ROWS
 
 COMPUTING = threading.Lock()
 """Held while a model computes: PyTorch's number of threads is one for the process, and each computation uses all cores."""
@@ -168,6 +169,10 @@ class Batcher:
             while self._jobs and (not jobs or self._joins(self._jobs[0], jobs[0], n_rows)):
                 jobs.append(self._jobs.popleft())
                 n_rows += len(jobs[-1].X)
+            # What would be padding is left for the next batch, which may fill it: the library computes rows by the `SCORING_ROWS`.
+            while n_rows % SCORING_ROWS and n_rows - len(jobs[-1].X) >= max(1, n_rows // SCORING_ROWS) * SCORING_ROWS:
+                self._jobs.appendleft(jobs.pop())
+                n_rows -= len(self._jobs[0].X)
             self._n_queued -= n_rows
             return jobs
 

@@ -19,7 +19,7 @@ from insphere.data.stores import BytesStore
 from insphere.detectors.base import AbstractDetector
 from insphere.drift import DriftMonitor
 from insphere.errors import DataError, ParameterError
-from insphere.serving.batching import Scores
+from insphere.serving.batching import COMPUTING, Scores
 from insphere.serving.metrics import ScoreHistogram
 
 SUFFIX = ".insphere"
@@ -166,6 +166,8 @@ class ServedModel:
         self.refuses_files = _refuses_files(detector)
         self.histogram = ScoreHistogram(detector.conformal_.scores)
         self.drift = DriftMonitor(detector.conformal_.scores)
+        if self.problem is None:
+            self._warm_up()
 
     @property
     def is_image(self) -> bool:
@@ -187,6 +189,12 @@ class ServedModel:
             self.histogram.add(batch.anomaly_score, batch.is_anomaly)
             self._watch_drift(batch.p_value)
         return scores
+
+    def _warm_up(self) -> None:
+        """Score one row: the first one takes long, and a model that cannot must be found out before it answers for another."""
+        with COMPUTING:
+            for _ in self.detector.score_batches(ArraySource(np.zeros((1, *self.input_shape), self.dtype))):
+                pass
 
     def _watch_drift(self, p_values: NDArray[np.float64]) -> None:
         known = self.drift.state.drifted

@@ -23,7 +23,7 @@ from insphere.training.history import EpochRecord
 from insphere.training.objective import AbstractObjective
 from insphere.training.options import OPTIMIZERS, Training
 
-SCORING_ROWS = 64
+SCORING_ROWS = 16
 """Rows a scoring batch always has: a fixed shape makes every row's result independent of how many rows came with it."""
 
 _RESIDENT_BYTES = 2**31
