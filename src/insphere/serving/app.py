@@ -2,13 +2,13 @@
 
 import asyncio
 import os
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator, Callable
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import asynccontextmanager
-from typing import Annotated, Any
+from typing import Any
 
 import numpy as np
-from fastapi import FastAPI, Query, Request, Response
+from fastapi import FastAPI, Request, Response
 from fastapi.exceptions import RequestValidationError
 from numpy.typing import NDArray
 from starlette.exceptions import HTTPException
@@ -168,9 +168,9 @@ def make_app(models: Sources, settings: Settings | None = None) -> FastAPI:
     app.add_exception_handler(Refusal, _refused)
     app.add_exception_handler(HTTPException, _not_found)
     app.add_exception_handler(RequestValidationError, _invalid)
-    _add_pages(app, service)
-    _add_protocol(app, service)
     _add_scoring(app, service)
+    _add_protocol(app, service)
+    _add_pages(app, service)
     app.openapi = lambda: document.openapi(app, service.registry, service.settings)  # type: ignore[method-assign]
     return app
 
@@ -208,60 +208,63 @@ def _add_protocol(app: FastAPI, service: Service) -> None:
     async def server_ready() -> Response:
         return as_json({"ready": registry.ready}, 200 if registry.ready else 503)
 
-    async def metadata(request: Request, name: str, version: str | None) -> Response:
+    def metadata(name: str, version: str | None) -> Response:
         return as_json(inference.metadata(registry.find(name, version).model, registry.versions(name)))
 
-    async def ready(request: Request, name: str, version: str | None) -> Response:
+    def ready(name: str, version: str | None) -> Response:
         slot = registry.find(name, version)
         return as_json({"name": name, "ready": slot.ready}, 200 if slot.ready else 503)
 
-    async def infer(request: Request, name: str, version: str | None) -> Response:
-        return await service.infer(request, registry.find(name, version))
-
-    for method, suffix, answer, described in (
-        ("GET", "", metadata, document.METADATA),
-        ("GET", "/ready", ready, document.MODEL_READY),
-        ("POST", "/infer", infer, document.INFER),
-    ):
-        _add_for_models(app, method, suffix, answer, described)
+    for suffix, answer, described in (("", metadata, document.METADATA), ("/ready", ready, document.MODEL_READY)):
+        _add_for_models(app, suffix, answer, described)
 
 
-def _add_for_models(
-    app: FastAPI, method: str, suffix: str, answer: Callable[[Request, str, str | None], Awaitable[Response]], described: dict[str, Any]
-) -> None:
+def _add_for_models(app: FastAPI, suffix: str, answer: Callable[[str, str | None], Response], described: dict[str, Any]) -> None:
     """Add a route for the newest version of a model, and one for each version."""
 
-    async def of_newest(request: Request, name: document.Name) -> Response:
-        return await answer(request, name, None)
+    async def of_newest(name: document.Name) -> Response:
+        return answer(name, None)
 
-    async def of_version(request: Request, name: document.Name, version: document.Version) -> Response:
-        return await answer(request, name, version)
+    async def of_version(name: document.Name, version: document.Version) -> Response:
+        return answer(name, version)
 
-    app.add_api_route(f"/v2/models/{{name}}{suffix}", of_newest, methods=[method], **described)
-    app.add_api_route(f"/v2/models/{{name}}/versions/{{version}}{suffix}", of_version, methods=[method], **described)
+    app.add_api_route(f"/v2/models/{{name}}{suffix}", of_newest, methods=["GET"], **described)
+    app.add_api_route(f"/v2/models/{{name}}/versions/{{version}}{suffix}", of_version, methods=["GET"], **described)
 
 
 def _add_scoring(app: FastAPI, service: Service) -> None:
+    """Add the routes that take rows: as plain ones, because FastAPI's own handling costs as much as all the rest of a request.
+
+    `document.scoring_routes` describes them.
+    """
     registry = service.registry
 
-    @app.post("/score", **document.SCORE)
-    async def score(
-        request: Request,
-        model: Annotated[str | None, Query(description="Name of the model; not needed where only one is served.")] = None,
-        version: Annotated[str | None, Query(description="Version of the model; the newest if not given.")] = None,
-        heatmap: document.Heatmap = False,
-    ) -> Response:
-        return await service.score(request, registry.find(model, version), heatmap=heatmap)
+    async def score(request: Request) -> Response:
+        slot = registry.find(request.query_params.get("model"), request.query_params.get("version"))
+        return await service.score(request, slot, heatmap=_heatmap_wanted(request))
 
-    @app.post("/models/{name}/score", **document.SCORE)
-    async def score_with(request: Request, name: document.Name, heatmap: document.Heatmap = False) -> Response:
-        return await service.score(request, registry.find(name), heatmap=heatmap)
+    async def score_with(request: Request) -> Response:
+        slot = registry.find(request.path_params["name"], request.path_params.get("version"))
+        return await service.score(request, slot, heatmap=_heatmap_wanted(request))
 
-    @app.post("/models/{name}/versions/{version}/score", **document.SCORE)
-    async def score_with_version(
-        request: Request, name: document.Name, version: document.Version, heatmap: document.Heatmap = False
-    ) -> Response:
-        return await service.score(request, registry.find(name, version), heatmap=heatmap)
+    async def infer(request: Request) -> Response:
+        return await service.infer(request, registry.find(request.path_params["name"], request.path_params.get("version")))
+
+    for path, answer in (
+        ("/score", score),
+        ("/models/{name}/score", score_with),
+        ("/models/{name}/versions/{version}/score", score_with),
+        ("/v2/models/{name}/infer", infer),
+        ("/v2/models/{name}/versions/{version}/infer", infer),
+    ):
+        app.add_route(path, answer, methods=["POST"])
+
+
+def _heatmap_wanted(request: Request) -> bool:
+    wanted = request.query_params.get("heatmap", "false").lower()
+    if wanted not in ("true", "false", "1", "0"):
+        raise Refusal(422, "The parameter heatmap must be true or false.")
+    return wanted in ("true", "1")
 
 
 def _results(uploads: list[Upload], decoded: Decoded, scores: Scores) -> dict[str, Any]:

@@ -2,10 +2,11 @@
 
 from typing import Annotated, Any, Literal
 
-from fastapi import FastAPI, Path, Query
+from fastapi import APIRouter, FastAPI, Path, Query
 from fastapi.openapi.utils import get_openapi
 from fastapi.responses import HTMLResponse, PlainTextResponse
 from pydantic import BaseModel, ConfigDict, Field
+from starlette.routing import BaseRoute
 
 from insphere.serving.heatmap import MOST_HEATMAPS
 from insphere.serving.registry import Registry
@@ -263,13 +264,39 @@ SCORE = _route(
 )
 
 
+def scoring_routes() -> list[BaseRoute]:
+    """Return routes that describe those that take rows; the application answers them by routes of its own."""
+    described = APIRouter()
+
+    async def of_query(
+        model: Annotated[str | None, Query(description="Name of the model; not needed where only one is served.")] = None,
+        version: Annotated[str | None, Query(description="Version of the model; the newest if not given.")] = None,
+        heatmap: Heatmap = False,
+    ) -> None: ...
+
+    async def of_newest(name: Name, heatmap: Heatmap = False) -> None: ...
+
+    async def of_version(name: Name, version: Version, heatmap: Heatmap = False) -> None: ...
+
+    async def infer_newest(name: Name) -> None: ...
+
+    async def infer_version(name: Name, version: Version) -> None: ...
+
+    described.add_api_route("/score", of_query, methods=["POST"], **SCORE)
+    described.add_api_route("/models/{name}/score", of_newest, methods=["POST"], **SCORE)
+    described.add_api_route("/models/{name}/versions/{version}/score", of_version, methods=["POST"], **SCORE)
+    described.add_api_route("/v2/models/{name}/infer", infer_newest, methods=["POST"], **INFER)
+    described.add_api_route("/v2/models/{name}/versions/{version}/infer", infer_version, methods=["POST"], **INFER)
+    return described.routes
+
+
 def openapi(app: FastAPI, registry: Registry, settings: Settings) -> dict[str, Any]:
     """Return the document for the models served now."""
     made = get_openapi(
         title="insphere",
         version=app.version,
         description="Scores images and rows of numbers by how far they are from what is normal.",
-        routes=app.routes,
+        routes=[*scoring_routes(), *app.routes],
     )
     for path, operations in made["paths"].items():
         for operation in operations.values():
