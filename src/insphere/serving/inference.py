@@ -124,7 +124,7 @@ def _shape(shape: Any, name: str, model: ServedModel, max_rows: int) -> list[int
 
 def _flat(data: list[Any], shape: list[int], name: str) -> Iterator[Any]:
     """Return the values in row-major order: given flat, or nested exactly as `shape` says."""
-    if data and not isinstance(data[0], list):
+    if not data or not isinstance(data[0], list):
         return iter(data)
     values: list[Any] = data
     if len(values) != shape[0]:
