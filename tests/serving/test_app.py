@@ -39,7 +39,7 @@ def test_one_image_may_be_the_whole_body(client: TestClient) -> None:
     (data,) = digits(1)
     expected = upload(client, [data]).json()["results"][0]["anomaly_score"]
     for kind in ("image/png", "application/octet-stream", "IMAGE/JPEG; x=y"):
-        answer = client.post("/score?model=digits", content=data, headers={"Content-Type": kind})
+        answer = client.post("/models/digits/score", content=data, headers={"Content-Type": kind})
         assert answer.json()["results"][0] == {**answer.json()["results"][0], "anomaly_score": expected, "name": None}
 
 
@@ -129,10 +129,10 @@ def test_unknown_models_and_paths_are_404(client: TestClient, path: str, text: s
     assert len(answer.text) < 400
 
 
-def test_which_model_must_be_said_where_there_are_several(client: TestClient, images: AbstractDetector) -> None:
+def test_a_model_need_not_be_named_where_there_is_one(client: TestClient, images: AbstractDetector) -> None:
     answer = upload(client, digits(1), "/score")
-    assert (answer.status_code, "?model=NAME" in answer.json()["error"]) == (422, True)
-    assert upload(client, digits(1), "/score?model=digits&version=9").json()["version"] == "9"
+    assert (answer.status_code, "/models/NAME/score" in answer.json()["error"]) == (404, True)
+    assert upload(client, digits(1), "/models/digits/versions/9/score").json()["version"] == "9"
     with serving({"only": images}) as alone:
         assert upload(alone, digits(1), "/score").json()["model"] == "only"
 
@@ -195,6 +195,8 @@ BOUNDARY = {"Content-Type": "multipart/form-data; boundary=x"}
         (b"no form", BOUNDARY, 400),
         (b"--x\r\n\r\nabc", BOUNDARY, 400),
         (b"--x--\r\n", BOUNDARY, 422),
+        (b'--x\r\nContent-Disposition: form-data; name="images"\r\n\r\nabc\r\n--x--\r\n', BOUNDARY, 422),
+        (b'--x\r\nContent-Disposition: form-data; name="file"; filename="a"\r\n\r\nabc\r\n--x--\r\n', BOUNDARY, 422),
         (b'--x\r\nContent-Disposition: form-data; name="a"\r\n\r\nabc\r\n--x', BOUNDARY, 400),
         (b"--x\r\nA: " + b"b" * 9000 + b"\r\n\r\nabc\r\n--x--\r\n", BOUNDARY, 400),
         (b"--x--", {"Content-Type": "multipart/form-data"}, 400),
@@ -238,7 +240,7 @@ def test_images_are_no_rows(client: TestClient) -> None:
         ("[]", 422, "list of rows"),
         ('{"rows": [[0, 0, 0]], "model": "x"}', 422, "'model'"),
         ('{"rows": [{"heat": 0, "hum": 0}]}', 422, "drift"),
-        ('{"rows": [' + ",".join(["[0,0,0]"] * 1025) + "]}", 413, "1024"),
+        ('{"rows": [' + ",".join(["[0,0,0]"] * 1025) + "]}", 422, "1024"),
     ],
 )
 def test_json_that_is_no_rows(client: TestClient, body: str, status: int, text: str) -> None:
@@ -255,7 +257,7 @@ def test_json_that_is_no_rows(client: TestClient, body: str, status: int, text: 
         ({"shape": [1, 8, 8]}, 422, "[n, 8, 8, 1]"),
         ({"shape": [0, 8, 8, 1]}, 422, "at least 1"),
         ({"shape": [True, 8, 8, 1]}, 422, "[n, 8, 8, 1]"),
-        ({"shape": [10**18, 8, 8, 1]}, 413, "1024"),
+        ({"shape": [10**18, 8, 8, 1]}, 422, "1024"),
         ({"shape": None}, 422, "shape"),
         ({"shape": []}, 422, "shape"),
         ({"data": [0] * 63}, 422, "64 values, got 63"),

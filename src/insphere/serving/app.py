@@ -55,7 +55,7 @@ class Service:
         model = _ready(slot)
         _check_type(request, ("application/json",))
         async with body_of(request, self.settings, self.memory) as body:
-            asked = await self._aside(inference.InferRequest, body, model, self.settings.max_rows, n_bytes=len(body))
+            asked = await self._aside(inference.InferRequest, body, model, n_bytes=len(body))
             scores = await slot.batcher.submit(model, asked.X)
         _note(request, model, len(asked.X))
         return as_json(asked.answer(model, scores))
@@ -66,7 +66,7 @@ class Service:
         kind = _check_type(request, ("multipart/form-data", "application/json", "application/octet-stream", "image/"))
         async with body_of(request, self.settings, self.memory) as body:
             if kind == "application/json":
-                X = await self._aside(read_rows, body, model, self.settings.max_rows, n_bytes=len(body))
+                X = await self._aside(read_rows, body, model, n_bytes=len(body))
                 uploads, decoded = [Upload(None, b"")] * len(X), Decoded(X, {})
                 scores = await slot.batcher.submit(model, X)
             else:
@@ -235,13 +235,12 @@ def _add_for_models(app: FastAPI, suffix: str, answer: Callable[[str, str | None
 def _add_scoring(app: FastAPI, service: Service) -> None:
     """Add the routes that take rows: as plain ones, because FastAPI's own handling costs as much as all the rest of a request.
 
-    `document.scoring_routes` describes them.
+    The OpenAPI document has them for each model.
     """
     registry = service.registry
 
     async def score(request: Request) -> Response:
-        slot = registry.find(request.query_params.get("model"), request.query_params.get("version"))
-        return await service.score(request, slot, heatmap=_heatmap_wanted(request))
+        return await service.score(request, registry.find(None), heatmap=_heatmap_wanted(request))
 
     async def score_with(request: Request) -> Response:
         slot = registry.find(request.path_params["name"], request.path_params.get("version"))

@@ -1,14 +1,19 @@
 """The OpenAPI document: what each route takes and answers, true for the models that are served."""
 
+import itertools
+import math
+from collections.abc import Iterator
 from typing import Annotated, Any, Literal
 
-from fastapi import APIRouter, FastAPI, Path, Query
+from fastapi import APIRouter, FastAPI, Path, Query, Response
 from fastapi.openapi.utils import get_openapi
-from fastapi.responses import HTMLResponse, PlainTextResponse
 from pydantic import BaseModel, ConfigDict, Field
+from pydantic.json_schema import models_json_schema
 from starlette.routing import BaseRoute
 
 from insphere.serving.heatmap import MOST_HEATMAPS
+from insphere.serving.inference import datatypes, input_name
+from insphere.serving.models import ServedModel
 from insphere.serving.registry import Registry
 from insphere.serving.settings import Settings
 
@@ -158,9 +163,16 @@ class Models(_Answer):
     models: list[ServedModelAnswer]
 
 
+_ANSWERS = (ErrorAnswer, Live, Ready, ModelReady, ServerMetadata, ModelMetadata, InferAnswer, ScoreAnswer, Models)
+
+
+def _json(model: type[BaseModel], description: str = "As asked.") -> dict[str, Any]:
+    return {"description": description, "content": {"application/json": {"schema": {"$ref": f"#/components/schemas/{model.__name__}"}}}}
+
+
 def _error(text: str, *headers: str) -> dict[str, Any]:
     described = {name: {"schema": {"type": "string"}} for name in headers}
-    return {"model": ErrorAnswer, "description": text, **({"headers": described} if described else {})}
+    return {**_json(ErrorAnswer, text), **({"headers": described} if described else {})}
 
 
 _REFUSALS: dict[int | str, dict[str, Any]] = {
@@ -181,6 +193,12 @@ _BODY: dict[int | str, dict[str, Any]] = {
     422: _error("The body does not fit the model."),
     503: _error("The model does not score, or too much waits already.", "Retry-After"),
 }
+
+
+def _text(media_type: str, description: str) -> dict[str, Any]:
+    return {"description": description, "content": {media_type: {"schema": {"type": "string"}}}}
+
+
 _V2, _SCORING, _SERVICE = ["Open Inference Protocol"], ["Scoring"], ["Service"]
 
 
@@ -190,58 +208,39 @@ def _route(
     responses = dict(answers)
     for some in (*refusals, _REFUSALS):
         responses |= some
-    return {"summary": summary, "tags": tags, "responses": responses, **more}
+    # The plain class, because FastAPI would else call every answer, refusals too, by the type of the first.
+    return {"summary": summary, "tags": tags, "responses": responses, "response_class": Response, **more}
 
 
-PAGE = _route("Page to score an image on", _SERVICE, {200: {"description": "HTML."}}, response_class=HTMLResponse)
+PAGE = _route("Page to score an image on", _SERVICE, {200: _text("text/html", "HTML.")})
 OPENAPI = _route("This document", _SERVICE, {200: {"description": "OpenAPI 3.1."}})
-METRICS = _route("Prometheus metrics", _SERVICE, {200: {"description": "Text format 0.0.4."}}, response_class=PlainTextResponse)
-MODELS = _route("Models and what they take", _SERVICE, {200: {"model": Models}})
-SERVER = _route("Server metadata", _V2, {200: {"model": ServerMetadata}})
-LIVE = _route("Whether the process answers", _V2, {200: {"model": Live}})
-READY = _route("Whether every model scores", _V2, {200: {"model": Ready}, 503: {"model": Ready, "description": "One does not."}})
-METADATA = _route("Model metadata", _V2, {200: {"model": ModelMetadata}}, _NO_MODEL)
+METRICS = _route("Prometheus metrics", _SERVICE, {200: _text("text/plain", "Text format 0.0.4.")})
+MODELS = _route("Models and what they take", _SERVICE, {200: _json(Models)})
+SERVER = _route("Server metadata", _V2, {200: _json(ServerMetadata)})
+LIVE = _route("Whether the process answers", _V2, {200: _json(Live)})
+READY = _route(
+    "Whether every model scores",
+    _V2,
+    {200: _json(Ready), 503: _json(Ready, "One does not.")},
+)
+METADATA = _route("Model metadata", _V2, {200: _json(ModelMetadata)}, _NO_MODEL)
 MODEL_READY = _route(
-    "Whether a model scores", _V2, {200: {"model": ModelReady}, 503: {"model": ModelReady, "description": "It does not."}}, _NO_MODEL
+    "Whether a model scores",
+    _V2,
+    {200: _json(ModelReady), 503: _json(ModelReady, "It does not.")},
+    _NO_MODEL,
 )
 
-_TENSOR = {
-    "type": "object",
-    "required": ["name", "shape", "datatype", "data"],
-    "properties": {
-        "name": {"enum": ["images", "x"], "description": "As the model's metadata says."},
-        "shape": {"type": "array", "items": {"type": "integer", "minimum": 1}, "minItems": 2, "maxItems": 4},
-        "datatype": {"enum": ["UINT8", "FP32", "FP64"]},
-        "parameters": {"type": "object"},
-        "data": {"type": "array", "minItems": 1, "description": "Values in row-major order, flat or nested as the shape says."},
-    },
-}
-_INFER_REQUEST = {
-    "type": "object",
-    "required": ["inputs"],
-    "properties": {
-        "id": {"type": ["string", "null"], "description": "Comes back with the answer."},
-        "parameters": {"type": "object"},
-        "inputs": {"type": "array", "items": _TENSOR, "minItems": 1, "maxItems": 1},
-        "outputs": {
-            "type": ["array", "null"],
-            "description": "Outputs wanted; all if there is none.",
-            "items": {
-                "type": "object",
-                "required": ["name"],
-                "properties": {"name": {"enum": ["anomaly_score", "p_value", "is_anomaly"]}, "parameters": {"type": "object"}},
-            },
-        },
-    },
-}
 INFER = _route(
     "Score a tensor",
     _V2,
-    {200: {"model": InferAnswer}},
+    {200: _json(InferAnswer)},
     _BODY,
-    openapi_extra={"requestBody": {"required": True, "content": {"application/json": {"schema": _INFER_REQUEST}}}},
+    description="Requests of one and two rows are described here; those of more are like them.",
 )
 
+_DESCRIBED_ROWS = (1, 2)  # a schema cannot say that the shape's first number is the number of rows in the data
+_LARGEST_OF = {"FP32": 3.4028234663852886e38, "FP64": _LARGEST}
 _FILE = {"type": "string", "format": "binary"}
 _UPLOAD = {
     "multipart/form-data": {
@@ -253,40 +252,46 @@ _UPLOAD = {
     },
     "application/octet-stream": {"schema": _FILE},
 }
-_NUMBER = {"type": "number", "minimum": -_LARGEST, "maximum": _LARGEST}
+
+
+def _number(largest: float) -> dict[str, Any]:
+    return {"type": "number", "minimum": -largest, "maximum": largest}
+
+
+_NUMBER = _number(_LARGEST)
 SCORE = _route(
     "Score images or rows",
     _SCORING,
-    {200: {"model": ScoreAnswer}, 207: {"model": ScoreAnswer, "description": "Some rows could not be read; their results say why."}},
+    {
+        200: _json(ScoreAnswer),
+        207: _json(ScoreAnswer, "Some rows could not be read; their results say why."),
+    },
     _BODY,
     description="Images as files of a form (any field name), or one image as the body (application/octet-stream or image/*);"
     " rows of numbers as JSON. An image that cannot be read is a result with an error, and the status is 207.",
 )
 
 
-def scoring_routes() -> list[BaseRoute]:
-    """Return routes that describe those that take rows; the application answers them by routes of its own."""
+def _scoring_routes(registry: Registry) -> list[BaseRoute]:
+    """Return routes that describe those that take rows, each with its model's own name and body.
+
+    The application answers them by routes of its own, in which the name is a variable.
+    """
     described = APIRouter()
 
-    async def of_query(
-        model: Annotated[str | None, Query(description="Name of the model; not needed where only one is served.")] = None,
-        version: Annotated[str | None, Query(description="Version of the model; the newest if not given.")] = None,
-        heatmap: Heatmap = False,
-    ) -> None: ...
+    async def score(heatmap: Heatmap = False) -> None: ...
 
-    async def of_newest(name: Name, heatmap: Heatmap = False) -> None: ...
+    async def infer() -> None: ...
 
-    async def of_version(name: Name, version: Version, heatmap: Heatmap = False) -> None: ...
-
-    async def infer_newest(name: Name) -> None: ...
-
-    async def infer_version(name: Name, version: Version) -> None: ...
-
-    described.add_api_route("/score", of_query, methods=["POST"], **SCORE)
-    described.add_api_route("/models/{name}/score", of_newest, methods=["POST"], **SCORE)
-    described.add_api_route("/models/{name}/versions/{version}/score", of_version, methods=["POST"], **SCORE)
-    described.add_api_route("/v2/models/{name}/infer", infer_newest, methods=["POST"], **INFER)
-    described.add_api_route("/v2/models/{name}/versions/{version}/infer", infer_version, methods=["POST"], **INFER)
+    for name in registry.names:
+        newest = registry.find(name).model
+        places = [(f"/{name}", newest)]
+        places += [(f"/{name}/versions/{version}", registry.find(name, version).model) for version in registry.versions(name)]
+        for place, model in places:
+            described.add_api_route(f"/models{place}/score", score, methods=["POST"], openapi_extra=_body(_score_body(model)), **SCORE)
+            described.add_api_route(f"/v2/models{place}/infer", infer, methods=["POST"], openapi_extra=_body(_infer_body(model)), **INFER)
+        if len(registry.names) == 1:
+            described.add_api_route("/score", score, methods=["POST"], openapi_extra=_body(_score_body(newest)), **SCORE)
     return described.routes
 
 
@@ -296,59 +301,87 @@ def openapi(app: FastAPI, registry: Registry, settings: Settings) -> dict[str, A
         title="insphere",
         version=app.version,
         description="Scores images and rows of numbers by how far they are from what is normal.",
-        routes=[*scoring_routes(), *app.routes],
+        routes=[*_scoring_routes(registry), *app.routes],
     )
-    for path, operations in made["paths"].items():
-        for operation in operations.values():
-            if path.endswith("/score"):
-                operation["requestBody"] = {"required": True, "content": _score_bodies(registry, settings, alone=path == "/score")}
-            _fill(operation, path, registry)
+    _, schemas = models_json_schema([(model, "serialization") for model in _ANSWERS], ref_template="#/components/schemas/{model}")
+    made["components"] = {"schemas": schemas["$defs"]}
     if settings.api_key is not None:
         _add_security(made)
-    else:
-        for operations in made["paths"].values():
-            for operation in operations.values():
-                operation["responses"].pop("401", None)
+        return made
+    for operations in made["paths"].values():
+        for operation in operations.values():
+            operation["responses"].pop("401", None)
     return made
 
 
-def _fill(operation: dict[str, Any], path: str, registry: Registry) -> None:
-    """Name the models where the path takes them as a parameter of the query."""
-    for parameter in operation.get("parameters", []):
-        if path == "/score" and parameter["name"] == "model":
-            parameter["schema"] = {"enum": registry.names}
-            parameter["required"] = len(registry.names) > 1
-        if path == "/score" and parameter["name"] == "version":
-            parameter["schema"] = {"enum": sorted({version for name in registry.names for version in registry.versions(name)})}
+def _body(content: dict[str, Any]) -> dict[str, Any]:
+    return {"requestBody": {"required": True, "content": content}}
 
 
-def _score_bodies(registry: Registry, settings: Settings, *, alone: bool) -> dict[str, Any]:
-    """Return what the scoring routes take: with one model, what that model takes."""
-    models = [slot.model for slot in registry.slots()]
-    bodies: dict[str, Any] = {}
-    if any(model.refuses_files is None for model in models):
-        bodies |= _UPLOAD
-    if any(not model.is_image for model in models):
-        rows: dict[str, Any] = {"type": "array", "minItems": 1, "maxItems": settings.max_rows}
-        bodies["application/json"] = {"schema": _rows_schema(rows, [model for model in models if not model.is_image])}
-    return bodies or {"application/json": {"schema": {"type": "object", "required": ["rows"]}}}
+def _score_body(model: ServedModel) -> dict[str, Any]:
+    """Return what the scoring routes take for this model."""
+    if model.refuses_files is None:
+        return _UPLOAD
+    if model.is_image:  # no upload is taken: tensors only
+        return {"application/json": {"schema": False}}
+    n_features, names = model.input_shape[0], model.feature_names
+    row: dict[str, Any] = {"type": "array", "items": _NUMBER, "minItems": n_features, "maxItems": n_features}
+    if names is not None:
+        named = {"type": "object", "required": names, "properties": dict.fromkeys(names, _NUMBER), "additionalProperties": False}
+        row = {"anyOf": [row, named]}
+    rows = {"type": "array", "minItems": 1, "maxItems": model.max_rows, "items": row}
+    schema = {"type": "object", "required": ["rows"], "properties": {"rows": rows}, "additionalProperties": False}
+    return {"application/json": {"schema": schema}}
 
 
-def _rows_schema(rows: dict[str, Any], models: list[Any]) -> dict[str, Any]:
-    kinds: list[dict[str, Any]] = []
-    for n_features in sorted({model.input_shape[0] for model in models}):
-        kinds.append({"type": "array", "items": _NUMBER, "minItems": n_features, "maxItems": n_features})
-    for names in {tuple(model.feature_names) for model in models if model.feature_names is not None}:
-        named = {"type": "object", "required": list(names), "properties": dict.fromkeys(names, _NUMBER), "additionalProperties": False}
-        kinds.append(named)
-    items = kinds[0] if len(kinds) == 1 else {"anyOf": kinds}
-    return {"type": "object", "required": ["rows"], "properties": {"rows": {**rows, "items": items}}, "additionalProperties": False}
+def _infer_body(model: ServedModel) -> dict[str, Any]:
+    """Return what the protocol's route takes for this model."""
+    wanted = {
+        "type": "object",
+        "required": ["name"],
+        "properties": {"name": {"enum": ["anomaly_score", "p_value", "is_anomaly"]}, "parameters": {"type": "object"}},
+    }
+    schema = {
+        "type": "object",
+        "required": ["inputs"],
+        "properties": {
+            "id": {"type": ["string", "null"], "description": "Comes back with the answer."},
+            "parameters": {"type": "object"},
+            "inputs": {"type": "array", "items": {"anyOf": list(_tensors(model))}, "minItems": 1, "maxItems": 1},
+            "outputs": {"type": ["array", "null"], "items": wanted, "description": "Outputs wanted; all if there is none."},
+        },
+    }
+    return {"application/json": {"schema": schema}}
+
+
+def _tensors(model: ServedModel) -> Iterator[dict[str, Any]]:
+    for n_rows, datatype in itertools.product(_DESCRIBED_ROWS, datatypes(model)):
+        shape, n_values = [n_rows, *model.input_shape], n_rows * math.prod(model.input_shape)
+        largest = _LARGEST_OF.get(datatype)
+        value = {"type": "integer", "minimum": 0, "maximum": 255} if largest is None else _number(largest)
+        yield {
+            "type": "object",
+            "required": ["name", "shape", "datatype", "data"],
+            "properties": {
+                "name": {"const": input_name(model)},
+                "shape": {"const": shape},
+                "datatype": {"const": datatype},
+                "parameters": {"type": "object"},
+                "data": {
+                    "type": "array",
+                    "items": value,
+                    "minItems": n_values,
+                    "maxItems": n_values,
+                    "description": "Values in row-major order; they may also be nested as the shape says.",
+                },
+            },
+        }
 
 
 def _add_security(made: dict[str, Any]) -> None:
     from insphere.serving.limits import OPEN_PATHS
 
-    made.setdefault("components", {})["securitySchemes"] = {
+    made["components"]["securitySchemes"] = {
         "key": {"type": "apiKey", "in": "header", "name": "X-API-Key"},
         "bearer": {"type": "http", "scheme": "bearer"},
     }

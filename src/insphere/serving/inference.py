@@ -26,6 +26,11 @@ def input_name(model: ServedModel) -> str:
     return "images" if model.is_image else "x"
 
 
+def datatypes(model: ServedModel) -> tuple[str, ...]:
+    """Return the datatypes that the input tensor may have."""
+    return ("UINT8",) if model.dtype == np.uint8 else ("FP32", "FP64")
+
+
 def metadata(model: ServedModel, versions: list[str]) -> dict[str, Any]:
     """Return a model's metadata: its tensors, with -1 for the number of rows."""
     datatype = DATATYPES[model.dtype.name]
@@ -45,15 +50,14 @@ class InferRequest:
     ----------
     body : bytes
     model : ServedModel
-    max_rows : int
 
     Raises
     ------
     Refusal
-        400 if the body is no JSON, 413 if it has too many rows, 422 if it does not fit the protocol or the model.
+        400 if the body is no JSON, 422 if it does not fit the protocol or the model.
     """
 
-    def __init__(self, body: bytes, model: ServedModel, max_rows: int) -> None:
+    def __init__(self, body: bytes, model: ServedModel) -> None:
         content = read_json(body)
         if not isinstance(content, dict):
             raise Refusal(422, "The body must be an object with the field inputs.")
@@ -63,7 +67,7 @@ class InferRequest:
         if not isinstance(content.get("parameters", {}), dict):
             raise Refusal(422, "The field parameters must be an object.")
         self.outputs = _wanted(content.get("outputs"))
-        self.X = _tensor(content.get("inputs"), model, max_rows)
+        self.X = _tensor(content.get("inputs"), model)
 
     def answer(self, model: ServedModel, scores: Scores) -> dict[str, Any]:
         """Return the response: the wanted outputs in the order asked for."""
@@ -91,19 +95,18 @@ def _wanted(outputs: Any) -> list[str]:
     return list(dict.fromkeys(names))
 
 
-def _tensor(inputs: Any, model: ServedModel, max_rows: int) -> NDArray[Any]:
+def _tensor(inputs: Any, model: ServedModel) -> NDArray[Any]:
     name = input_name(model)
     if not isinstance(inputs, list) or len(inputs) != 1 or not isinstance(inputs[0], dict):
         raise Refusal(422, f"The field inputs must be a list of one tensor, called {name}.")
     tensor = inputs[0]
     if tensor.get("name") != name:
         raise Refusal(422, f"The input tensor must be called {name}.")
-    datatypes = ("UINT8",) if model.dtype == np.uint8 else ("FP32", "FP64")
-    if tensor.get("datatype") not in datatypes:
-        raise Refusal(422, f"The datatype of {name} must be {' or '.join(datatypes)}.")
+    if tensor.get("datatype") not in datatypes(model):
+        raise Refusal(422, f"The datatype of {name} must be {' or '.join(datatypes(model))}.")
     if not isinstance(tensor.get("parameters", {}), dict):
         raise Refusal(422, f"The field parameters of {name} must be an object.")
-    shape = _shape(tensor.get("shape"), name, model, max_rows)
+    shape = _shape(tensor.get("shape"), name, model)
     data = tensor.get("data")
     if not isinstance(data, list):
         raise Refusal(422, f"The field data of {name} must be a list.")
@@ -113,12 +116,12 @@ def _tensor(inputs: Any, model: ServedModel, max_rows: int) -> NDArray[Any]:
     return _array(values, model, name, tensor["datatype"]).reshape(shape)
 
 
-def _shape(shape: Any, name: str, model: ServedModel, max_rows: int) -> list[int]:
+def _shape(shape: Any, name: str, model: ServedModel) -> list[int]:
     expected = ", ".join(map(str, ("n", *model.input_shape)))
     if not isinstance(shape, list) or not all(type(size) is int for size in shape) or tuple(shape[1:]) != model.input_shape or shape[0] < 1:
         raise Refusal(422, f"The shape of {name} must be [{expected}], with n at least 1.")
-    if shape[0] > max_rows:
-        raise Refusal(413, f"The tensor has more than the limit of {max_rows} rows; send them in several requests.")
+    if shape[0] > model.max_rows:
+        raise Refusal(422, f"The tensor has more than the limit of {model.max_rows} rows; send them in several requests.")
     return shape
 
 

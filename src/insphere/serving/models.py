@@ -148,10 +148,12 @@ class ServedModel:
     name, version : str
     detector : AbstractDetector
         Fitted.
+    max_rows : int
+        Rows of one request at most.
     """
 
-    def __init__(self, name: str, version: str, detector: AbstractDetector) -> None:
-        self.name, self.version, self.detector = name, version, detector
+    def __init__(self, name: str, version: str, detector: AbstractDetector, *, max_rows: int) -> None:
+        self.name, self.version, self.detector, self.max_rows = name, version, detector, max_rows
         self.loaded_at = time.time()
         self.image_spec: ImageSpec | None = detector.image_spec_
         self.input_shape: tuple[int, ...] = detector.input_shape_

@@ -94,11 +94,11 @@ class Registry:
         Raises
         ------
         Refusal
-            404 if there is no such model or version, 422 if none is named among several.
+            404 if there is no such model or version, or none is named among several.
         """
         if name is None:
             if len(self._slots) > 1:
-                raise Refusal(422, f"Several models are served; name one with ?model=NAME: {', '.join(self.names)}.")
+                raise Refusal(404, f"Several models are served; name one: /models/NAME/score, NAME being {' or '.join(self.names)}.")
             name = self.names[0]
         versions = self._named(name)
         if version is None:
@@ -116,7 +116,7 @@ class Registry:
 
     def _add(self, place: ModelPlace, source: AbstractDetector | None) -> None:
         read_as = None if source is not None else signature(place.path)
-        model = ServedModel(place.name, place.version, catalog.load(place.path) if source is None else source)
+        model = self._make(place, catalog.load(place.path) if source is None else source)
         batcher = Batcher(
             max_batch_rows=self._settings.max_batch_rows,
             max_queue_rows=self._settings.max_queue_rows,
@@ -131,6 +131,9 @@ class Registry:
             _log.info("model loaded", extra={"facts": facts})
         else:
             _log.error("model not ready", extra={"facts": facts | {"problem": model.problem}})
+
+    def _make(self, place: ModelPlace, detector: AbstractDetector) -> ServedModel:
+        return ServedModel(place.name, place.version, detector, max_rows=self._settings.max_rows)
 
     # Reloading.
 
@@ -152,7 +155,7 @@ class Registry:
         # Remembered whether the file is good or not, so that a bad one is tried, and complained of, once.
         slot.read_as = signature(place.path)
         try:
-            model = ServedModel(place.name, place.version, catalog.load(place.path))
+            model = self._make(place, catalog.load(place.path))
             if model.problem is not None:
                 raise ModelFileError(model.problem)
         # Whatever a file does to its reader, the old model must go on answering.

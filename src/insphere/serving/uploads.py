@@ -44,12 +44,12 @@ class Decoded:
 
 
 def read_multipart(body: bytes, content_type: str, max_parts: int) -> list[Upload]:
-    """Return the parts of a multipart/form-data body, each an image whatever its field is called.
+    """Return the files in the fields called images of a multipart/form-data body; other fields are left out.
 
     Raises
     ------
     Refusal
-        400 if the body is not what its content type says, 413 if it has more than `max_parts` parts.
+        400 if the body is not what its content type says, 422 if it has no such file, or more than `max_parts`.
     """
     boundary = parse_options_header(content_type)[1].get(b"boundary", b"")
     if not boundary:
@@ -64,7 +64,7 @@ def read_multipart(body: bytes, content_type: str, max_parts: int) -> list[Uploa
     if not parts.ended:
         raise Refusal(400, "The multipart body is cut off: its closing boundary is missing.")
     if not parts.uploads:
-        raise Refusal(422, "The form holds no image; send each as a file field, such as: curl -F images=@photo.png")
+        raise Refusal(422, "The form has no file in a field called images; send each image so: curl -F images=@photo.png")
     return parts.uploads
 
 
@@ -92,6 +92,7 @@ class _Parts:
     def _begin(self) -> None:
         self._data: list[bytes] = []
         self._name: str | None = None
+        self._is_image = False
         self._n_header_bytes = 0
         self._field, self._value = b"", b""
 
@@ -110,16 +111,19 @@ class _Parts:
 
     def _end_header(self) -> None:
         if self._field.lower() == b"content-disposition":
-            name = parse_options_header(self._value)[1].get(b"filename")
-            self._name = None if name is None else name.decode("utf-8", "replace")[:255]
+            options = parse_options_header(self._value)[1]
+            self._is_image = options.get(b"name") == b"images" and b"filename" in options
+            self._name = options.get(b"filename", b"").decode("utf-8", "replace")[:255]
         self._field, self._value = b"", b""
 
     def _add_data(self, data: bytes, start: int, end: int) -> None:
         self._data.append(data[start:end])
 
     def _end(self) -> None:
+        if not self._is_image:
+            return
         if len(self.uploads) == self._max_parts:
-            raise Refusal(413, f"The form has more than the limit of {self._max_parts} images; send them in several requests.")
+            raise Refusal(422, f"The form has more than the limit of {self._max_parts} images; send them in several requests.")
         self.uploads.append(Upload(self._name, b"".join(self._data)))
 
     def _finish(self) -> None:
@@ -170,13 +174,13 @@ def _refuse_constant(word: str) -> NoReturn:
     raise ValueError(f"{word} is no JSON number")
 
 
-def read_rows(body: bytes, model: ServedModel, max_rows: int) -> NDArray[np.float64]:
+def read_rows(body: bytes, model: ServedModel) -> NDArray[np.float64]:
     """Return the rows of ``{"rows": [[...], ...]}``, each a list of numbers or an object with a number for each feature.
 
     Raises
     ------
     Refusal
-        400, 413 or 422, saying what is wrong and where.
+        400 or 422, saying what is wrong and where.
     """
     if model.is_image:
         raise Refusal(415, "This model takes images; upload them as multipart/form-data, or use /v2/models/NAME/infer for tensors.")
@@ -186,8 +190,8 @@ def read_rows(body: bytes, model: ServedModel, max_rows: int) -> NDArray[np.floa
         raise Refusal(422, 'The body must be an object with a list of rows: {"rows": [[0.5, 1.2], [0.4, 1.3]]}.')
     if unknown := [str(name)[:50] for name in content if name != "rows"]:
         raise Refusal(422, f"The body has the unknown field {unknown[0]!r}; its only field is rows.")
-    if len(rows) > max_rows:
-        raise Refusal(413, f"The body has {len(rows)} rows, more than the limit of {max_rows}; send them in several requests.")
+    if len(rows) > model.max_rows:
+        raise Refusal(422, f"The body has {len(rows)} rows, more than the limit of {model.max_rows}; send them in several requests.")
     return np.array([_row(row, number, model) for number, row in enumerate(rows)], dtype=np.float64)
 
 
