@@ -87,6 +87,8 @@ def _wanted(outputs: Any) -> list[str]:
         return list(OUTPUTS)
     if not isinstance(outputs, list) or not all(isinstance(output, dict) for output in outputs):
         raise Refusal(422, "The field outputs must be a list of objects with a name.")
+    if not all(isinstance(output.get("parameters", {}), dict) for output in outputs):
+        raise Refusal(422, "The field parameters of an output must be an object.")
     names = [output.get("name") for output in outputs]
     for name in names:
         if not isinstance(name, str) or name not in OUTPUTS:
