@@ -8,7 +8,7 @@ import subprocess
 import sys
 import threading
 import warnings
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -63,6 +63,13 @@ def vectors() -> AbstractDetector:
 def image_file(images: AbstractDetector, tmp_path_factory: pytest.TempPathFactory) -> Path:
     path = tmp_path_factory.mktemp("models") / "digits.insphere"
     images.save(path)
+    return path
+
+
+@pytest.fixture(scope="session")
+def vector_file(vectors: AbstractDetector, image_file: Path) -> Path:
+    path = image_file.with_name("sensors@2.insphere")
+    vectors.save(path)
     return path
 
 
@@ -126,4 +133,8 @@ def _read(stream: Any, started: Process) -> None:
         started.lines.append(json.loads(line))
 
 
-Wait = Callable[[Callable[[], bool]], None]
+@pytest.fixture(scope="session")
+def process(image_file: Path, vector_file: Path) -> Iterator[Process]:
+    """Both models behind `insphere serve`, with little patience and small bodies."""
+    with running(image_file, vector_file, "--read-timeout", "1.5", "--max-body", "1") as started:
+        yield started

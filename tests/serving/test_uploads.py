@@ -55,7 +55,7 @@ def test_a_form_of_any_bytes_is_read_or_refused(noise: bytes, cut: int) -> None:
             assert all(isinstance(upload.data, bytes) for upload in uploads)
 
 
-@given(st.text(max_size=60))
+@given(st.text(st.characters(codec="latin-1"), max_size=60))  # as servers hand headers on
 def test_content_types_of_any_text_are_read_or_refused(text: str) -> None:
     try:
         read_multipart(form([(b"a", b"b")]), f"multipart/form-data; {text}", 10)

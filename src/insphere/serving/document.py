@@ -12,7 +12,7 @@ from pydantic.json_schema import models_json_schema
 from starlette.routing import BaseRoute
 
 from insphere.serving.heatmap import MOST_HEATMAPS
-from insphere.serving.inference import datatypes, input_name
+from insphere.serving.inference import LARGEST, datatypes, input_name
 from insphere.serving.models import ServedModel
 from insphere.serving.registry import Registry
 from insphere.serving.settings import Settings
@@ -23,8 +23,6 @@ Heatmap = Annotated[
     bool,
     Query(description=f"Whether each image (the first {MOST_HEATMAPS} at most) gets a picture of where it is anomalous. Slow."),
 ]
-
-_LARGEST = 1.7976931348623157e308
 
 
 class _Answer(BaseModel):
@@ -240,7 +238,6 @@ INFER = _route(
 )
 
 _DESCRIBED_ROWS = (1, 2)  # a schema cannot say that the shape's first number is the number of rows in the data
-_LARGEST_OF = {"FP32": 3.4028234663852886e38, "FP64": _LARGEST}
 _FILE = {"type": "string", "format": "binary"}
 _UPLOAD = {
     "multipart/form-data": {
@@ -258,7 +255,7 @@ def _number(largest: float) -> dict[str, Any]:
     return {"type": "number", "minimum": -largest, "maximum": largest}
 
 
-_NUMBER = _number(_LARGEST)
+_NUMBER = _number(LARGEST["FP64"])
 SCORE = _route(
     "Score images or rows",
     _SCORING,
@@ -357,7 +354,7 @@ def _infer_body(model: ServedModel) -> dict[str, Any]:
 def _tensors(model: ServedModel) -> Iterator[dict[str, Any]]:
     for n_rows, datatype in itertools.product(_DESCRIBED_ROWS, datatypes(model)):
         shape, n_values = [n_rows, *model.input_shape], n_rows * math.prod(model.input_shape)
-        largest = _LARGEST_OF.get(datatype)
+        largest = LARGEST.get(datatype)
         value = {"type": "integer", "minimum": 0, "maximum": 255} if largest is None else _number(largest)
         yield {
             "type": "object",

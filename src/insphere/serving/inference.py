@@ -21,6 +21,10 @@ OUTPUTS = {"anomaly_score": "FP64", "p_value": "FP64", "is_anomaly": "BOOL"}
 """Name of each output tensor and its datatype; all have shape [rows]."""
 
 
+LARGEST = {"FP32": float(np.finfo(np.float32).max), "FP64": float(np.finfo(np.float64).max)}
+"""Largest value of each floating datatype."""
+
+
 def input_name(model: ServedModel) -> str:
     """Return the name of the input tensor: "images", or "x" for vectors."""
     return "images" if model.is_image else "x"
@@ -154,11 +158,8 @@ def _array(values: list[Any], model: ServedModel, name: str, datatype: str) -> N
         array = np.array(values, dtype=np.float64)
     except OverflowError:
         array = np.full(len(values), np.inf)
-    with np.errstate(over="ignore"):
-        # FP32 is what the client holds: its values are rounded as it would round them.
-        array = array.astype(np.float32) if datatype == "FP32" else array
-        array = array.astype(model.dtype)
-    if not np.isfinite(array).all():
-        odd = int((~np.isfinite(array)).argmax())
-        raise Refusal(422, f"The values of {name} must be finite; position {odd} is not.")
-    return array
+    within = np.abs(array) <= LARGEST[datatype]
+    if not within.all():
+        raise Refusal(422, f"The values of {name} must be finite and within {datatype}; position {int((~within).argmax())} is not.")
+    # FP32 is what the client holds: its values are rounded as it would round them.
+    return array.astype(np.float32 if datatype == "FP32" else np.float64).astype(model.dtype)

@@ -84,8 +84,7 @@ class ModelPlace:
         if not equals or not path or "/" in label or os.sep in label:
             path = text
             label = Path(text).name.removesuffix(SUFFIX)
-        name, _, version = label.partition("@")
-        return cls(name, version or "1", Path(path).expanduser())
+        return cls(*split_label(label), Path(path).expanduser())
 
 
 @dataclasses.dataclass(frozen=True)
@@ -107,7 +106,7 @@ class ModelFolder:
         ParameterError
             If the name of a file breaks the rule of names.
         """
-        return [ModelPlace(*_label(path), path) for path in sorted(self.path.glob(f"*{SUFFIX}"))]
+        return [ModelPlace(*split_label(path.name.removesuffix(SUFFIX)), path) for path in sorted(self.path.glob(f"*{SUFFIX}"))]
 
 
 def find_models(words: Sequence[str]) -> list[ModelPlace | ModelFolder]:
@@ -135,9 +134,16 @@ def find_models(words: Sequence[str]) -> list[ModelPlace | ModelFolder]:
     return found
 
 
-def _label(path: Path) -> tuple[str, str]:
-    name, _, version = path.name.removesuffix(SUFFIX).partition("@")
-    return name, version or "1"
+def split_label(label: str) -> tuple[str, str]:
+    """Return name and version of ``NAME`` or ``NAME@VERSION``; the version of a bare name is 1.
+
+    Examples
+    --------
+    >>> split_label("tiles"), split_label("tiles@may")
+    (('tiles', '1'), ('tiles', 'may'))
+    """
+    name, at, version = label.partition("@")
+    return name, version if at else "1"
 
 
 class ServedModel:

@@ -14,7 +14,7 @@ from insphere.errors import InsphereError, ModelFileError, ParameterError, did_y
 from insphere.serving.answers import Refusal
 from insphere.serving.batching import Batcher
 from insphere.serving.metrics import Metrics
-from insphere.serving.models import ModelFolder, ModelPlace, ServedModel, Signature, Sources, signature
+from insphere.serving.models import ModelFolder, ModelPlace, ServedModel, Signature, Sources, signature, split_label
 from insphere.serving.settings import Settings
 
 _log = logging.getLogger("insphere.serving")
@@ -246,11 +246,10 @@ def _entries(models: Sources) -> Iterator[tuple[ModelPlace, AbstractDetector | N
     """Yield the place of each model, and the detector where it is given as such."""
     if isinstance(models, Mapping):
         for label, source in models.items():
-            name, _, version = label.partition("@")
             if isinstance(source, AbstractDetector):
-                yield ModelPlace(name, version or "1", Path()), source
+                yield ModelPlace(*split_label(label), Path()), source
             else:
-                yield ModelPlace(name, version or "1", Path(source)), None
+                yield ModelPlace(*split_label(label), Path(source)), None
         return
     for found in models:
         yield from ((place, None) for place in (found.places() if isinstance(found, ModelFolder) else [found]))

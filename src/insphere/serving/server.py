@@ -15,6 +15,7 @@ from insphere.serving.settings import Settings
 
 _MOST_HEAD_BYTES = 64 * 1024
 _KEEP_ALIVE_SECONDS = 30
+_LINGER_SECONDS = 1.0
 
 _log = logging.getLogger("insphere.serving")
 
@@ -29,6 +30,7 @@ class _Protocol(HttpToolsProtocol):
     header_seconds = 10.0
     _timer: asyncio.TimerHandle | None = None
     _n_head_bytes = 0
+    _refused = False
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
         super().connection_made(transport)
@@ -44,10 +46,13 @@ class _Protocol(HttpToolsProtocol):
         super().on_headers_complete()
 
     def data_received(self, data: bytes) -> None:
-        if self._timer is not None:
-            self._n_head_bytes += len(data)
+        if self._refused:
+            return
         super().data_received(data)
-        if self._timer is not None and self._n_head_bytes > _MOST_HEAD_BYTES:
+        if self._timer is None:
+            return
+        self._n_head_bytes += len(data)
+        if self._n_head_bytes > _MOST_HEAD_BYTES:
             self._refuse(b"431 Request Header Fields Too Large", b"The head of the request is too large.")
 
     def connection_lost(self, exc: Exception | None) -> None:
@@ -76,7 +81,9 @@ class _Protocol(HttpToolsProtocol):
             body = b'{"error":"' + text + b'"}'
             head = b"HTTP/1.1 " + status + b"\r\nContent-Type: application/json\r\nConnection: close\r\nContent-Length: "
             self.transport.write(head + str(len(body)).encode() + b"\r\n\r\n" + body)
-            self.transport.close()
+            # Not at once: closed on a client that is still sending, the connection would lose what it has not yet read.
+            self._refused = True
+            self.loop.call_later(_LINGER_SECONDS, self.transport.close)
 
 
 def listen(host: str, port: int) -> socket.socket:
@@ -122,11 +129,19 @@ def run(app: FastAPI, listener: socket.socket, *, trusted_proxies: str = "") -> 
         timeout_keep_alive=_KEEP_ALIVE_SECONDS,
         timeout_graceful_shutdown=max(1, round(settings.stop_seconds)),
     )
+    server = uvicorn.Server(config)
+
+    def stop(*_: object) -> None:
+        server.should_exit = True
+
+    # The server handles these two itself while it runs, and raises them anew when it has stopped: a wish fulfilled is no failure.
+    for number in (signal.SIGTERM, signal.SIGINT):
+        signal.signal(number, stop)
     if hasattr(signal, "SIGHUP"):
         signal.signal(signal.SIGHUP, lambda *_: app.state.service.watcher.ask())
     host, port = listener.getsockname()[:2]
     shown = f"[{host}]" if ":" in host else host
     models = [f"{slot.model.name}@{slot.model.version}" for slot in app.state.service.registry.slots()]
     _log.info("serving", extra={"facts": {"url": f"http://{shown}:{port}/", "models": models}})
-    uvicorn.Server(config).run(sockets=[listener])
+    server.run(sockets=[listener])
     _log.info("stopped")
