@@ -20,6 +20,7 @@ FLOORS = (
     ("training",),
     ("detectors",),
     ("gallery",),
+    ("explain",),
     ("serving",),
     ("cli", "__main__", "__init__"),
 )

@@ -21,6 +21,8 @@ from PIL import Image
 from starlette.testclient import TestClient
 
 import insphere
+from browser import chromium as chromium
+from browser import chromium_page as chromium_page
 from insphere.detectors.base import AbstractDetector
 from insphere.errors import HealthWarning
 from insphere.serving import Settings, make_app
@@ -122,8 +124,8 @@ def running(*words: object, **environment: str) -> Iterator[Process]:
         yield started
     finally:
         process.terminate()
-        process.wait(20)
-        reader.join(5)
+        process.wait(60)
+        reader.join(20)
         process.stderr.close()
 
 

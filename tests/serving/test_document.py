@@ -19,7 +19,7 @@ def test_schemathesis_finds_nothing(process: Process, tmp_path: Path) -> None:
     command = [sys.executable, "-m", "schemathesis.cli", "run", f"{process.url}/openapi.json", "--max-examples", "4", "--seed", "1"]
     done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stdout[-6000:] + done.stderr[-2000:]
-    assert "No issues found" in done.stdout
+    assert " passed" in done.stdout
 
 
 def test_every_route_is_described(images: AbstractDetector) -> None:

@@ -5,6 +5,7 @@ import os
 from collections.abc import AsyncIterator, Callable
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import asynccontextmanager
+from importlib.metadata import version
 from typing import Any
 
 import numpy as np
@@ -15,7 +16,6 @@ from starlette.exceptions import HTTPException
 from starlette.routing import Match, Route
 from starlette.types import Scope
 
-import insphere
 from insphere.serving import document, inference, page
 from insphere.serving.answers import Refusal, as_json, busy, finite
 from insphere.serving.batching import Scores
@@ -150,8 +150,8 @@ def make_app(models: Sources, settings: Settings | None = None) -> FastAPI:
 
     Examples
     --------
-    >>> import numpy as np
-    >>> detector = insphere.KNN(random_state=0).fit(np.random.default_rng(0).normal(size=(60, 2)))
+    >>> from insphere.detectors.classical import KNN
+    >>> detector = KNN(random_state=0).fit(np.random.default_rng(0).normal(size=(60, 2)))
     >>> make_app({"sensors": detector}).title
     'insphere'
     """
@@ -164,7 +164,7 @@ def make_app(models: Sources, settings: Settings | None = None) -> FastAPI:
         service.watcher.stop()
         await asyncio.to_thread(service.close)
 
-    app = FastAPI(title="insphere", version=insphere.__version__, docs_url=None, redoc_url=None, lifespan=lifespan, openapi_url=None)
+    app = FastAPI(title="insphere", version=version("insphere"), docs_url=None, redoc_url=None, lifespan=lifespan, openapi_url=None)
     app.state.service = service
     app.add_middleware(Frame, gate=Gate(service.settings), metrics=service.metrics)
     app.add_exception_handler(Refusal, _refused)
@@ -200,7 +200,7 @@ def _add_protocol(app: FastAPI, service: Service) -> None:
 
     @app.get("/v2", **document.SERVER)
     async def server_metadata() -> Response:
-        return as_json({"name": "insphere", "version": insphere.__version__, "extensions": []})
+        return as_json({"name": "insphere", "version": version("insphere"), "extensions": []})
 
     @app.get("/v2/health/live", **document.LIVE)
     async def server_live() -> Response:

@@ -27,13 +27,13 @@ class JsonFormatter(logging.Formatter):
         return json.dumps(line, default=str)
 
 
-def log_to(stream: TextIO = sys.stderr, level: int = logging.INFO) -> None:
-    """Write the service's log, and the server's, to `stream` as JSON lines."""
-    handler = logging.StreamHandler(stream)
+def log_to(stream: TextIO | None = None, level: int = logging.INFO) -> None:
+    """Write the log of the service and its server, and Python's warnings, as JSON lines to `stream` (standard error if not given)."""
+    handler = logging.StreamHandler(sys.stderr if stream is None else stream)
     handler.setFormatter(JsonFormatter())
-    for name in ("insphere.serving", "uvicorn", "uvicorn.error"):
+    logging.captureWarnings(True)
+    # Of what the server has to say of its own starts and stops, only troubles: the service logs those itself.
+    for name, least in (("insphere.serving", level), ("uvicorn", max(level, logging.WARNING)), ("py.warnings", level)):
         logger = logging.getLogger(name)
-        logger.handlers, logger.propagate = ([], True) if name == "uvicorn.error" else ([handler], False)
-        logger.setLevel(level)
-    # The server logs at info what it does at every start; the service says so itself.
-    logging.getLogger("uvicorn").setLevel(max(level, logging.WARNING))
+        logger.handlers, logger.propagate = [handler], False
+        logger.setLevel(least)
