@@ -56,8 +56,7 @@ def start_server(model: Path) -> tuple[subprocess.Popen[str], int]:
     """Return the running service and its port, ready."""
     command = [sys.executable, "-m", "insphere", "serve", f"model={model}", "--port", "0"]
     server = subprocess.Popen(command, stderr=subprocess.PIPE, text=True)
-    assert server.stderr is not None
-    for line in server.stderr:
+    for line in server.stderr or ():
         if found := re.search(r'"url": "http://127.0.0.1:(\d+)/"', line):
             # Read on, or the pipe would fill up and the service wait.
             threading.Thread(target=server.stderr.read, daemon=True).start()
@@ -107,6 +106,7 @@ def as_request(path: Path) -> bytes:
 
 
 async def load(port: int, requests: list[bytes], n_clients: int, seconds: float, expected: list[float | None]) -> Tally:
+    """Have all clients send requests for some seconds, and return what they saw."""
     tally = Tally()
     end = time.monotonic() + seconds
     step = max(1, len(requests) // n_clients)
@@ -115,6 +115,7 @@ async def load(port: int, requests: list[bytes], n_clients: int, seconds: float,
 
 
 def main() -> None:
+    """Measure, print, write the report."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("model", type=Path)
     parser.add_argument("images", type=Path, help="folder of images")

@@ -5,6 +5,7 @@ import http.client
 import json
 import signal
 import socket
+import sys
 import time
 from pathlib import Path
 from typing import Any
@@ -182,6 +183,14 @@ def test_an_address_in_use_is_said_plainly(image_file: Path, capfd: pytest.Captu
             listen("127.0.0.1", port)
         assert main(["serve", str(image_file), "--port", str(port)]) == 1
     assert "choose another with --port" in capfd.readouterr().err
+
+
+def test_a_missing_package_is_named_with_its_remedy(monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]) -> None:
+    for name in [name for name in sys.modules if name.startswith("insphere.serving")]:
+        monkeypatch.delitem(sys.modules, name)
+    monkeypatch.setitem(sys.modules, "fastapi", None)
+    assert main(["serve", "m.insphere"]) == 1
+    assert "pip install 'insphere[serve]'" in capfd.readouterr().err
 
 
 @pytest.mark.parametrize(

@@ -169,7 +169,7 @@ class Batcher:
             while self._jobs and (not jobs or self._joins(self._jobs[0], jobs[0], n_rows)):
                 jobs.append(self._jobs.popleft())
                 n_rows += len(jobs[-1].X)
-            # What would be padding is left for the next batch, which may fill it: the library computes rows by the `SCORING_ROWS`.
+            # The library computes rows in blocks of a fixed size: what would fill its last block by a part waits for the next batch.
             while n_rows % SCORING_ROWS and n_rows - len(jobs[-1].X) >= max(1, n_rows // SCORING_ROWS) * SCORING_ROWS:
                 self._jobs.appendleft(jobs.pop())
                 n_rows -= len(self._jobs[0].X)
