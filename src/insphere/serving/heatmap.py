@@ -28,10 +28,10 @@ def heatmaps(model: ServedModel, X: NDArray[Any]) -> tuple[list[str | None], str
 
         with COMPUTING:
             maps = explain(model.detector, X[:MOST_HEATMAPS]).heatmaps
+    except InsphereError as error:  # a package that is missing is one too, and says how to install it
+        return [None] * len(X), f"No heat-map for this detector: {error}"
     except ImportError:
         return [None] * len(X), "No heat-map: this installation has no insphere.explain."
-    except InsphereError as error:
-        return [None] * len(X), f"No heat-map for this detector: {error}"
     if maps is None:
         return [None] * len(X), "No heat-map for this detector."
     pictures = [_as_uri(overlay(image, heatmap)) for image, heatmap in zip(X[:MOST_HEATMAPS], maps, strict=True)]
