@@ -22,6 +22,7 @@ from insphere.cli.fitting import demo, fit
 from insphere.cli.listing import datasets, detectors, info
 from insphere.cli.reporting import report
 from insphere.cli.scoring import evaluate, score
+from insphere.cli.serving import serve
 from insphere.cli.watching import watch
 from insphere.errors import InsphereError, ParameterError
 
@@ -62,7 +63,7 @@ def insphere_(
     """
 
 
-for command in (demo, fit, score, evaluate, report, benchmark, export, watch, info, datasets, detectors):
+for command in (demo, fit, score, evaluate, report, benchmark, export, serve, watch, info, datasets, detectors):
     app.command()(command)
 
 

@@ -1,0 +1,126 @@
+"""``insphere serve``: models behind HTTP."""
+
+import os
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from insphere.errors import MissingDependencyError, ParameterError
+
+_LIMITS = "Limits"
+_ENVIRONMENT = "INSPHERE_API_KEY"
+
+
+def serve(
+    models: Annotated[
+        list[str],
+        typer.Argument(
+            metavar="MODEL...",
+            show_default=False,
+            help="Model files, as PATH (named as the file is), NAME=PATH or NAME@VERSION=PATH; or a folder of *.insphere files"
+            " (NAME.insphere, NAME@VERSION.insphere), where new files are found while it runs.",
+        ),
+    ],
+    port: Annotated[int, typer.Option("--port", min=0, max=65535, help="Port to listen at; 0 takes a free one.")] = 8080,
+    host: Annotated[
+        str, typer.Option("--host", help="Address to listen at; 0.0.0.0 lets other machines in (set an API key then).")
+    ] = "127.0.0.1",
+    api_key_file: Annotated[
+        Path | None,
+        typer.Option(
+            "--api-key-file", metavar="FILE", show_default=False, help=f"File with the key that clients must send. Or set {_ENVIRONMENT}."
+        ),
+    ] = None,
+    max_body: Annotated[float, typer.Option("--max-body", metavar="MIB", help="Largest body, in MiB.", rich_help_panel=_LIMITS)] = 32.0,
+    max_pixels: Annotated[
+        int, typer.Option("--max-pixels", metavar="N", help="Most pixels of an image.", rich_help_panel=_LIMITS)
+    ] = 25_000_000,
+    max_rows: Annotated[
+        int, typer.Option("--max-rows", metavar="N", help="Most images or rows of a request.", rich_help_panel=_LIMITS)
+    ] = 1024,
+    max_queue: Annotated[
+        int, typer.Option("--max-queue", metavar="ROWS", help="Most rows waiting for a model.", rich_help_panel=_LIMITS)
+    ] = 4096,
+    rate: Annotated[
+        float,
+        typer.Option("--rate", metavar="N", help="Requests a second of one client, on average; 0: no limit.", rich_help_panel=_LIMITS),
+    ] = 0.0,
+    burst: Annotated[int, typer.Option("--burst", metavar="N", help="Requests of one client at once.", rich_help_panel=_LIMITS)] = 50,
+    read_timeout: Annotated[
+        float, typer.Option("--read-timeout", metavar="S", help="Seconds in which a body must arrive.", rich_help_panel=_LIMITS)
+    ] = 30.0,
+    max_wait: Annotated[
+        float, typer.Option("--max-wait", metavar="MS", help="Milliseconds that a batch waits for company.", rich_help_panel=_LIMITS)
+    ] = 4.0,
+    reload_every: Annotated[
+        float, typer.Option("--reload-every", metavar="S", help="Seconds between looks at the model files; 0: only on SIGHUP.")
+    ] = 2.0,
+    stop_timeout: Annotated[
+        float, typer.Option("--stop-timeout", metavar="S", help="Seconds that requests in flight are given at the end.")
+    ] = 30.0,
+    trusted_proxy: Annotated[
+        str,
+        typer.Option("--trusted-proxy", metavar="ADDRESS", show_default=False, help="Proxies whose X-Forwarded-For header is believed."),
+    ] = "",
+) -> None:
+    """Serve models over HTTP: upload an image or send rows, get score, p-value and decision, equal to those of insphere score.
+
+    A page to try it is at http://127.0.0.1:8080/, what there is at /openapi.json, metrics at /metrics; logs go to standard error as
+    JSON lines. A changed model file is loaded while the old model goes on answering. SIGTERM answers what is in flight, then stops.
+
+    For example:
+      insphere serve model.insphere
+      insphere serve tiles@1=april.insphere tiles@2=may.insphere sensors.insphere --port 9000
+      insphere serve models/ --host 0.0.0.0 --api-key-file key.txt
+      curl -F images=@photo.png http://127.0.0.1:8080/score
+    """
+    try:
+        from insphere.serving import Settings, find_models, logs, make_app, server
+    except ModuleNotFoundError as error:
+        if (error.name or "").partition(".")[0] in (
+            "fastapi",
+            "uvicorn",
+            "httptools",
+            "prometheus_client",
+            "python_multipart",
+            "starlette",
+        ):
+            raise MissingDependencyError("insphere serve needs more packages; install them with: pip install 'insphere[serve]'") from error
+        raise
+    settings = Settings(
+        max_body_bytes=round(max_body * 2**20),
+        max_buffered_bytes=max(round(max_body * 2**20) * 4, 256 * 2**20),
+        max_pixels=max_pixels,
+        max_rows=max_rows,
+        max_queue_rows=max_queue,
+        rate=rate,
+        burst=burst,
+        read_seconds=read_timeout,
+        max_wait_ms=max_wait,
+        reload_seconds=reload_every,
+        stop_seconds=stop_timeout,
+        api_key=read_api_key(api_key_file),
+    )
+    logs.log_to()
+    app = make_app(find_models(models), settings)
+    server.run(app, server.listen(host, port), trusted_proxies=trusted_proxy)
+
+
+def read_api_key(path: Path | None) -> str | None:
+    """Return the API key of a file (its first line) or of the environment, None if there is neither.
+
+    Raises
+    ------
+    ParameterError
+        If the file cannot be read, or is empty.
+    """
+    if path is None:
+        return os.environ.get(_ENVIRONMENT) or None
+    try:
+        lines = path.read_text(encoding="utf-8").splitlines()
+    except (OSError, UnicodeDecodeError) as error:
+        raise ParameterError(f"The API key file {path} cannot be read: {getattr(error, 'strerror', None) or 'it is no text'}.") from error
+    if not lines or not lines[0].strip():
+        raise ParameterError(f"The API key file {path} has nothing in its first line; write the key there.")
+    return lines[0].strip()

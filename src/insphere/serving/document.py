@@ -1,0 +1,390 @@
+"""The OpenAPI document: what each route takes and answers, true for the models that are served."""
+
+import itertools
+import math
+from collections.abc import Iterator
+from typing import Annotated, Any, Literal
+
+from fastapi import APIRouter, FastAPI, Path, Query, Response
+from fastapi.openapi.utils import get_openapi
+from pydantic import BaseModel, ConfigDict, Field
+from pydantic.json_schema import models_json_schema
+from starlette.routing import BaseRoute
+
+from insphere.serving.heatmap import MOST_HEATMAPS
+from insphere.serving.inference import LARGEST, datatypes, input_name
+from insphere.serving.models import ServedModel
+from insphere.serving.registry import Registry
+from insphere.serving.settings import Settings
+
+Name = Annotated[str, Path(description="Name of a model; GET /models lists them.")]
+Version = Annotated[str, Path(description="Version of the model.")]
+Heatmap = Annotated[
+    bool,
+    Query(description=f"Whether each image (the first {MOST_HEATMAPS} at most) gets a picture of where it is anomalous. Slow."),
+]
+
+
+class _Answer(BaseModel):
+    model_config = ConfigDict(extra="forbid")
+
+
+class ErrorAnswer(_Answer):
+    """What every refusal looks like."""
+
+    error: str = Field(description="What is wrong, and what to do.")
+
+
+class Live(_Answer):
+    """The process answers."""
+
+    live: bool
+
+
+class Ready(_Answer):
+    """Whether every model scores."""
+
+    ready: bool
+
+
+class ModelReady(_Answer):
+    """Whether a model scores."""
+
+    name: str
+    ready: bool
+
+
+class ServerMetadata(_Answer):
+    """What serves."""
+
+    name: str
+    version: str
+    extensions: list[str]
+
+
+class TensorMetadata(_Answer):
+    """Name, datatype and shape of a tensor; -1 stands for the number of rows."""
+
+    name: str
+    datatype: Literal["UINT8", "FP32", "FP64", "BOOL"]
+    shape: list[int]
+
+
+class ModelMetadata(_Answer):
+    """Tensors that a model takes and gives."""
+
+    name: str
+    versions: list[str]
+    platform: str
+    inputs: list[TensorMetadata]
+    outputs: list[TensorMetadata]
+
+
+class OutputTensor(_Answer):
+    """One output: a value for each row."""
+
+    name: Literal["anomaly_score", "p_value", "is_anomaly"]
+    datatype: Literal["FP64", "BOOL"]
+    shape: list[int]
+    data: list[float | bool | None]
+
+
+class InferAnswer(_Answer):
+    """Scores of a tensor's rows, in order."""
+
+    id: str | None = None
+    model_name: str
+    model_version: str
+    outputs: list[OutputTensor]
+
+
+class Decision(_Answer):
+    """Rows that score above `threshold` are flagged; by "conformal", at most the share `target_fpr` of normal rows is."""
+
+    by: Literal["conformal", "radius"]
+    threshold: float
+    target_fpr: float
+    n_calibration: int
+
+
+class Result(_Answer):
+    """Score of one row, or why it has none."""
+
+    name: str | None = Field(description="File name that the upload came with.")
+    anomaly_score: float | None = Field(description="Higher = more anomalous.")
+    p_value: float | None = Field(description="Share of normal rows expected to score at least as high.")
+    is_anomaly: bool | None
+    error: str | None = Field(description="Why the row has no score.")
+    heatmap: str | None = Field(default=None, description="PNG as a data URI.")
+
+
+class ScoreAnswer(_Answer):
+    """One result for each row, in order."""
+
+    model: str
+    version: str
+    decision: Decision
+    n_rows: int
+    n_anomalies: int
+    n_errors: int
+    results: list[Result]
+    heatmap_problem: str | None = Field(default=None, description="Why there are no heat-maps.")
+
+
+class ModelInput(_Answer):
+    """What a model takes."""
+
+    kind: Literal["image", "vector"]
+    shape: list[int] = Field(description="(height, width, channels) or (features).")
+    datatype: Literal["UINT8", "FP32", "FP64"]
+    feature_names: list[str] | None
+    files: bool = Field(description="Whether image files can be uploaded.")
+
+
+class ServedModelAnswer(_Answer):
+    """One model."""
+
+    name: str
+    version: str
+    ready: bool
+    problem: str | None = Field(description="Why it does not score.")
+    detector: str
+    input: ModelInput
+    decision: Decision
+    health: Literal["ok", "warning", "critical"]
+    created: str
+
+
+class Models(_Answer):
+    """All models."""
+
+    models: list[ServedModelAnswer]
+
+
+_ANSWERS = (ErrorAnswer, Live, Ready, ModelReady, ServerMetadata, ModelMetadata, InferAnswer, ScoreAnswer, Models)
+
+
+def _json(model: type[BaseModel], description: str = "As asked.") -> dict[str, Any]:
+    return {"description": description, "content": {"application/json": {"schema": {"$ref": f"#/components/schemas/{model.__name__}"}}}}
+
+
+def _error(text: str, *headers: str) -> dict[str, Any]:
+    described = {name: {"schema": {"type": "string"}} for name in headers}
+    return {**_json(ErrorAnswer, text), **({"headers": described} if described else {})}
+
+
+_REFUSALS: dict[int | str, dict[str, Any]] = {
+    401: _error("The API key is missing or wrong.", "WWW-Authenticate"),
+    429: _error("Too many requests from this address.", "Retry-After"),
+    500: _error("The service failed; its log says why."),
+}
+_NO_MODEL: dict[int | str, dict[str, Any]] = {
+    404: _error("There is no such model or version."),
+    422: _error("A parameter is not as described here."),
+}
+_BODY: dict[int | str, dict[str, Any]] = {
+    400: _error("The body is no JSON, or no form, as its content type says."),
+    404: _error("There is no such model or version."),
+    408: _error("The body did not arrive in time."),
+    413: _error("The body is too large, or has too many rows."),
+    415: _error("The content type is none that this model takes."),
+    422: _error("The body does not fit the model."),
+    503: _error("The model does not score, or too much waits already.", "Retry-After"),
+}
+
+
+def _text(media_type: str, description: str) -> dict[str, Any]:
+    return {"description": description, "content": {media_type: {"schema": {"type": "string"}}}}
+
+
+_V2, _SCORING, _SERVICE = ["Open Inference Protocol"], ["Scoring"], ["Service"]
+
+
+def _route(
+    summary: str, tags: list[str], answers: dict[int | str, dict[str, Any]], *refusals: dict[int | str, dict[str, Any]], **more: Any
+) -> dict[str, Any]:
+    responses = dict(answers)
+    for some in (*refusals, _REFUSALS):
+        responses |= some
+    # The plain class, because FastAPI would else call every answer, refusals too, by the type of the first.
+    return {"summary": summary, "tags": tags, "responses": responses, "response_class": Response, **more}
+
+
+PAGE = _route("Page to score an image on", _SERVICE, {200: _text("text/html", "HTML.")})
+OPENAPI = _route("This document", _SERVICE, {200: {"description": "OpenAPI 3.1."}})
+METRICS = _route("Prometheus metrics", _SERVICE, {200: _text("text/plain", "Text format 0.0.4.")})
+MODELS = _route("Models and what they take", _SERVICE, {200: _json(Models)})
+SERVER = _route("Server metadata", _V2, {200: _json(ServerMetadata)})
+LIVE = _route("Whether the process answers", _V2, {200: _json(Live)})
+READY = _route(
+    "Whether every model scores",
+    _V2,
+    {200: _json(Ready), 503: _json(Ready, "One does not.")},
+)
+METADATA = _route("Model metadata", _V2, {200: _json(ModelMetadata)}, _NO_MODEL)
+MODEL_READY = _route(
+    "Whether a model scores",
+    _V2,
+    {200: _json(ModelReady), 503: _json(ModelReady, "It does not.")},
+    _NO_MODEL,
+)
+
+INFER = _route(
+    "Score a tensor",
+    _V2,
+    {200: _json(InferAnswer)},
+    _BODY,
+    description="Requests of one and two rows are described here; those of more are like them.",
+)
+
+_DESCRIBED_ROWS = (1, 2)  # a schema cannot say that the shape's first number is the number of rows in the data
+_FILE = {"type": "string", "format": "binary"}
+_UPLOAD = {
+    "multipart/form-data": {
+        "schema": {
+            "type": "object",
+            "required": ["images"],
+            "properties": {"images": {"type": "array", "items": _FILE, "minItems": 1, "description": "Encoded images, as many fields."}},
+        }
+    },
+    "application/octet-stream": {"schema": _FILE},
+}
+
+
+def _number(largest: float) -> dict[str, Any]:
+    return {"type": "number", "minimum": -largest, "maximum": largest}
+
+
+_NUMBER = _number(LARGEST["FP64"])
+SCORE = _route(
+    "Score images or rows",
+    _SCORING,
+    {
+        200: _json(ScoreAnswer),
+        207: _json(ScoreAnswer, "Some rows could not be read; their results say why."),
+    },
+    _BODY,
+    description="Images as files of a form (any field name), or one image as the body (application/octet-stream or image/*);"
+    " rows of numbers as JSON. An image that cannot be read is a result with an error, and the status is 207.",
+)
+
+
+def _scoring_routes(registry: Registry) -> list[BaseRoute]:
+    """Return routes that describe those that take rows, each with its model's own name and body.
+
+    The application answers them by routes of its own, in which the name is a variable.
+    """
+    described = APIRouter()
+
+    async def score(heatmap: Heatmap = False) -> None: ...
+
+    async def infer() -> None: ...
+
+    for name in registry.names:
+        newest = registry.find(name).model
+        places = [(f"/{name}", newest)]
+        places += [(f"/{name}/versions/{version}", registry.find(name, version).model) for version in registry.versions(name)]
+        for place, model in places:
+            described.add_api_route(f"/models{place}/score", score, methods=["POST"], openapi_extra=_body(_score_body(model)), **SCORE)
+            described.add_api_route(f"/v2/models{place}/infer", infer, methods=["POST"], openapi_extra=_body(_infer_body(model)), **INFER)
+        if len(registry.names) == 1:
+            described.add_api_route("/score", score, methods=["POST"], openapi_extra=_body(_score_body(newest)), **SCORE)
+    return described.routes
+
+
+def openapi(app: FastAPI, registry: Registry, settings: Settings) -> dict[str, Any]:
+    """Return the document for the models served now."""
+    made = get_openapi(
+        title="insphere",
+        version=app.version,
+        description="Scores images and rows of numbers by how far they are from what is normal.",
+        routes=[*_scoring_routes(registry), *app.routes],
+    )
+    _, schemas = models_json_schema([(model, "serialization") for model in _ANSWERS], ref_template="#/components/schemas/{model}")
+    made["components"] = {"schemas": schemas["$defs"]}
+    if settings.api_key is not None:
+        _add_security(made)
+        return made
+    for operations in made["paths"].values():
+        for operation in operations.values():
+            operation["responses"].pop("401", None)
+    return made
+
+
+def _body(content: dict[str, Any]) -> dict[str, Any]:
+    return {"requestBody": {"required": True, "content": content}}
+
+
+def _score_body(model: ServedModel) -> dict[str, Any]:
+    """Return what the scoring routes take for this model."""
+    if model.refuses_files is None:
+        return _UPLOAD
+    if model.is_image:  # no upload is taken: tensors only
+        return {"application/json": {"schema": False}}
+    n_features, names = model.input_shape[0], model.feature_names
+    row: dict[str, Any] = {"type": "array", "items": _NUMBER, "minItems": n_features, "maxItems": n_features}
+    if names is not None:
+        named = {"type": "object", "required": names, "properties": dict.fromkeys(names, _NUMBER), "additionalProperties": False}
+        row = {"anyOf": [row, named]}
+    rows = {"type": "array", "minItems": 1, "maxItems": model.max_rows, "items": row}
+    schema = {"type": "object", "required": ["rows"], "properties": {"rows": rows}, "additionalProperties": False}
+    return {"application/json": {"schema": schema}}
+
+
+def _infer_body(model: ServedModel) -> dict[str, Any]:
+    """Return what the protocol's route takes for this model."""
+    wanted = {
+        "type": "object",
+        "required": ["name"],
+        "properties": {"name": {"enum": ["anomaly_score", "p_value", "is_anomaly"]}, "parameters": {"type": "object"}},
+    }
+    schema = {
+        "type": "object",
+        "required": ["inputs"],
+        "properties": {
+            "id": {"type": ["string", "null"], "description": "Comes back with the answer."},
+            "parameters": {"type": "object"},
+            "inputs": {"type": "array", "items": {"anyOf": list(_tensors(model))}, "minItems": 1, "maxItems": 1},
+            "outputs": {"type": ["array", "null"], "items": wanted, "description": "Outputs wanted; all if there is none."},
+        },
+    }
+    return {"application/json": {"schema": schema}}
+
+
+def _tensors(model: ServedModel) -> Iterator[dict[str, Any]]:
+    for n_rows, datatype in itertools.product(_DESCRIBED_ROWS, datatypes(model)):
+        shape, n_values = [n_rows, *model.input_shape], n_rows * math.prod(model.input_shape)
+        largest = LARGEST.get(datatype)
+        value = {"type": "integer", "minimum": 0, "maximum": 255} if largest is None else _number(largest)
+        yield {
+            "type": "object",
+            "required": ["name", "shape", "datatype", "data"],
+            "properties": {
+                "name": {"const": input_name(model)},
+                "shape": {"const": shape},
+                "datatype": {"const": datatype},
+                "parameters": {"type": "object"},
+                "data": {
+                    "type": "array",
+                    "items": value,
+                    "minItems": n_values,
+                    "maxItems": n_values,
+                    "description": "Values in row-major order; they may also be nested as the shape says.",
+                },
+            },
+        }
+
+
+def _add_security(made: dict[str, Any]) -> None:
+    from insphere.serving.limits import OPEN_PATHS
+
+    made["components"]["securitySchemes"] = {
+        "key": {"type": "apiKey", "in": "header", "name": "X-API-Key"},
+        "bearer": {"type": "http", "scheme": "bearer"},
+    }
+    for path, operations in made["paths"].items():
+        for operation in operations.values():
+            if path in OPEN_PATHS:
+                operation["responses"].pop("401", None)
+            else:
+                operation["security"] = [{"key": []}, {"bearer": []}]

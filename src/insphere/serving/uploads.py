@@ -1,0 +1,227 @@
+"""From the body of a request to rows: encoded images (multipart or bare) and JSON rows."""
+
+import dataclasses
+import json
+from collections.abc import Mapping, Sequence
+from typing import Any, NoReturn
+
+import numpy as np
+from numpy.typing import NDArray
+from python_multipart.exceptions import MultipartParseError
+from python_multipart.multipart import MultipartParser, parse_options_header
+
+from insphere.data.images import decode, probe
+from insphere.data.stores import reason
+from insphere.errors import DataError
+from insphere.serving.answers import Refusal
+from insphere.serving.models import ServedModel
+
+_MOST_HEADER_BYTES = 8192  # of one part
+
+
+@dataclasses.dataclass(frozen=True)
+class Upload:
+    """One encoded image: the name its sender gave it, if any, and its bytes."""
+
+    name: str | None
+    data: bytes
+
+
+@dataclasses.dataclass(frozen=True)
+class Decoded:
+    """Images brought to a model's size.
+
+    Attributes
+    ----------
+    X : ndarray, shape (m, height, width, channels)
+        The readable ones, in order.
+    errors : mapping of int to str
+        Position of each unreadable one, and why.
+    """
+
+    X: NDArray[Any]
+    errors: Mapping[int, str]
+
+
+def read_multipart(body: bytes, content_type: str, max_parts: int) -> list[Upload]:
+    """Return the files in the fields called images of a multipart/form-data body; other fields are left out.
+
+    Raises
+    ------
+    Refusal
+        400 if the body is not what its content type says, 422 if it has no such file, or more than `max_parts`.
+    """
+    boundary = parse_options_header(content_type)[1].get(b"boundary", b"")
+    if not boundary:
+        raise Refusal(400, "The content type multipart/form-data must name its boundary; let the client library set it.")
+    parts = _Parts(max_parts)
+    try:
+        parser = MultipartParser(boundary, parts.callbacks())
+        parser.write(body)
+        parser.finalize()
+    except MultipartParseError as error:
+        raise Refusal(400, "The body is no multipart/form-data as its content type says.") from error
+    if not parts.ended:
+        raise Refusal(400, "The multipart body is cut off: its closing boundary is missing.")
+    if not parts.uploads:
+        raise Refusal(422, "The form has no file in a field called images; send each image so: curl -F images=@photo.png")
+    return parts.uploads
+
+
+class _Parts:
+    """Gathers what the parser finds."""
+
+    def __init__(self, max_parts: int) -> None:
+        self.uploads: list[Upload] = []
+        self.ended = False
+        self._max_parts = max_parts
+        self._begin()
+
+    def callbacks(self) -> Any:
+        """Return the functions that the parser calls."""
+        return {
+            "on_part_begin": self._begin,
+            "on_part_data": self._add_data,
+            "on_part_end": self._end,
+            "on_header_field": self._add_field,
+            "on_header_value": self._add_value,
+            "on_header_end": self._end_header,
+            "on_end": self._finish,
+        }
+
+    def _begin(self) -> None:
+        self._data: list[bytes] = []
+        self._name: str | None = None
+        self._is_image = False
+        self._n_header_bytes = 0
+        self._field, self._value = b"", b""
+
+    def _add_field(self, data: bytes, start: int, end: int) -> None:
+        self._count(end - start)
+        self._field += data[start:end]
+
+    def _add_value(self, data: bytes, start: int, end: int) -> None:
+        self._count(end - start)
+        self._value += data[start:end]
+
+    def _count(self, n_bytes: int) -> None:
+        self._n_header_bytes += n_bytes
+        if self._n_header_bytes > _MOST_HEADER_BYTES:
+            raise Refusal(400, f"A part of the form has a head of more than {_MOST_HEADER_BYTES:,} bytes.")
+
+    def _end_header(self) -> None:
+        if self._field.lower() == b"content-disposition":
+            options = parse_options_header(self._value)[1]
+            self._is_image = options.get(b"name") == b"images" and b"filename" in options
+            self._name = options.get(b"filename", b"").decode("utf-8", "replace")[:255]
+        self._field, self._value = b"", b""
+
+    def _add_data(self, data: bytes, start: int, end: int) -> None:
+        self._data.append(data[start:end])
+
+    def _end(self) -> None:
+        if not self._is_image:
+            return
+        if len(self.uploads) == self._max_parts:
+            raise Refusal(422, f"The form has more than the limit of {self._max_parts} images; send them in several requests.")
+        self.uploads.append(Upload(self._name, b"".join(self._data)))
+
+    def _finish(self) -> None:
+        self.ended = True
+
+
+def decode_uploads(uploads: Sequence[Upload], model: ServedModel, max_pixels: int) -> Decoded:
+    """Decode images exactly as those of a folder are; an unreadable one is an error of its own and stops no other.
+
+    Raises
+    ------
+    Refusal
+        422 if the model takes no image files.
+    """
+    spec = model.image_spec
+    if spec is None or model.refuses_files is not None:
+        raise Refusal(422, model.refuses_files or "")
+    rows, errors = [], {}
+    for position, upload in enumerate(uploads):
+        try:
+            header = probe(upload.data)
+            if header.height * header.width > max_pixels:
+                pixels = f"{header.height:,} x {header.width:,} pixels"
+                raise DataError(f"has {pixels}, more than this service's limit of {max_pixels:,}; scale it down.")
+            rows.append(decode(upload.data, spec))
+        # As in a folder: whatever the bytes do to a reader, it is this image's error.
+        except Exception as error:
+            errors[position] = reason(error)
+    return Decoded(np.stack(rows) if rows else np.empty((0, *spec.shape), spec.dtype), errors)
+
+
+def read_json(body: bytes) -> Any:
+    """Return the JSON value of a body, without the words NaN and Infinity, which are no JSON.
+
+    Raises
+    ------
+    Refusal
+        400 if it is no JSON, or is nested too deeply, or holds a number too long to be read.
+    """
+    try:
+        return json.loads(body, parse_constant=_refuse_constant)
+    except (ValueError, RecursionError) as error:
+        why = "nested too deeply" if isinstance(error, RecursionError) else str(error)
+        raise Refusal(400, f"The body is no JSON: {why[:200]}.") from error
+
+
+def _refuse_constant(word: str) -> NoReturn:
+    raise ValueError(f"{word} is no JSON number")
+
+
+def read_rows(body: bytes, model: ServedModel) -> NDArray[np.float64]:
+    """Return the rows of ``{"rows": [[...], ...]}``, each a list of numbers or an object with a number for each feature.
+
+    Raises
+    ------
+    Refusal
+        400 or 422, saying what is wrong and where.
+    """
+    if model.is_image:
+        raise Refusal(415, "This model takes images; upload them as multipart/form-data, or use /v2/models/NAME/infer for tensors.")
+    content = read_json(body)
+    rows = content.get("rows") if isinstance(content, dict) else None
+    if not isinstance(rows, list) or not rows:
+        raise Refusal(422, 'The body must be an object with a list of rows: {"rows": [[0.5, 1.2], [0.4, 1.3]]}.')
+    if unknown := [str(name)[:50] for name in content if name != "rows"]:
+        raise Refusal(422, f"The body has the unknown field {unknown[0]!r}; its only field is rows.")
+    if len(rows) > model.max_rows:
+        raise Refusal(422, f"The body has {len(rows)} rows, more than the limit of {model.max_rows}; send them in several requests.")
+    return np.array([_row(row, number, model) for number, row in enumerate(rows)], dtype=np.float64)
+
+
+def _row(row: Any, number: int, model: ServedModel) -> list[float]:
+    names, n_features = model.feature_names, model.input_shape[0]
+    if isinstance(row, dict) and names is not None:
+        if row.keys() != set(names):
+            odd = sorted({str(name)[:50] for name in row.keys() ^ set(names)})[:3]
+            raise Refusal(422, f"Row {number} must have the features {', '.join(names)}; missing or unknown: {', '.join(odd)}.")
+        row = [row[name] for name in names]
+    if not isinstance(row, list) or len(row) != n_features:
+        got = f"{len(row)} values" if isinstance(row, list) else type(row).__name__
+        raise Refusal(422, f"Row {number} must be a list of {n_features} numbers, got {got}.")
+    return [as_number(value, f"row {number}, feature {feature}") for feature, value in enumerate(row)]
+
+
+def as_number(value: Any, where: str) -> float:
+    """Return a JSON number as a finite float.
+
+    Raises
+    ------
+    Refusal
+        422 if it is something else, or beyond the range of float64.
+    """
+    if type(value) not in (int, float):
+        raise Refusal(422, f"The value at {where} must be a number, got {type(value).__name__}.")
+    try:
+        number = float(value)
+    except OverflowError:
+        number = float("inf")
+    if number - number != 0:
+        raise Refusal(422, f"The value at {where} must be a finite number, within ±1.8e308.")
+    return number

@@ -1,0 +1,113 @@
+"""Bodies from outside: whatever the bytes, rows or a refusal come out."""
+
+import json
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from insphere.detectors.base import AbstractDetector
+from insphere.serving.answers import Refusal
+from insphere.serving.inference import InferRequest
+from insphere.serving.models import ServedModel
+from insphere.serving.uploads import Upload, decode_uploads, read_json, read_multipart, read_rows
+from serving.conftest import digits
+
+TYPE = "multipart/form-data; boundary=frontier"
+DATA = st.binary(max_size=200).filter(lambda data: b"--frontier" not in data)
+JSON = st.recursive(
+    st.none() | st.booleans() | st.integers() | st.floats() | st.text(max_size=5),
+    lambda inner: st.lists(inner, max_size=4) | st.dictionaries(st.sampled_from(["rows", "inputs", "name", "shape", "data", "id"]), inner),
+    max_leaves=12,
+)
+
+
+@pytest.fixture(scope="module")
+def served_images(images: AbstractDetector) -> ServedModel:
+    return ServedModel("digits", "1", images, max_rows=16)
+
+
+@pytest.fixture(scope="module")
+def served_vectors(vectors: AbstractDetector) -> ServedModel:
+    return ServedModel("sensors", "1", vectors, max_rows=16)
+
+
+def form(parts: list[tuple[bytes, bytes]]) -> bytes:
+    head = b'--frontier\r\nContent-Disposition: form-data; name="images"; filename="%s"\r\n\r\n'
+    return b"".join(head % name + data + b"\r\n" for name, data in parts) + b"--frontier--\r\n"
+
+
+@given(st.lists(DATA, min_size=1, max_size=5))
+def test_a_form_gives_back_the_bytes_that_were_put_in(files: list[bytes]) -> None:
+    assert [upload.data for upload in read_multipart(form([(b"a.png", data) for data in files]), TYPE, 10)] == files
+
+
+@given(st.binary(max_size=300), st.integers(0, 300))
+def test_a_form_of_any_bytes_is_read_or_refused(noise: bytes, cut: int) -> None:
+    whole = form([(b"a.png", b"abc"), (b"b.png", noise)])
+    for body in (noise, whole[:cut], whole[:cut] + noise + whole[cut:]):
+        try:
+            uploads = read_multipart(body, TYPE, 10)
+        except Refusal as refusal:
+            assert refusal.status in (400, 422)
+        else:
+            assert all(isinstance(upload.data, bytes) for upload in uploads)
+
+
+@given(st.text(st.characters(codec="latin-1"), max_size=60))  # as servers hand headers on
+def test_content_types_of_any_text_are_read_or_refused(text: str) -> None:
+    try:
+        read_multipart(form([(b"a", b"b")]), f"multipart/form-data; {text}", 10)
+    except Refusal as refusal:
+        assert refusal.status in (400, 422)
+
+
+def test_a_cut_form_is_refused_at_every_place() -> None:
+    body = form([(b"a.png", b"abc"), (b"b.png", b"def")])
+    for cut in range(len(body) - 4):
+        with pytest.raises(Refusal):
+            read_multipart(body[:cut], TYPE, 10)
+
+
+def test_too_many_files_are_refused() -> None:
+    with pytest.raises(Refusal, match="limit of 2"):
+        read_multipart(form([(b"a", b"")] * 3), TYPE, 2)
+
+
+@given(data=st.binary(max_size=300), place=st.integers(0, 200))
+def test_images_of_any_bytes_are_decoded_or_say_why(served_images: ServedModel, data: bytes, place: int) -> None:
+    good = digits(1)[0]
+    damaged = good[:place] + data + good[place + len(data) :]
+    decoded = decode_uploads([Upload(None, data), Upload(None, damaged), Upload(None, good)], served_images, 1000)
+    assert len(decoded.X) == 3 - len(decoded.errors)
+    assert 2 not in decoded.errors
+    assert decoded.X.shape[1:] == (8, 8, 1)
+
+
+@given(value=JSON)
+def test_json_of_any_shape_is_read_or_refused(served_images: ServedModel, served_vectors: ServedModel, value: Any) -> None:
+    body = json.dumps(value).encode()
+    for read in (
+        lambda: read_rows(body, served_vectors),
+        lambda: InferRequest(body, served_vectors),
+        lambda: InferRequest(body, served_images),
+    ):
+        with pytest.raises(Refusal) as refused:
+            read()
+        assert refused.value.status in (400, 422)
+
+
+@given(st.binary(max_size=100))
+def test_json_of_any_bytes_is_read_or_refused(body: bytes) -> None:
+    try:
+        read_json(body)
+    except Refusal as refusal:
+        assert refusal.status == 400
+
+
+@given(rows=st.lists(st.lists(st.floats(allow_nan=False, allow_infinity=False), min_size=3, max_size=3), min_size=1, max_size=16))
+def test_rows_keep_every_bit(served_vectors: ServedModel, rows: list[list[float]]) -> None:
+    assert read_rows(json.dumps({"rows": rows}).encode(), served_vectors).tolist() == rows
+    tensor = {"name": "x", "datatype": "FP64", "shape": [len(rows), 3], "data": rows}
+    assert InferRequest(json.dumps({"inputs": [tensor]}).encode(), served_vectors).X.tolist() == rows
