@@ -39,6 +39,10 @@ class CollapseError(InsphereError, RuntimeError):
     """The fitted detector gives every row the same score, so its answers would mean nothing."""
 
 
+class ExplainError(InsphereError, ValueError):
+    """A detector or its rows cannot be explained in the way that was asked for; the message says in which ways they can."""
+
+
 class HealthWarning(UserWarning):
     """Something about a fitted detector deserves a look; the text says what to do."""
 
