@@ -45,7 +45,7 @@ class ExplainOptions:
     n_steps : int
         Points on the way from the baseline to the row at which integrated gradients are taken.
     smoothing : float, optional
-        Standard deviation, in pixels, of the Gaussian that heat-maps are smoothed with; 0 for none. None is a 32nd of the longer side,
+        Standard deviation, in pixels, of the Gaussian that heat-maps are smoothed with; 0 for none. None is a 40th of the longer side,
         and none for "reconstruction", which stays the plain error.
     patch : int, optional
         Side of the patches, in pixels, that "occlusion" replaces; None is an eighth of the longer side.

@@ -9,7 +9,7 @@ from insphere.explain.neighbours import Neighbours
 
 Array = NDArray[np.float64]
 
-_SMOOTHING_SHARE = 32  # of the longer side
+_SMOOTHING_SHARE = 40  # of the longer side
 
 
 def smoothing_for(height: int, width: int, asked: float | None) -> float:
