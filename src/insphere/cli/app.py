@@ -16,6 +16,8 @@ from typer.exceptions import TyperException
 
 import insphere
 from insphere.cli import console
+from insphere.cli.checking import check
+from insphere.cli.explaining import explain
 from insphere.cli.fitting import demo, fit
 from insphere.cli.listing import datasets, detectors, info
 from insphere.cli.scoring import evaluate, score
@@ -58,7 +60,7 @@ def insphere_(
     """
 
 
-for command in (demo, fit, score, evaluate, info, datasets, detectors):
+for command in (demo, check, fit, score, evaluate, explain, info, datasets, detectors):
     app.command()(command)
 
 

@@ -137,9 +137,7 @@ def _resolve(method: str, detector: AbstractDetector, witnesses: Witnesses) -> s
 def _attribute(detector: AbstractDetector, scored: Explanation, witnesses: Witnesses, options: ExplainOptions) -> Explanation:
     """Return the explanation with what the method finds."""
     values, reconstructions, neighbours = witnesses.values, witnesses.reconstructions, witnesses.neighbours
-    deviation = 0.0
-    if values.ndim == 4:
-        deviation = heat.smoothing_for(*values.shape[1:3], options.smoothing)
+    deviation = heat.smoothing_for(values.shape[1], values.shape[2], options.smoothing) if values.ndim == 4 else 0.0
     by_difference: dict[str, Callable[[], Array]] = {
         "difference": lambda: heat.difference_heat(values, reconstructions, neighbours, deviation),
         "neighbours": lambda: heat.difference_heat(values, None, neighbours, deviation),
