@@ -124,6 +124,13 @@ def test_an_outlying_vector_is_named_first() -> None:
     assert finding(check_source(ArraySource(X)), "outliers").groups[0] == ("42",)
 
 
+@pytest.mark.parametrize("n_features", [2, 3, 10])
+def test_draws_of_a_gaussian_are_no_outliers(n_features: int) -> None:
+    for seed in range(5):
+        X = np.random.default_rng(seed).normal(size=(1000, n_features))
+        assert finding(check_source(ArraySource(X)), "outliers").level == "ok"
+
+
 def test_labels_that_contradict_each_other_or_lie_in_training() -> None:
     X = np.random.default_rng(0).normal(size=(200, 3))
     X[1] = X[0]

@@ -151,4 +151,4 @@ def _cells(n_pixels: int) -> NDArray[np.float32]:
     edges = np.arange(THUMBNAIL + 1) * n_pixels / THUMBNAIL
     pixels = np.arange(n_pixels)
     overlap = np.minimum(edges[1:, None], pixels + 1) - np.maximum(edges[:-1, None], pixels)
-    return (np.clip(overlap, 0, None) * THUMBNAIL / n_pixels).astype(np.float32)
+    return np.asarray(np.clip(overlap, 0, None) * THUMBNAIL / n_pixels, dtype=np.float32)

@@ -1,6 +1,6 @@
 """``insphere check``: whether data is fit to learn from."""
 
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
@@ -41,14 +41,14 @@ def check(
     from insphere.checking import check_source
     from insphere.data import open_source
 
-    chosen = {"columns": columns, "label_column": label_column, "normal_label": normal_label, "data_dir": data_dir}
+    chosen: dict[str, Any] = {"columns": columns, "label_column": label_column, "normal_label": normal_label, "data_dir": data_dir}
     chosen = source_options({**chosen, "image_size": image_size, "mode": mode})
     rows = open_source(source, **chosen)
     sizing = {name: value for name, value in chosen.items() if name not in ("image_size", "mode")}
     other = None if test is None else open_source(test, **(chosen if rows.spec is None else {**sizing, "spec": rows.spec}))
     report = check_source(rows, test=other)
     if json:
-        console.write_json(report)
+        console.write_json(report.to_json())
     else:
         lines = [(finding.level, finding.name, finding.text) for finding in report.findings]
         console.results().print(console.table(f"{report.source}: {report.n_rows} rows", ("level", "check", "outcome"), lines))

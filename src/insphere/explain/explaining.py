@@ -107,6 +107,7 @@ def _scored(detector: AbstractDetector, source: AbstractSource) -> Explanation:
     batches = list(detector.score_batches(ArraySource(loaded.X)))
     return Explanation(
         method="",
+        source=source.name,
         ids=tuple(names[int(row)] for row in loaded.index),
         rows=rows,
         anomaly_score=np.concatenate([batch.anomaly_score for batch in batches]),

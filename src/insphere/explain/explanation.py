@@ -88,6 +88,8 @@ class Explanation:
     ----------
     method : str
         The method that made heat-maps or feature contributions, "auto" resolved.
+    source : str
+        Name of the source of the rows.
     ids : tuple of str, length n
         Name of each row in its source; a number where rows have no names.
     rows : ndarray, shape (n, height, width, channels) or (n, features)
@@ -116,6 +118,7 @@ class Explanation:
     """
 
     method: str
+    source: str
     ids: Sequence[str]
     rows: NDArray[Any]
     anomaly_score: Array
@@ -150,6 +153,7 @@ class Explanation:
 
     def _row_to_json(self, row: int) -> dict[str, Any]:
         facts: dict[str, Any] = {
+            "source": self.source,
             "id": self.ids[row],
             "anomaly_score": float(self.anomaly_score[row]),
             "p_value": float(self.p_value[row]),

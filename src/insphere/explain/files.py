@@ -17,7 +17,7 @@ from insphere.explain.pictures import overlay, write_panel
 from insphere.output_file import make_folder, replacing
 
 _LONGEST_STEM = 80
-_MAIN_FIELDS = ("id", "anomaly_score", "p_value", "is_anomaly", "baseline_score", "highest_heat")
+_MAIN_FIELDS = ("source", "id", "anomaly_score", "p_value", "is_anomaly", "baseline_score", "highest_heat")
 
 
 def write_explanations(folder: str | os.PathLike[str], explanations: Sequence[Explanation]) -> list[Path]:
@@ -50,7 +50,8 @@ def write_explanations(folder: str | os.PathLike[str], explanations: Sequence[Ex
         raise DataError("There is no row to explain.")
     folder = make_folder(folder)
     maximum = max(explanation.heat_limit for explanation in explanations)
-    written, facts = [], []
+    written: list[Path] = []
+    facts: list[dict[str, str]] = []
     for number, (explanation, row) in enumerate(rows):
         stem = f"{number:04}-{file_stem(explanation.ids[row])}"
         files = {"panel": folder / f"{stem}-panel.png"}
@@ -62,8 +63,9 @@ def write_explanations(folder: str | os.PathLike[str], explanations: Sequence[Ex
         facts.append({kind: path.name for kind, path in files.items()})
     lines = [line for explanation in explanations for line in explanation.to_json()["rows"]]
     errors = {name: text for explanation in explanations for name, text in explanation.errors.items()}
-    result = {"method": rows[0][0].method, "rows": [line | files for line, files in zip(lines, facts, strict=True)], "errors": errors}
-    for name, text in (("explanations.csv", _as_csv(result["rows"])), ("explanations.json", json.dumps(result, indent=2) + "\n")):
+    lines = [line | pictures for line, pictures in zip(lines, facts, strict=True)]
+    result = {"method": rows[0][0].method, "rows": lines, "errors": errors}
+    for name, text in (("explanations.csv", _as_csv(lines)), ("explanations.json", json.dumps(result, indent=2) + "\n")):
         with replacing(folder / name) as handle:
             handle.write(text.encode())
         written.append(folder / name)
