@@ -71,6 +71,7 @@ def test_copies_in_the_test_part_are_an_error(photos: Path, tmp_path: Path) -> N
     found = finding(check_source(open_source(photos), test=open_source(other)), "copies across train and test")
     assert (found.level, found.n_rows) == ("error", 2)
     assert set(found.groups) == {("050.png", "leak.png"), ("051.png", "leak.jpg")}
+    assert "that equal training rows: 1, that look almost like one: 1 (050.png = leak.png; 051.png = leak.jpg)." in found.text
 
 
 def test_mixed_sizes_and_kinds_are_told(photos: Path) -> None:

@@ -10,7 +10,7 @@ from cli.conftest import Run
 def test_a_folder_in_layout_is_checked(run: Run, tiles: Path) -> None:
     outcome = run("check", tiles)
     assert outcome.code == 0
-    assert "60 readable normal rows" in outcome.out
+    assert "Readable normal rows to learn from: 60." in outcome.out
 
 
 def test_strict_counts_warnings(run: Run, tiles: Path) -> None:

@@ -65,11 +65,11 @@ def check_source(source: AbstractSource, *, test: AbstractSource | None = None) 
 def _unreadable(known: Survey) -> DataFinding:
     name, errors = "unreadable rows", known.errors
     if not errors:
-        return DataFinding(name, "ok", f"All {len(known)} rows can be read.")
+        return DataFinding(name, "ok", f"Every row can be read: {len(known)}.")
     reasons = [f"{known.names[row]}: {text.rstrip('.')}" for row, text in sorted(errors.items())]
     text = (
-        f"{len(errors)} of {len(known)} rows cannot be read ({first_names(reasons, most=2)}). They are left out of a fit and get no score:"
-        " mend or remove them."
+        f"Rows that cannot be read: {len(errors)} of {len(known)} ({first_names(reasons, most=2)}). They are left out of"
+        " a fit and get no score: mend or remove them."
     )
     level = "error" if known.is_image or len(errors) > _UNREADABLE_SHARE * len(known) else "warning"
     return DataFinding(name, level, text, len(errors), listed([[known.names[row]] for row in sorted(errors)]))
@@ -77,7 +77,7 @@ def _unreadable(known: Survey) -> DataFinding:
 
 def _enough(known: Survey) -> DataFinding:
     n_rows = len(known.normal)
-    text = f"{n_rows} readable normal rows to learn from."
+    text = f"Readable normal rows to learn from: {n_rows}."
     if n_rows < LEAST_ROWS:
         advice = f" A fit needs at least {LEAST_ROWS}; a few hundred make a usable detector."
         return DataFinding("enough rows", "error", text + advice, n_rows)
@@ -92,16 +92,16 @@ def _labels(known: Survey) -> DataFinding:
     if (known.labels < 0).all():
         return DataFinding(name, "ok", "No labels: all rows are taken as normal.")
     n_normal, n_anomaly = (int(np.count_nonzero(known.labels == label)) for label in (0, 1))
-    text = f"{n_normal} rows are labelled normal, {n_anomaly} anomalies."
+    text = f"Rows labelled normal: {n_normal}; anomalies: {n_anomaly}."
     conflicting = [rows for rows in exact_duplicates(known) if len({int(known.labels[row]) for row in rows} - {-1}) > 1]
     if conflicting:
         n_rows = sum(map(len, conflicting))
-        advice = f" {n_rows} equal rows have both labels ({_examples(known, conflicting)}): find out which is right."
+        advice = f" Equal rows with both labels: {n_rows} ({_examples(known, conflicting)}): find out which is right."
         return DataFinding(name, "error", text + advice, n_rows, _named(known, conflicting))
     in_training = [row for row in range(len(known)) if known.parts[row] == "train" and known.labels[row] == 1]
     if in_training:
         names = [known.names[row] for row in in_training]
-        advice = f" {len(names)} anomalies lie in the training part ({first_names(names)}); a fit leaves them out: move them to the test."
+        advice = f" Anomalies in the training part: {len(names)} ({first_names(names)}); a fit leaves them out: move them to the test."
         return DataFinding(name, "warning", text + advice, len(names), listed([[item] for item in names]))
     tested = [row for row in range(len(known)) if known.parts[row] != "train"]
     kinds = {int(known.labels[row]) for row in tested} - {-1}
@@ -151,7 +151,7 @@ def _constant_images(known: Survey) -> DataFinding:
     names = [known.names[row] for row in known.readable[known.constant[known.readable]].tolist()]
     if not names:
         return DataFinding("constant images", "ok", "No image is of one colour alone.")
-    text = f"{len(names)} images are of one colour alone ({first_names(names)}): empty or failed exposures; remove them."
+    text = f"Images of one colour alone: {len(names)} ({first_names(names)}); empty or failed exposures: remove them."
     return DataFinding("constant images", "warning", text, len(names), listed([[item] for item in names]))
 
 
@@ -161,7 +161,9 @@ def _constant_columns(known: Survey) -> DataFinding:
     names = [known.feature_names[column] for column in found]
     if not names:
         return DataFinding("constant columns", "ok", "Every column varies.")
-    text = f"{len(names)} columns have one value in all normal rows ({first_names(names)}): leave them out (--columns) or check the sensor."
+    text = (
+        f"Columns with one value in all normal rows: {len(names)} ({first_names(names)}); leave them out (--columns) or check the sensor."
+    )
     return DataFinding("constant columns", "warning", text, len(names), listed([[item] for item in names]))
 
 
@@ -174,7 +176,9 @@ def _duplicate_columns(known: Survey) -> DataFinding:
     equal = [names for names in groups.values() if len(names) > 1]
     if not equal:
         return DataFinding("duplicate columns", "ok", "No two columns are equal.")
-    text = f"{len(equal)} columns are there more than once ({' = '.join(equal[0])}), so they count twice: keep one of each with --columns."
+    text = (
+        f"Columns that are there more than once: {len(equal)} ({' = '.join(equal[0])}). They count twice: keep one of each with --columns."
+    )
     return DataFinding("duplicate columns", "warning", text, sum(map(len, equal)), listed(equal))
 
 
@@ -184,8 +188,8 @@ def _exact_duplicates(known: Survey) -> DataFinding:
         return DataFinding("exact duplicates", "ok", "No two rows are equal.")
     n_extra = sum(len(rows) - 1 for rows in groups)
     text = (
-        f"{n_extra} rows are copies of others ({_examples(known, groups)}). Copies count twice in training, and one that is held out makes"
-        " the threshold too low: keep one of each."
+        f"Rows that are copies of others: {n_extra} ({_examples(known, groups)}). Copies count twice in training, and one"
+        " that is held out makes the threshold too low: keep one of each."
     )
     return DataFinding("exact duplicates", "warning", text, n_extra, _named(known, groups))
 
@@ -196,8 +200,8 @@ def _near_duplicates(known: Survey) -> DataFinding:
         return DataFinding("near duplicates", "ok", "No two images look like copies of each other.")
     n_extra = sum(len(rows) - 1 for rows in groups)
     text = (
-        f"{n_extra} images look almost like others ({_examples(known, groups)}): the same picture saved anew, or frames of one film. Keep"
-        " one of each, or hold them out together (`groups`)."
+        f"Images that look almost like others: {n_extra} ({_examples(known, groups)}): the same picture saved anew, or"
+        " frames of one film. Keep one of each, or hold them out together (`groups`)."
     )
     return DataFinding("near duplicates", "warning", text, n_extra, _named(known, groups))
 
@@ -213,8 +217,8 @@ def _copies_across(known: Survey) -> DataFinding:
         return DataFinding(name, "ok", "No test row is a copy of a training row.")
     n_equal, n_alike = (sum(known.parts[row] == "test" for rows in groups for row in rows) for groups in (exact, near))
     text = (
-        f"{n_equal} test rows equal training rows and {n_alike} look almost like one ({_examples(known, exact + near)}). Figures measured"
-        " on them are too good: remove them from one side."
+        f"Test rows that equal training rows: {n_equal}, that look almost like one: {n_alike}"
+        f" ({_examples(known, exact + near)}). Figures measured on them are too good: remove them from one side."
     )
     return DataFinding(name, "error" if exact else "warning", text, n_equal + n_alike, _named(known, exact + near))
 
@@ -225,8 +229,8 @@ def _outliers(known: Survey) -> DataFinding:
         return DataFinding("outliers", "ok", "No normal row lies far from all others.")
     names = [known.names[row] for row in found]
     text = (
-        f"{len(found)} of {len(known.normal)} normal rows lie far from all others, the farthest first: {first_names(names)}. Look at them:"
-        " if they are anomalies, remove them, or fit with --set trim=0.05; if they are rare but normal, add more like them."
+        f"Normal rows far from all others: {len(found)} of {len(known.normal)}, the farthest first: {first_names(names)}. Look at them: if"
+        " they are anomalies, remove them, or fit with --set trim=0.05; if they are rare but normal, add more like them."
     )
     return DataFinding("outliers", "warning", text, len(found), listed([[item] for item in names]))
 
