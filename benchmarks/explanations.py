@@ -130,13 +130,12 @@ def records(path: Path, name: str, seed: int, models: Path) -> Iterator[dict[str
 
 def report(rows: list[dict[str, Any]]) -> str:
     """Return the report as Markdown: a pure function of the records."""
-    seeds = sorted({int(row["seed"]) for row in rows})
     lines = [
         "# Explanations on the magnetic tiles",
         "",
         "Pixel AUROC and AUPRO (to 30 % false alarms) in %, against the masks; deletion: mean share of the score, in %, left while up to"
-        " 30 % of the pixels, hottest first, become the reconstruction's (lower is better). Mean ± standard deviation over the seeds"
-        f" {', '.join(map(str, seeds))}.",
+        " 30 % of the pixels, hottest first, become the reconstruction's (lower is better). Mean ± standard deviation over the seeds that"
+        " each heading names.",
         "",
         "The default, `difference`, and its smoothing were chosen on the defect types blowhole and break with their masks in sight; crack"
         " and fray played no part in the choice. “+ normals”: with the training images at hand (`normals=`, `--normals`).",
@@ -145,7 +144,7 @@ def report(rows: list[dict[str, Any]]) -> str:
         own = [row for row in rows if row["detector"] == detector]
         lines += [
             "",
-            f"## {detector}",
+            f"## {detector}, seeds {', '.join(map(str, sorted({int(row['seed']) for row in own})))}",
             "",
             "| method | AUROC, crack and fray | over plain | AUROC, all | over plain | AUPRO, all | deletion | s per image |",
             "|---|---|---|---|---|---|---|---|",

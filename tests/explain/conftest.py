@@ -49,6 +49,12 @@ def detectors(digits: AbstractSource) -> dict[str, AbstractDetector]:
 
 
 @pytest.fixture(scope="session")
+def colour_detector() -> AbstractDetector:
+    X = np.random.default_rng(0).integers(0, 256, (40, 9, 7, 3), dtype=np.uint8)
+    return fitted(insphere.DeepSVDDVAE(epochs=2, random_state=0), X)
+
+
+@pytest.fixture(scope="session")
 def vectors() -> NDArray[np.float64]:
     """Normal rows whose last feature follows from the first two."""
     X = np.random.default_rng(0).normal(size=(300, 3)) * [1.0, 10.0, 0.1]

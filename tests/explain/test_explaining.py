@@ -28,6 +28,16 @@ def test_the_default_finds_the_block(name: str, detectors: Detectors, marked: ND
 
 
 @pytest.mark.parametrize("method", METHODS)
+def test_colour_images_have_one_heat_per_pixel(method: str, colour_detector: AbstractDetector) -> None:
+    X = np.random.default_rng(1).integers(0, 256, (2, 9, 7, 3), dtype=np.uint8)
+    explanation = explain(colour_detector, X, normals=X[:1], method=method, n_steps=2)
+    assert explanation.heatmaps is not None
+    assert explanation.heatmaps.shape == (2, 9, 7)
+    if explanation.attributions is not None:
+        assert explanation.attributions.shape == X.shape
+
+
+@pytest.mark.parametrize("method", METHODS)
 @pytest.mark.parametrize("name", ["local", "euclidean", "cae", "knn"])
 def test_every_method_explains_or_says_why_not(name: str, method: str, detectors: Detectors, marked: NDArray[Any]) -> None:
     try:
