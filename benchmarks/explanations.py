@@ -160,7 +160,9 @@ def report(rows: list[dict[str, Any]]) -> str:
     lines += [
         "",
         "Integrated gradients, gradients and occlusion say what moves the score, and the deletion curve is their measure; where the score"
-        " hardly tells these defects from good tiles, they cannot point at them. Differences point at what is not normal.",
+        " hardly tells these defects from good tiles, they cannot point at them. Differences point at what is not normal. The score of cae"
+        " is the plain reconstruction error itself, summed over pixels, which is therefore hard to beat on its deletion curve. Without"
+        " normals, cae has no neighbours, and its `difference` is the smoothed reconstruction error.",
         "",
         f"{os.cpu_count()} CPU cores ({platform.machine()}), shared with other work; insphere {insphere.__version__} at commit {commits},"
         f" PyTorch {torch.__version__}, scikit-learn {sklearn.__version__}. Written by `benchmarks/explanations.py`; do not edit.",
