@@ -43,6 +43,10 @@ class ExportError(InsphereError, RuntimeError):
     """A detector cannot be written as a graph, or the graph does not give the detector's scores."""
 
 
+class ExplainError(InsphereError, ValueError):
+    """A detector or its rows cannot be explained in the way that was asked for; the message says in which ways they can."""
+
+
 class HealthWarning(UserWarning):
     """Something about a fitted detector deserves a look; the text says what to do."""
 

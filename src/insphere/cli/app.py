@@ -17,6 +17,8 @@ from typer.exceptions import TyperException
 import insphere
 from insphere.cli import console
 from insphere.cli.benchmarking import benchmark
+from insphere.cli.checking import check
+from insphere.cli.explaining import explain
 from insphere.cli.exporting import export
 from insphere.cli.fitting import demo, fit
 from insphere.cli.listing import datasets, detectors, info
@@ -63,7 +65,7 @@ def insphere_(
     """
 
 
-for command in (demo, fit, score, evaluate, report, benchmark, export, serve, watch, info, datasets, detectors):
+for command in (demo, check, fit, score, evaluate, report, explain, benchmark, export, serve, watch, info, datasets, detectors):
     app.command()(command)
 
 

@@ -171,6 +171,10 @@ class ImageSource(AbstractSource):
         """Return a source of the same images, brought to another spec."""
         return type(self)(self.name, self._store, self.facts, spec)
 
+    def opened(self) -> AbstractContextManager[OpenRow]:
+        """Return a context in which a function opens the encoded image at a position, as a binary file."""
+        return self._store.opened()
+
     def _batches(self, batch_size: int) -> Iterator[Rows]:
         with self._store.opened() as open_row, ThreadPoolExecutor(_N_THREADS) as pool:
             pending: _Pending | None = None

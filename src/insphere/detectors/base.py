@@ -11,7 +11,7 @@ from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from importlib.metadata import version
 from pathlib import Path
-from typing import Any, ClassVar, Self
+from typing import TYPE_CHECKING, Any, ClassVar, Self
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -26,6 +26,9 @@ from insphere.detectors.stored import KIND, parameters_to_json, restore, to_file
 from insphere.errors import CollapseError, DataError, TrainingError
 from insphere.seeding import generator, resolve_seed
 from insphere.validation import as_record, check_number
+
+if TYPE_CHECKING:
+    from insphere.explain import Explanation
 
 MIN_ROWS = 8
 """Normal rows that `fit` needs at least."""
@@ -356,6 +359,20 @@ class AbstractDetector(OutlierMixin, BaseEstimator, ABC):  # type: ignore[misc]
     def predict(self, X: Rows) -> NDArray[np.int64]:
         """Return +1 for normal rows and -1 for anomalies; an unreadable row counts as an anomaly."""
         return np.where(self.decision_function(X) >= 0, 1, -1)
+
+    def explain(self, X: Rows, **options: Any) -> "Explanation":
+        """Say why rows score as they do: `insphere.explain.explain` with this detector, where the options are described.
+
+        Raises
+        ------
+        ExplainError
+            If the method asked for needs what this detector does not have.
+        CollapseError, DataError, ParameterError
+        """
+        # Inside the function, because the room of explanations lies above this one: see tests/test_architecture.py.
+        from insphere.explain import explain
+
+        return explain(self, X, **options)
 
     def _as_source(self, X: Rows, *, fitting: bool, split: str = "all", **options: Any) -> AbstractSource:
         if isinstance(X, AbstractSource | str | os.PathLike):

@@ -1,0 +1,133 @@
+"""A neural detector's score as a differentiable function of its network input, and the pieces of it."""
+
+from collections.abc import Callable
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from insphere.detectors.neural import AbstractNeuralDetector
+from insphere.detectors.sphere import AbstractSphere, EuclideanSphere, LocalSphere, MahalanobisSphere
+from insphere.errors import ExplainError
+from insphere.training.autoencoding import AbstractAutoencodingObjective
+from insphere.training.loop import as_network_input, map_batches
+from insphere.training.objective import AbstractObjective
+from insphere.training.variational import AbstractVariationalObjective
+
+Array = NDArray[np.float64]
+
+_LEAST_DISTANCE = 1e-12  # the square root has no slope at zero
+
+
+def sphere_distance(sphere: AbstractSphere, codes: Tensor) -> Tensor:
+    """Return ``sphere.distance(codes)`` as a function that PyTorch can differentiate.
+
+    Parameters
+    ----------
+    sphere : AbstractSphere
+    codes : Tensor, shape (n, latent_dim)
+
+    Returns
+    -------
+    Tensor of float64, shape (n,)
+        Continuous in the codes; where the nearest training codes of a local sphere change, the slope jumps and the value does not.
+
+    Examples
+    --------
+    >>> sphere_distance(EuclideanSphere(np.zeros(2)), torch.tensor([[3.0, 4.0]])).item()
+    5.0
+    """
+    offsets = sphere_offsets(sphere, codes)
+    return offsets.square().sum(dim=2).clamp(min=_LEAST_DISTANCE**2).sqrt().mean(dim=1)
+
+
+def sphere_offsets(sphere: AbstractSphere, codes: Tensor) -> Tensor:
+    """Return what each code differs by, in the sphere's metric, from the points whose mean distance is its score.
+
+    Returns
+    -------
+    Tensor of float64, shape (n, n_points, latent_dim)
+        One point, the centre, for the Euclidean and Mahalanobis spheres; the nearest training codes for the local one.
+
+    Examples
+    --------
+    >>> sphere_offsets(EuclideanSphere(np.ones(2)), torch.tensor([[3.0, 4.0]])).tolist()
+    [[[2.0, 3.0]]]
+    """
+    center = torch.from_numpy(sphere.center).to(codes.device)
+    offsets = codes.double() - center
+    if isinstance(sphere, EuclideanSphere):
+        return offsets.unsqueeze(1)
+    if not isinstance(sphere, MahalanobisSphere | LocalSphere):
+        raise ExplainError(f"Gradients through a sphere of the kind {sphere.kind!r} are not known; use method='occlusion'.")
+    whitened = offsets @ torch.from_numpy(sphere.whitening).to(codes.device).T
+    if isinstance(sphere, MahalanobisSphere):
+        return whitened.unsqueeze(1)
+    references = torch.from_numpy(sphere.references).to(codes.device)
+    n_points = min(sphere.n_neighbors, len(references))
+    nearest = torch.cdist(whitened.detach(), references).topk(n_points, dim=1, largest=False).indices
+    return whitened.unsqueeze(1) - references[nearest]
+
+
+def latent_contributions(sphere: AbstractSphere, codes: Array) -> Array:
+    """Return what each latent dimension adds to a code's distance: its part of the squared distance, over the distance.
+
+    Returns
+    -------
+    ndarray of float64, shape (n, latent_dim)
+        At least 0; each row sums to ``sphere.distance(codes)``. Whitened dimensions keep their numbers, as the whitening is symmetric.
+
+    Examples
+    --------
+    >>> latent_contributions(EuclideanSphere(np.zeros(2)), np.array([[3.0, 4.0]]))
+    array([[1.8, 3.2]])
+    """
+    squares = sphere_offsets(sphere, torch.from_numpy(codes)).square()
+    distances = squares.sum(dim=2, keepdim=True).clamp(min=_LEAST_DISTANCE**2).sqrt()
+    return np.asarray((squares / distances).mean(dim=1).numpy(), dtype=np.float64)
+
+
+def score_function(detector: AbstractNeuralDetector) -> Callable[[Tensor], Tensor]:
+    """Return the anomaly score as a differentiable function of the network input (n, channels, height, width) or (n, features)."""
+    objective, sphere = detector.objective_, detector.sphere_
+    if sphere is None:
+        return lambda x: objective.score(x).double()
+    return lambda x: sphere_distance(sphere, objective.code(x))
+
+
+def network_input(detector: AbstractNeuralDetector, rows: NDArray[np.generic]) -> Tensor:
+    """Return raw rows as the network takes them, on its device."""
+    device = next(detector.objective_.parameters()).device
+    return as_network_input(torch.from_numpy(np.ascontiguousarray(rows)).to(device), detector.preprocess_.apply)
+
+
+def reconstruct(detector: AbstractNeuralDetector, rows: NDArray[np.generic]) -> Array | None:
+    """Return the reconstruction of raw rows in scaled units, channels last, or None where there is no decoder."""
+    objective = detector.objective_
+    with torch.no_grad():
+        if objective.reconstruct(network_input(detector, rows[:1])) is None:
+            return None
+
+    def reconstructed(x: Tensor) -> Tensor:
+        output = objective.reconstruct(x)
+        return x if output is None else output
+
+    device = next(objective.parameters()).device
+    return channels_last(map_batches(reconstructed, rows, detector.preprocess_.apply, device=device))
+
+
+def decode(objective: AbstractObjective, codes: Array) -> Array | None:
+    """Return what the decoder makes of codes (n, latent_dim), in scaled units, channels last, or None where there is no decoder."""
+    z = torch.from_numpy(codes).to(next(objective.parameters()).device).float()
+    with torch.no_grad():
+        if isinstance(objective, AbstractVariationalObjective):
+            return channels_last(objective.likelihood.mean(objective.decoder(z).float()).cpu().numpy())
+        if isinstance(objective, AbstractAutoencodingObjective):
+            return channels_last(objective.decode(z).cpu().numpy())
+    return None
+
+
+def channels_last(x: NDArray[np.float32]) -> Array:
+    """Return network rows as float64, images as (n, height, width, channels)."""
+    return (x.transpose(0, 2, 3, 1) if x.ndim == 4 else x).astype(np.float64)
