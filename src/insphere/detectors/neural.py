@@ -24,9 +24,10 @@ from insphere.nets.options import Network, default_latent_dim
 from insphere.seeding import derive_seed, generator
 from insphere.training.device import place, resolve_device
 from insphere.training.history import EpochRecord
-from insphere.training.loop import Stage, map_batches, train
+from insphere.training.loop import map_batches, train
 from insphere.training.objective import AbstractObjective
 from insphere.training.options import Training, default_epochs
+from insphere.training.trainee import Stage, Trainee
 from insphere.validation import as_record, check_choice, check_integer
 
 _HEALTH_ROWS = 2048
@@ -98,14 +99,21 @@ class AbstractNeuralDetector(AbstractDetector):
                 check_integer(name, value, at_least=1, at_most=100_000)
 
     def _fit_model(self, X: NDArray[Any], context: FitContext) -> tuple[NDArray[np.float64], list[health.Finding]]:
-        self._train(X, context)
-        codes = self._codes(X)
-        self.sphere_ = self._enclose(codes)
-        scores = self._score(X) if self.sphere_ is None else self.sphere_.training_distance(codes)
-        return scores, self._network_findings(X) + self._method_findings(X)
+        trainee = self._trainee(X)
+        self.history_ = train(
+            trainee,
+            device=self._device,
+            fingerprint=self._fit_fingerprint(trainee.stages[-1].n_epochs),
+            checkpoint=context.checkpoint,
+            resume=context.resume,
+            on_epoch=context.on_epoch,
+        )
+        return self._after_training(X)
 
-    def _train(self, X: NDArray[Any], context: FitContext) -> None:
-        """Fit preprocessing and networks on the rows, less those that early stopping holds out."""
+    # Before and after training: where several detectors are trained as one, `insphere.detectors.batched` calls these two itself.
+
+    def _trainee(self, X: NDArray[Any]) -> Trainee:
+        """Fit the preprocessing on the rows, less those that early stopping holds out, and return what is to be trained."""
         options: Training = self._options
         validation_rows = None
         if options.patience is not None:
@@ -114,21 +122,16 @@ class AbstractNeuralDetector(AbstractDetector):
             validation_rows, X = X[np.sort(order[:n_validation])], X[np.sort(order[n_validation:])]
         self.preprocess_ = fit_preprocess(X, self.scaling)
         n_steps = options.batches_per_epoch(len(X))
-        n_epochs = default_epochs(n_steps, self.default_steps) if self.epochs is None else self.epochs
-        stages = self._make_stages(n_epochs)
+        stages = self._make_stages(default_epochs(n_steps, self.default_steps) if self.epochs is None else self.epochs)
         self.objective_ = stages[-1].objective
-        self.history_: list[EpochRecord] = train(
-            stages,
-            X,
-            self.preprocess_.apply,
-            seed=self.seed_,
-            device=self._device,
-            validation_rows=validation_rows,
-            fingerprint=self._fit_fingerprint(n_epochs),
-            checkpoint=context.checkpoint,
-            resume=context.resume,
-            on_epoch=context.on_epoch,
-        )
+        return Trainee(stages, X, self.preprocess_.apply, self.seed_, validation_rows)
+
+    def _after_training(self, X: NDArray[Any]) -> tuple[NDArray[np.float64], list[health.Finding]]:
+        """Draw the sphere around the codes of the rows; return their scores and what is to be said of the model's health."""
+        codes = self._codes(X)
+        self.sphere_ = self._enclose(codes)
+        scores = self._score(X) if self.sphere_ is None else self.sphere_.training_distance(codes)
+        return scores, self._network_findings(X) + self._method_findings(X)
 
     def _make_stages(self, n_epochs: int) -> list[Stage]:
         """Return all that is trained, with weights drawn."""
