@@ -57,8 +57,8 @@ class ScoresFile:
         Rows written so far: with a score, flagged among them, and without a score.
     """
 
-    def __init__(self, table: "_AbstractTable", ids: Sequence[str] | None) -> None:
-        self._table, self._ids = table, ids
+    def __init__(self, table: "_AbstractTable", ids: Sequence[str] | None, known: Mapping[str, Sequence[Any]]) -> None:
+        self._table, self._ids, self._known = table, ids, known
         self.n_scored = self.n_anomalies = self.n_errors = 0
 
     def append(self, batch: ScoredBatch) -> None:
@@ -75,7 +75,7 @@ class ScoresFile:
         expected = range(self.n_scored + self.n_errors, self.n_scored + self.n_errors + len(records))
         if sorted(records) != list(expected):
             raise DataError(f"A batch of scores must go on at row {expected.start} and leave out no row, got rows {sorted(records)[:5]} ….")
-        self._table.write([records[row] for row in expected])
+        self._table.write([records[row] | {column: values[row] for column, values in self._known.items()} for row in expected])
         self.n_scored += len(batch.index)
         self.n_anomalies += int(np.count_nonzero(batch.is_anomaly))
         self.n_errors += len(batch.errors)
@@ -97,11 +97,18 @@ class ScoresFile:
 
 
 @contextmanager
-def write_scores(path: str | os.PathLike[str], *, ids: Sequence[str] | None = None) -> Iterator[ScoresFile]:
+def write_scores(
+    path: str | os.PathLike[str],
+    *,
+    ids: Sequence[str] | None = None,
+    labels: Sequence[int] | NDArray[np.int64] | None = None,
+    types: Sequence[str] | None = None,
+) -> Iterator[ScoresFile]:
     """Write scores to `path` while the block lasts; the file appears, complete, when the block ends well.
 
     Columns: `path` (the row's identifier) or `row` (its number, where the source has no identifiers), `anomaly_score` (higher = more
-    anomalous), `p_value`, `is_anomaly` (true/false), `error` (why a row has no score; the three before it are then null).
+    anomalous), `p_value`, `is_anomaly` (true/false), `error` (why a row has no score; the three before it are then null), and, where
+    they are given, `label` (0 normal, 1 anomaly) and `type`.
 
     Parameters
     ----------
@@ -109,6 +116,10 @@ def write_scores(path: str | os.PathLike[str], *, ids: Sequence[str] | None = No
         Its suffix chooses the format: .parquet, .csv or .jsonl.
     ids : sequence of str, optional
         Identifier of every row of the source.
+    labels : sequence of int, optional
+        What every row is known to be: 0 normal, 1 anomaly.
+    types : sequence of str, optional
+        Class or defect type of every row.
 
     Raises
     ------
@@ -131,17 +142,20 @@ def write_scores(path: str | os.PathLike[str], *, ids: Sequence[str] | None = No
     b.png,,,,not an image
     """
     make_table = check_suffix(path)
+    known: dict[str, Sequence[Any]] = {} if labels is None else {"label": [int(label) for label in labels]}
+    if types is not None:
+        known["type"] = [_legal_text(text) for text in types]
     with replacing(path) as handle:
-        table = make_table(handle, "row" if ids is None else "path")
+        table = make_table(handle, "row" if ids is None else "path", tuple(known))
         try:
-            yield ScoresFile(table, ids)
+            yield ScoresFile(table, ids, known)
             table.close()
         except BaseException:
             table.abandon()
             raise
 
 
-def check_suffix(path: str | os.PathLike[str]) -> "Callable[[BinaryIO, str], _AbstractTable]":
+def check_suffix(path: str | os.PathLike[str]) -> "Callable[[BinaryIO, str, Sequence[str]], _AbstractTable]":
     """Return what writes the format that the suffix of `path` names.
 
     Raises
@@ -181,10 +195,10 @@ class _AbstractTable(ABC):
 
 
 class _CsvTable(_AbstractTable):
-    def __init__(self, handle: BinaryIO, identity: str) -> None:
+    def __init__(self, handle: BinaryIO, identity: str, known: Sequence[str]) -> None:
         self._text = io.TextIOWrapper(handle, encoding="utf-8", newline="", write_through=True)
         self._writer = csv.writer(self._text, lineterminator="\n")
-        self._writer.writerow([identity, "anomaly_score", "p_value", "is_anomaly", "error"])
+        self._writer.writerow([identity, "anomaly_score", "p_value", "is_anomaly", "error", *known])
 
     def write(self, records: Sequence[Record]) -> None:
         self._writer.writerows([self._cell(value) for value in record.values()] for record in records)
@@ -203,7 +217,7 @@ class _CsvTable(_AbstractTable):
 
 
 class _JsonLinesTable(_AbstractTable):
-    def __init__(self, handle: BinaryIO, identity: str) -> None:
+    def __init__(self, handle: BinaryIO, identity: str, known: Sequence[str]) -> None:
         self._handle = handle
 
     def write(self, records: Sequence[Record]) -> None:
@@ -223,9 +237,11 @@ class _JsonLinesTable(_AbstractTable):
 
 
 class _ParquetTable(_AbstractTable):
-    def __init__(self, handle: BinaryIO, identity: str) -> None:
+    def __init__(self, handle: BinaryIO, identity: str, known: Sequence[str]) -> None:
         fields = [(identity, pa.int64() if identity == "row" else pa.string()), ("anomaly_score", pa.float64())]
-        self._schema = pa.schema([*fields, ("p_value", pa.float64()), ("is_anomaly", pa.bool_()), ("error", pa.string())])
+        fields += [("p_value", pa.float64()), ("is_anomaly", pa.bool_()), ("error", pa.string())]
+        fields += [(name, pa.int64() if name == "label" else pa.string()) for name in known]
+        self._schema = pa.schema(fields)
         self._writer = pq.ParquetWriter(handle, self._schema)
         self._waiting: list[Record] = []
 
@@ -247,4 +263,8 @@ class _ParquetTable(_AbstractTable):
         self._writer.is_open = False
 
 
-_FORMATS: dict[str, Callable[[BinaryIO, str], _AbstractTable]] = {".parquet": _ParquetTable, ".csv": _CsvTable, ".jsonl": _JsonLinesTable}
+_FORMATS: dict[str, Callable[[BinaryIO, str, Sequence[str]], _AbstractTable]] = {
+    ".parquet": _ParquetTable,
+    ".csv": _CsvTable,
+    ".jsonl": _JsonLinesTable,
+}

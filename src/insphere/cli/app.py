@@ -16,6 +16,7 @@ from typer.exceptions import TyperException
 
 import insphere
 from insphere.cli import console
+from insphere.cli.benchmarking import benchmark
 from insphere.cli.fitting import demo, fit
 from insphere.cli.listing import datasets, detectors, info
 from insphere.cli.scoring import evaluate, score
@@ -58,7 +59,7 @@ def insphere_(
     """
 
 
-for command in (demo, fit, score, evaluate, info, datasets, detectors):
+for command in (demo, fit, score, evaluate, benchmark, info, datasets, detectors):
     app.command()(command)
 
 

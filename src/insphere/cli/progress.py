@@ -2,12 +2,16 @@
 
 import time
 from types import TracebackType
-from typing import Self
+from typing import TYPE_CHECKING, Self
 
 from rich.progress import BarColumn, Progress, TextColumn
 
 from insphere.cli import console
 from insphere.training.history import EpochRecord
+
+if TYPE_CHECKING:
+    from insphere.benchmark.results import Report
+    from insphere.benchmark.runner import Progress as RunProgress
 
 _LINES_IN_A_LOG = 5
 
@@ -81,6 +85,51 @@ class RowProgress:
     def advance(self, n_rows: int) -> None:
         """Count rows that are done."""
         self._bar.advance(self._task, n_rows)
+
+
+class BenchmarkProgress:
+    """Shows each finished run and the time left of all; `update` goes to ``benchmark(on_report=…)``.
+
+    Parameters
+    ----------
+    n_runs : int
+        Runs that are wanted, done or not.
+    """
+
+    def __init__(self, n_runs: int) -> None:
+        self._console = console.messages()
+        columns = (
+            TextColumn("{task.description}"),
+            BarColumn(bar_width=20),
+            TextColumn("{task.completed}/{task.total} {task.fields[detail]}"),
+        )
+        self._bar = Progress(*columns, console=self._console, transient=True, disable=not self._console.is_terminal)
+        self._task = self._bar.add_task("runs", total=n_runs, detail="")
+
+    def __enter__(self) -> Self:
+        """Show the bar."""
+        self._bar.start()
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
+        """Take the bar away."""
+        self._bar.stop()
+
+    def update(self, progress: "RunProgress") -> None:
+        """Write a line about the run that was finished last."""
+        left = "" if progress.seconds_left is None else f" · {console.duration(progress.seconds_left)} left"
+        console.say(f"{progress.n_done}/{progress.n_runs} {_outcome(progress.report)}{left}")
+        self._bar.update(self._task, completed=progress.n_done, detail=left)
+
+
+def _outcome(report: "Report") -> str:
+    run = report.run
+    name = f"{run.dataset} {run.normal_class} · {run.method} · seed {run.seed}"
+    if report.status == "failed":
+        return f"{name}: failed: {report.error}"
+    auroc = report.metrics["auroc"]["value"]
+    figure = "without AUROC" if auroc is None else f"AUROC {100 * auroc:.1f} %"
+    return f"{name}: {figure} · {console.duration(sum(report.seconds.values()))}"
 
 
 def _terms(record: EpochRecord) -> str:

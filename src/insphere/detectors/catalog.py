@@ -160,6 +160,24 @@ def make(name: str, parameters: Mapping[str, Any]) -> "AbstractDetector":
     return found(**parameters)
 
 
+def check(name: str, parameters: Mapping[str, Any]) -> None:
+    """Have the detector called `name` check its parameters, nested ones too, as it would when fitted.
+
+    Raises
+    ------
+    ParameterError
+        If the name or a parameter is unknown, or a value breaks its rule.
+
+    Examples
+    --------
+    >>> check("knn", {"n_neighbors": 0})
+    Traceback (most recent call last):
+    ...
+    insphere.errors.ParameterError: `n_neighbors` must be a whole number at least 1, got 0.
+    """
+    make(name, parameters)._check_parameters()
+
+
 def load(path: str | os.PathLike[str]) -> "AbstractDetector":
     """Return the fitted detector stored at `path`. Nothing in the file is executed.
 

@@ -119,8 +119,9 @@ class DeepSVDDObjective(AbstractEncodingObjective):
 class DeepSVDD(AbstractPretrainedDetector):
     """Deep SVDD: the anomaly score of a row is the squared distance of its code to a centre that was fixed before training.
 
-    The defaults are the published recipe: an encoder without biases and with batch norms without scale and shift, initialised from a
-    trained autoencoder; Adam with learning rate 1e-4, a tenth of it after the first third, weight decay 0.5e-6.
+    The defaults keep the published recipe's network (no biases, batch norms without scale and shift, initialised from a trained
+    autoencoder) and its weight decay of 0.5e-6, but train a ninth as long with a larger learning rate. The published training is
+    ``training={"lr": 1e-4, "schedule": "step", "step_at": 1 / 3}, epochs=150`` and, for ``pretrain``, the same.
 
     Parameters
     ----------
@@ -154,8 +155,9 @@ class DeepSVDD(AbstractPretrainedDetector):
     name = "deep-svdd"
     default_network = Network(bias=False, batch_norm_affine=False)
     # Codes gather around the centre, and bfloat16 resolves no more than a 256th of their distance from zero: train in float32.
-    default_training = Training(lr=1e-4, schedule="step", step_at=1 / 3, weight_decay=0.5e-6, precision="32")
-    default_steps = 4500
+    # One cycle up to 1e-3 tells held-out digits from rotated, shuffled and blended ones better than 1e-4 by steps (89.6 against 82.9 on
+    # digit 8, five hundred steps each), which needs no labels.
+    default_training = Training(lr=1e-3, weight_decay=0.5e-6, precision="32")
 
     objective: str = "one-class"
     _: dataclasses.KW_ONLY

@@ -47,7 +47,7 @@ class AbstractNeuralDetector(AbstractDetector):
     scaling : {"auto", "gcn", "standard", "unit", "none"}
         Preprocessing, fitted on the training rows: see `insphere.data.preprocess.fit_preprocess`.
     epochs : int, optional
-        Passes over the training rows; None makes about `default_steps` steps, between 10 and 200 epochs.
+        Passes over the training rows; None makes about `default_steps` steps (five hundred), between 10 and 200 epochs.
     target_fpr, trim, calibration, random_state
         See `AbstractDetector`.
     network : Network or mapping, optional
@@ -59,7 +59,7 @@ class AbstractNeuralDetector(AbstractDetector):
 
     default_network: ClassVar[Network] = Network()
     default_training: ClassVar[Training] = Training()
-    default_steps: ClassVar[int] = 1000
+    default_steps: ClassVar[int] = 500
 
     latent_dim: int | None = None
     scaling: str = "auto"

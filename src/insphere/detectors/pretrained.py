@@ -2,7 +2,7 @@
 
 import dataclasses
 from collections.abc import Mapping, Sequence
-from typing import Any
+from typing import Any, ClassVar
 
 from insphere.detectors.cae import CAEObjective
 from insphere.detectors.neural import AbstractNeuralDetector
@@ -22,7 +22,7 @@ class Pretraining:
     epochs : int, optional
         Passes over the training rows; None takes as many as the method itself.
     training : Training or mapping, optional
-        What differs from the training of the method itself.
+        What differs from `AbstractPretrainedDetector.default_pretraining`.
 
     Examples
     --------
@@ -50,12 +50,17 @@ class AbstractPretrainedDetector(AbstractNeuralDetector):
         See `AbstractNeuralDetector`.
     """
 
+    default_pretraining: ClassVar[Training] = Training()
+
     pretrain: bool | Pretraining | Mapping[str, Any] = True
 
     def _check_parameters(self) -> None:
         super()._check_parameters()
         self._pretraining = as_record("pretrain", None if isinstance(self.pretrain, bool) else self.pretrain, Pretraining)
-        self._pretraining_options = as_record("pretrain.training", self._pretraining.training, Training, self._options)
+        # Rows are held out for both or for neither, so that what one holds out the other has not seen.
+        shared = {"patience": self._options.patience, "validation_fraction": self._options.validation_fraction}
+        default = dataclasses.replace(self.default_pretraining, batch_size=self._options.batch_size, **shared)
+        self._pretraining_options = as_record("pretrain.training", self._pretraining.training, Training, default)
         if self._pretraining_options.patience is not None and self._options.patience is None:
             raise ParameterError("`pretrain.training.patience` needs `training.patience`: rows are held out for both or for neither.")
 

@@ -170,7 +170,6 @@ class DeepSVDDVAE(AbstractEnclosingDetector):
     """
 
     name = "vae-svdd"
-    default_steps = 500
 
     alpha: float | None = None
     _: dataclasses.KW_ONLY
