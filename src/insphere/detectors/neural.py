@@ -17,6 +17,7 @@ from torch import Tensor
 from insphere.data.preprocess import SCALINGS, Preprocess, fit_preprocess
 from insphere.detectors import health
 from insphere.detectors.base import AbstractDetector, FitContext, Rows, as_rows, warn_unreadable
+from insphere.detectors.fitting import Fitted
 from insphere.detectors.sphere import AbstractSphere, restore_sphere
 from insphere.errors import ModelFileError
 from insphere.nets.build import initialise
@@ -98,7 +99,7 @@ class AbstractNeuralDetector(AbstractDetector):
             if value is not None:
                 check_integer(name, value, at_least=1, at_most=100_000)
 
-    def _fit_model(self, X: NDArray[Any], context: FitContext) -> tuple[NDArray[np.float64], list[health.Finding]]:
+    def _fit_model(self, X: NDArray[Any], context: FitContext) -> Fitted:
         trainee = self._trainee(X)
         self.history_ = train(
             trainee,
@@ -126,7 +127,12 @@ class AbstractNeuralDetector(AbstractDetector):
         self.objective_ = stages[-1].objective
         return Trainee(stages, X, self.preprocess_.apply, self.seed_, validation_rows)
 
-    def _after_training(self, X: NDArray[Any]) -> tuple[NDArray[np.float64], list[health.Finding]]:
+    def _stackable(self) -> bool:
+        """Return whether detectors of this kind can be trained as one."""
+        with torch.device("meta"):  # nothing is allocated, and no random state advances
+            return self._make_objective(self.input_shape_, self._latent_dim(), self._network).stackable
+
+    def _after_training(self, X: NDArray[Any]) -> Fitted:
         """Draw the sphere around the codes of the rows; return their scores and what is to be said of the model's health."""
         codes = self._codes(X)
         self.sphere_ = self._enclose(codes)
