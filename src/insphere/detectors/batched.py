@@ -14,7 +14,7 @@ from insphere.data.preprocess import Preprocess
 from insphere.detectors.base import AbstractDetector, FitContext, Rows
 from insphere.detectors.fitting import Fitted, Fitting
 from insphere.detectors.neural import AbstractNeuralDetector
-from insphere.errors import InsphereError, ParameterError
+from insphere.errors import ParameterError
 from insphere.nets.build import with_widths
 from insphere.training.history import EpochRecord
 from insphere.training.loop import train_together
@@ -237,6 +237,6 @@ def _pays(detector: Any, n_rows: int) -> bool:
 def _noted(number: int) -> Iterator[None]:
     try:
         yield
-    except InsphereError as error:
+    except Exception as error:
         error.add_note(f"This was detectors[{number}].")
         raise
