@@ -32,22 +32,32 @@ from insphere.metrics import auroc
 
 REPORTS = Path(__file__).parent / "reports"
 
-# Name -> what it is, epochs (None: the detector's default), parameters, numbers of models. For mnist the paper's network and precision.
+# Name -> what it is, epochs, parameters, numbers of models. For mnist the paper's network and precision. The images lie on either side of
+# the size up to which `fit_many` trains as one on the CPU.
 PAPER = {"network": {"widths": [8, 4]}, "training": {"batch_size": 200, "precision": "32"}}
-CASES: dict[str, tuple[str, int | None, dict[str, Any], tuple[int, ...]]] = {
-    "mnist": ("digit 8 of MNIST, 28 × 28, the paper's network", 2, PAPER, (5,)),
-    "digits": ("digit 3 of scikit-learn's digits, 8 × 8", None, {}, (2, 10, 30)),
-    "table": ("300 rows of 10 features, Gaussian", None, {}, (2, 10, 30)),
+CASES: dict[str, tuple[str, int, dict[str, Any], tuple[int, ...]]] = {
+    "mnist": ("digit 8 of MNIST, 28 × 28, the paper's network", 1, PAPER, (3,)),
+    "digits": ("digit 3 of scikit-learn's digits, 8 × 8", 40, {}, (2, 10)),
+    "table": ("300 rows of 10 features", 40, {}, (2, 10)),
+    "images-12": ("800 images of 12 × 12", 3, {}, (8,)),
+    "images-16": ("800 images of 16 × 16", 3, {}, (8,)),
 }
 
 
 def rows(case: str) -> tuple[Any, Any]:
     """Training rows, and (rows, labels) to compare scores on."""
+    random = np.random.default_rng(0)
     if case == "table":
-        random = np.random.default_rng(0)
-        mixing = random.normal(size=(4, 10))
-        normal = random.normal(size=(600, 4)) @ mixing + 0.1 * random.normal(size=(600, 10))
-        return normal[:300], (np.concatenate([normal[300:], random.normal(size=(300, 10)) * normal.std(axis=0)]), np.repeat([0, 1], 300))
+        normal = random.normal(size=(600, 4)) @ random.normal(size=(4, 10)) + 0.1 * random.normal(size=(600, 10))
+        anomalies = random.normal(size=(300, 10)) * normal.std(axis=0)
+        return normal[:300], (np.concatenate([normal[300:], anomalies]), np.repeat([0, 1], 300))
+    if case.startswith("images"):
+        side = int(case.partition("-")[2])
+        images = random.integers(0, 40, size=(1200, side, side, 1))
+        for image, column in zip(images, random.integers(0, side, 1200), strict=True):
+            image[:, column] += 120  # an upright bar is normal, one that lies is not
+        images[1000:] = images[1000:].swapaxes(1, 2)
+        return images[:800].astype(np.uint8), (images[800:].astype(np.uint8), np.repeat([0, 1], 200))
     name = {"mnist": "mnist:8", "digits": "digits:3"}[case]
     test = insphere.open_source(name, split="test")
     return insphere.open_source(name, split="train").load().X, (test.load().X, test.labels)

@@ -152,8 +152,13 @@ def test_thresholds_may_differ_but_not_what_is_trained(as_one):
     assert as_one == [4, 2]
 
 
+def test_no_more_are_trained_as_one_than_wished(as_one):
+    fit_many_quietly(seeds(CAE(**QUICK | {"epochs": 1}), 5), ROWS["vectors"], at_most=2)
+    assert as_one == [2, 2]
+
+
 @pytest.mark.parametrize(
-    ("other", "why"), [(KNN(), "KNN is not trained in epochs"), (DeepSVDD("soft-boundary", **QUICK), "keeps values between steps")]
+    ("other", "why"), [(KNN(), "KNN is no neural detector"), (DeepSVDD("soft-boundary", **QUICK), "keeps values between steps")]
 )
 def test_what_cannot_be_batched_is_fitted_alone_on_request_only(other, why, as_one):
     with pytest.raises(ParameterError, match=rf"detectors\[2\] cannot .*{why}"):
@@ -179,6 +184,7 @@ def test_wrong_arguments_are_refused():
         ([one, one], X, {}, r"detectors\[1\] is in `detectors` twice"),
         (["cae"], X, {}, r"detectors\[0\] is str"),
         (seeds(one), [X, X], {}, "3 detectors, 2 entries"),
+        (seeds(one), X, {"at_most": 0}, "`at_most` must be a whole number at least 1"),
         (seeds(one), X, {"together": "sometimes"}, "`together` must be one of 'auto', 'always'"),
     ]:
         with pytest.raises(ParameterError, match=message):

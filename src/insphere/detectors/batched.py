@@ -19,7 +19,7 @@ from insphere.nets.build import with_widths
 from insphere.training.history import EpochRecord
 from insphere.training.loop import train_together
 from insphere.training.trainee import Trainee
-from insphere.validation import check_choice
+from insphere.validation import check_choice, check_integer
 
 TOGETHER = ("auto", "always")
 """When `fit_many` trains detectors as one that can be: where it is faster, or whenever there are two."""
@@ -38,6 +38,7 @@ def fit_many(
     *,
     strict: bool = True,
     together: str = "auto",
+    at_most: int | None = None,
     on_epoch: OnEpoch | None = None,
 ) -> list[AbstractDetector]:
     """Fit several detectors, training those as one batched model that differ in their seeds or rows only.
@@ -57,8 +58,10 @@ def fit_many(
         Whether to refuse, before anything is trained, a detector that can be trained together with no other. False fits such ones
         alone.
     together : {"auto", "always"}
-        "auto" trains as one where that is faster: on a GPU, and on the CPU where a batch is small (see Notes). "always" does so
+        "auto" trains as one on a GPU, and on the CPU where batches are so small that it is faster (see Notes). "always" does so
         wherever it can.
+    at_most : int, optional
+        Detectors that are trained as one at a time, for where memory is short: their rows and activations are in memory together.
     on_epoch : callable, optional
         Called with the position of a detector and each of its finished `EpochRecord`.
 
@@ -87,13 +90,15 @@ def fit_many(
     Examples
     --------
     >>> from insphere import DeepSVDDVAE
-    >>> X = np.random.default_rng(0).normal(size=(200, 4))
-    >>> detectors = fit_many([DeepSVDDVAE(epochs=5, random_state=seed) for seed in range(3)], X)
+    >>> X = np.random.default_rng(0).normal(size=(200, 2)) @ np.array([[1.0, 0.5, -1.0, 0.0], [0.0, 1.0, 1.0, -0.5]])
+    >>> detectors = fit_many([DeepSVDDVAE(epochs=20, random_state=seed) for seed in range(3)], X)
     >>> [detector.seed_ for detector in detectors]
     [0, 1, 2]
     """
     detectors = _checked(detectors)
     check_choice("together", together, TOGETHER)
+    if at_most is not None:
+        check_integer("at_most", at_most, at_least=1)
     fittings: list[Fitting] = []
     for number, source in enumerate(_one_each(X, len(detectors))):
         with _noted(number):
@@ -101,11 +106,12 @@ def fit_many(
     groups = _groups(detectors, fittings, range(len(detectors)))
     if strict:
         _refuse_lonely(detectors, groups)
-    fitted = _fit_groups(detectors, fittings, groups, together, on_epoch)
+    fit_groups = functools.partial(_fit_groups, detectors, fittings, together=together, at_most=at_most, on_epoch=on_epoch)
+    fitted = fit_groups(groups)
     trimmed = [number for number, detector in enumerate(detectors) if detector._trims(fitted[number])]
     for number in trimmed:
         fittings[number].leave_out(fitted[number][0], detectors[number].trim)
-    fitted |= _fit_groups(detectors, fittings, _groups(detectors, fittings, trimmed), together, on_epoch)
+    fitted |= fit_groups(_groups(detectors, fittings, trimmed))
     for number, detector in enumerate(detectors):
         with _noted(number):
             detector._conclude(fittings[number], fitted[number])
@@ -146,7 +152,13 @@ def _groups(detectors: Sequence[AbstractDetector], fittings: Sequence[Fitting], 
         if isinstance(detector, AbstractNeuralDetector) and detector._stackable():
             parameters = {key: value for key, value in detector._parameters_to_json().items() if key not in _NOT_OF_THE_TRAINING}
             rows = fitting.rows
-            alike = (type(detector), json.dumps(parameters, sort_keys=True), len(fitting.train_index), rows.shape[1:], rows.dtype)
+            alike = (
+                type(detector),
+                json.dumps(parameters, sort_keys=True, default=repr),
+                len(fitting.train_index),
+                rows.shape[1:],
+                rows.dtype,
+            )
         groups.setdefault(alike, []).append(number)
     return list(groups.values())
 
@@ -158,7 +170,7 @@ def _refuse_lonely(detectors: Sequence[AbstractDetector], groups: Sequence[Seque
     number = lonely[0]
     detector = detectors[number]
     if not isinstance(detector, AbstractNeuralDetector):
-        why = f"{type(detector).__name__} is not trained in epochs"
+        why = f"{type(detector).__name__} is no neural detector"
     elif not detector._stackable():
         why = "its loss keeps values between steps that a batched model has no place for"
     else:
@@ -173,14 +185,19 @@ def _fit_groups(
     detectors: Sequence[AbstractDetector],
     fittings: Sequence[Fitting],
     groups: Iterable[Sequence[int]],
+    *,
     together: str,
+    at_most: int | None,
     on_epoch: OnEpoch | None,
 ) -> dict[int, Fitted]:
     """Fit the models of all groups and return scores and findings of each detector."""
     fitted: dict[int, Fitted] = {}
     for group in groups:
-        as_one = len(group) > 1 and (together == "always" or _pays(detectors[group[0]], len(fittings[group[0]].train_index)))
-        fitted |= (_fit_as_one if as_one else _fit_alone)(detectors, fittings, group, on_epoch)
+        pays = together == "always" or _pays(detectors[group[0]], len(fittings[group[0]].train_index))
+        step = at_most or len(group)
+        for part in (group[start : start + step] for start in range(0, len(group), step)):
+            fit = _fit_as_one if pays and len(part) > 1 else _fit_alone
+            fitted |= fit(detectors, fittings, part, on_epoch)
     return fitted
 
 
