@@ -158,7 +158,12 @@ def test_no_more_are_trained_as_one_than_wished(as_one):
 
 
 @pytest.mark.parametrize(
-    ("other", "why"), [(KNN(), "KNN is no neural detector"), (DeepSVDD("soft-boundary", **QUICK), "keeps values between steps")]
+    ("other", "why"),
+    [
+        (KNN(), "KNN is no neural detector"),
+        (DeepSVDD("soft-boundary", **QUICK), "keeps values between steps"),
+        (CAE(**QUICK | {"training": {"precision": "bf16"}}), "trains in bfloat16, .*'precision': '32'"),
+    ],
 )
 def test_what_cannot_be_batched_is_fitted_alone_on_request_only(other, why, as_one):
     with pytest.raises(ParameterError, match=rf"detectors\[2\] cannot .*{why}"):

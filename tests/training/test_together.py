@@ -117,3 +117,8 @@ def test_models_with_other_numbers_of_rows_are_refused():
     unequal[2] = Trainee(unequal[2].stages, ROWS[2][:30], unequal[2].transform, 2)
     with pytest.raises(ParameterError, match="equally many rows"):
         train_together(unequal, device=CPU)
+
+
+def test_half_precision_is_refused():
+    with pytest.raises(ParameterError, match="train in float32; give training={'precision': '32'}"):
+        train_together(trainees(Training(precision="bf16")), device=CPU)

@@ -47,6 +47,7 @@ def fit_many(
     stopping, history and health are its own. Neural detectors can be trained as one if they are of one class and agree in all
     parameters but `random_state`, `target_fpr`, `trim` and `calibration`, and if their training rows are equally many and of one shape
     and type. (Batches of unequal sizes would need batch norms and losses that skip rows.) Detectors of several such kinds are grouped.
+    They train in float32: one that trains in bfloat16 is fitted alone, or refused.
 
     Parameters
     ----------
@@ -149,7 +150,7 @@ def _groups(detectors: Sequence[AbstractDetector], fittings: Sequence[Fitting], 
     for number in numbers:
         detector, fitting = detectors[number], fittings[number]
         alike: object = number
-        if isinstance(detector, AbstractNeuralDetector) and detector._stackable():
+        if isinstance(detector, AbstractNeuralDetector) and detector._obstacle_to_stacking() is None:
             parameters = {key: value for key, value in detector._parameters_to_json().items() if key not in _NOT_OF_THE_TRAINING}
             rows = fitting.rows
             alike = (
@@ -169,11 +170,10 @@ def _refuse_lonely(detectors: Sequence[AbstractDetector], groups: Sequence[Seque
         return
     number = lonely[0]
     detector = detectors[number]
-    if not isinstance(detector, AbstractNeuralDetector):
-        why = f"{type(detector).__name__} is no neural detector"
-    elif not detector._stackable():
-        why = "its loss keeps values between steps that a batched model has no place for"
-    else:
+    why: str | None = f"{type(detector).__name__} is no neural detector"
+    if isinstance(detector, AbstractNeuralDetector):
+        why = detector._obstacle_to_stacking()
+    if why is None:
         why = f"it shares its class, its parameters and its number of training rows ({detector.data_['n_train']}) with none of them"
     raise ParameterError(
         f"detectors[{number}] cannot be trained as one with any other: {why}."

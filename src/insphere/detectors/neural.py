@@ -4,6 +4,7 @@ import copy
 import dataclasses
 import hashlib
 import json
+import math
 from abc import abstractmethod
 from collections.abc import Callable, Mapping, Sequence
 from importlib.metadata import version
@@ -23,11 +24,12 @@ from insphere.errors import ModelFileError
 from insphere.nets.build import initialise
 from insphere.nets.options import Network, default_latent_dim
 from insphere.seeding import derive_seed, generator
-from insphere.training.device import place, resolve_device
+from insphere.training.device import choose_precision, place, resolve_device
 from insphere.training.history import EpochRecord
 from insphere.training.loop import map_batches, train
 from insphere.training.objective import AbstractObjective
 from insphere.training.options import Training, default_epochs
+from insphere.training.stacked import STACKED_PRECISION
 from insphere.training.trainee import Stage, Trainee
 from insphere.validation import as_record, check_choice, check_integer
 
@@ -127,10 +129,16 @@ class AbstractNeuralDetector(AbstractDetector):
         self.objective_ = stages[-1].objective
         return Trainee(stages, X, self.preprocess_.apply, self.seed_, validation_rows)
 
-    def _stackable(self) -> bool:
-        """Return whether detectors of this kind can be trained as one."""
-        with torch.device("meta"):  # nothing is allocated, and no random state advances
-            return self._make_objective(self.input_shape_, self._latent_dim(), self._network).stackable
+    def _obstacle_to_stacking(self) -> str | None:
+        """Return why detectors of this kind cannot be trained as one, or None where they can."""
+        convolutional, row_values = len(self.input_shape_) == 3, math.prod(self.input_shape_)
+        for stage in self._make_stages(1):
+            if not stage.objective.stackable:
+                return "its loss keeps values between steps that a batched model has no place for"
+            precision = choose_precision(stage.options.precision, self._device, row_values=row_values, convolutional=convolutional)
+            if precision != STACKED_PRECISION:
+                return "it trains in bfloat16, and a batched model only in float32: give training={'precision': '32'}"
+        return None
 
     def _after_training(self, X: NDArray[Any]) -> Fitted:
         """Draw the sphere around the codes of the rows; return their scores and what is to be said of the model's health."""

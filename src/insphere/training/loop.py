@@ -18,7 +18,7 @@ from insphere.training.device import choose_precision, make_fabric, place, threa
 from insphere.training.feed import Feed, as_network_input
 from insphere.training.history import EpochRecord
 from insphere.training.optimizer import make_optimizer, make_schedule
-from insphere.training.stacked import StackedObjective, clip_gradients_apart
+from insphere.training.stacked import STACKED_PRECISION, StackedObjective, clip_gradients_apart
 from insphere.training.trainee import Trainee
 
 SCORING_ROWS = 64
@@ -228,6 +228,8 @@ class _Run:
         self.stacked = StackedObjective(objectives) if len(objectives) > 1 else None
         module = self.stacked or objectives[0]
         precision = choose_precision(self.options.precision, device, row_values=rows[0].size, convolutional=self.convolutional)
+        if self.stacked is not None and precision != STACKED_PRECISION:
+            raise ParameterError("Models that are trained as one train in float32; give training={'precision': '32'}.")
         self.fabric = make_fabric(device, precision)
         self.module, self.optimizer = self.fabric.setup(module, make_optimizer(module, self.options))
         self.schedule = make_schedule(self.optimizer, self.options, self.n_epochs * self.n_batches)

@@ -8,6 +8,9 @@ from torch import Tensor, nn
 from insphere.training.noise import SeparateGenerators
 from insphere.training.objective import AbstractObjective
 
+STACKED_PRECISION = "32-true"
+"""The precision, in Lightning Fabric's terms, that a stack trains in: PyTorch's autocast does not reach into `torch.vmap`."""
+
 
 class StackedObjective(nn.Module):
     """Objectives that differ in the values of their tensors only, with every parameter and buffer stacked along a new first dimension.
