@@ -1,7 +1,7 @@
-"""How far batched training differs from single training, beside how far single training differs from itself after a change of rounding size.
+"""How far batched training differs from single training, beside what a nudge of rounding size changes in single training.
 
-Ten Deep SVDD-VAEs on the table of benchmarks/batched_training.py are fitted one by one, as one, and one by one again with every first weight
-a unit in the last place larger or smaller. What the last changes is what no two ways to compute the same training can be expected to keep.
+Ten Deep SVDD-VAEs on the table of benchmarks/batched_training.py are fitted one by one, as one, and one by one again with every first
+weight a unit in the last place larger or smaller. What the last changes is what no two ways to compute the same training can be expected to keep.
 
     python benchmarks/batched_rounding.py --repeats 2
 
@@ -74,8 +74,8 @@ def main() -> None:
     print(text)
     (REPORTS / "batched-rounding.md").write_text(
         f"# Batched training and rounding\n\n{text}\n\n300 rows of 10 features, 40 epochs, one thread ({platform.machine()}); insphere"
-        f" {insphere.__version__} at commit {commit or 'unknown'}, PyTorch {torch.__version__}. Written by `benchmarks/batched_rounding.py`;"
-        " do not edit.\n"
+        f" {insphere.__version__} at commit {commit or 'unknown'}, PyTorch {torch.__version__}."
+        " Written by `benchmarks/batched_rounding.py`; do not edit.\n"
     )
 
 

@@ -84,6 +84,9 @@ def fit_many(
     -----
     There are no checkpoints: a training of many that was cut off starts anew.
 
+    Scores agree with those of single fits as well as these agree with themselves when every first weight is moved by a unit in the last
+    place: nearly always to five digits of their correlation, now and then less (``benchmarks/reports/batched-rounding.md``).
+
     On the CPU many small operations are as slow as their number, and become one; large ones are as slow as their work, and stacked they
     leave the cache. What decides is the largest layer's output for one batch of one model: up to 100,000 values, detectors are trained
     as one (``benchmarks/reports/batched-training.md``). The rule looks at sizes, never at a clock.
