@@ -1,7 +1,8 @@
 """How far batched training differs from single training, beside what a nudge of rounding size changes in single training.
 
 Ten Deep SVDD-VAEs on the table of benchmarks/batched_training.py are fitted one by one, as one, and one by one again with every first
-weight a unit in the last place larger or smaller. What the last changes is what no two ways to compute the same training can be expected to keep.
+weight a unit in the last place larger or smaller. What the last changes is what no two
+ways to compute the same training can be expected to keep.
 
     python benchmarks/batched_rounding.py --repeats 2
 
