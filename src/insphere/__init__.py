@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from insphere.data.sources import folder as folder
     from insphere.data.sources import open_source as open_source
+    from insphere.detectors.batched import fit_many as fit_many
     from insphere.detectors.cae import CAE as CAE
     from insphere.detectors.cae_svdd import DeepSVDDCAE as DeepSVDDCAE
     from insphere.detectors.catalog import load as load
@@ -46,6 +47,7 @@ _EXPORTS = {
     "OCSVM": "insphere.detectors.classical",
     "SVDD": "insphere.detectors.kernel_svdd",
     "Hybrid": "insphere.detectors.hybrid",
+    "fit_many": "insphere.detectors.batched",
     "folder": "insphere.data.sources",
     "load": "insphere.detectors.catalog",
     "open_source": "insphere.data.sources",
@@ -65,6 +67,7 @@ __all__ = [
     "Hybrid",
     "IForest",
     "__version__",
+    "fit_many",
     "folder",
     "load",
     "open_source",

@@ -11,8 +11,9 @@ from insphere.detectors.health import LEAST_SPREAD
 from insphere.errors import CollapseError, HealthWarning
 from insphere.nets.build import initialise
 from insphere.nets.options import Network
-from insphere.training.loop import Stage, train
+from insphere.training.loop import train
 from insphere.training.options import Training
+from insphere.training.trainee import Stage, Trainee
 
 NETWORK = Network(widths=(6,), bias=False, batch_norm_affine=False)
 VECTORS = contract.blobs()
@@ -30,7 +31,7 @@ def test_ten_steps_equal_those_written_out(soft):
         lambda module, inputs, terms: seen.append((inputs[0].clone(), terms["loss"].item(), module.center.tolist(), module.radius.item()))
     )
     options = Training(lr=0.01, schedule="constant", weight_decay=0.1, batch_size=20, precision="32")
-    train([Stage(objective, options, 5)], rows, lambda x: x, seed=0, device=torch.device("cpu"))
+    train(Trainee([Stage(objective, options, 5)], rows, lambda x: x, 0), device=torch.device("cpu"))
     batches = [[x for x, *_ in seen[step : step + 2]] for step in range(0, 10, 2)]
     expected = naive.deep_svdd_steps(
         first, last, batches, torch.from_numpy(rows), soft=soft, nu=0.2, warm_up=2, margin=0.1, lr=0.01, weight_decay=0.1

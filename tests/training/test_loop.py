@@ -16,10 +16,12 @@ from insphere.nets.build import build_decoder, build_encoder, initialise
 from insphere.nets.options import Network
 from insphere.seeding import derive_seed
 from insphere.training.checkpoint import read_checkpoint, write_checkpoint
+from insphere.training.feed import as_network_input
 from insphere.training.history import EpochRecord
-from insphere.training.loop import SCORING_ROWS, Stage, _Run, as_network_input, map_batches, train
+from insphere.training.loop import SCORING_ROWS, _Run, map_batches, train
 from insphere.training.objective import AbstractObjective
 from insphere.training.options import OPTIMIZERS, SCHEDULES, Training
+from insphere.training.trainee import Stage, Trainee
 
 CPU = torch.device("cpu")
 ROWS = np.random.default_rng(0).normal(size=(37, 3))
@@ -77,8 +79,9 @@ class Autoencoder(AbstractObjective):
 
 
 def fit(objective: AbstractObjective, options: Training, rows: NDArray[Any] = ROWS, **arguments: Any) -> list[EpochRecord]:
-    n_epochs = arguments.pop("n_epochs", 4)
-    return train([Stage(objective, options, n_epochs)], rows, unchanged, **({"seed": SEED, "device": CPU} | arguments))
+    stage = Stage(objective, options, arguments.pop("n_epochs", 4))
+    trainee = Trainee([stage], rows, unchanged, arguments.pop("seed", SEED), arguments.pop("validation_rows", None))
+    return train(trainee, device=CPU, **arguments)
 
 
 def images(n_rows: int = 40) -> NDArray[np.uint8]:
@@ -330,7 +333,7 @@ VARIANTS = [
 
 def make_run(options: Training) -> _Run:
     rows = images()
-    return _Run(Stage(Autoencoder(), options, 6), rows[:30], scaled, seed=SEED, device=CPU, validation_rows=rows[30:])
+    return _Run([Trainee([Stage(Autoencoder(), options, 6)], rows[:30], scaled, SEED, rows[30:])], 0, [[]], device=CPU)
 
 
 def flat(value: Any, name: str = "") -> dict[str, Any]:
@@ -362,12 +365,13 @@ def test_a_restored_state_is_complete_and_goes_on_alike(variant: dict[str, Any],
     for _ in range(2):
         assert_same(restored.optimizer.state_dict(), run.optimizer.state_dict())
         assert_same(restored.schedule.state_dict(), run.schedule.state_dict())
-        assert_same(restored.objective.state_dict(), run.objective.state_dict())
-        assert_same(restored.best, run.best)
-        assert (restored.best_epoch, restored.finished) == (run.best_epoch, run.finished)
+        (ours,), (theirs,) = run.models, restored.models
+        assert_same(theirs.objective.state_dict(), ours.objective.state_dict())
+        assert_same(theirs.best, ours.best)
+        assert (theirs.best_epoch, restored.finished) == (ours.best_epoch, run.finished)
         # The second time around: after one more epoch, whose duration alone may differ.
-        ours, theirs = run.epoch(), restored.epoch()
-        assert ours.to_json() | {"seconds": 0} == theirs.to_json() | {"seconds": 0}
+        (record,), (other,) = run.epoch().values(), restored.epoch().values()
+        assert record.to_json() | {"seconds": 0} == other.to_json() | {"seconds": 0}
 
 
 def test_resuming_reads_the_file_and_a_finished_one_trains_no_more(tmp_path: Path) -> None:
@@ -407,7 +411,7 @@ def test_half_precision_trains_float32_weights_about_as_well() -> None:
     for precision in ("32", "bf16"):
         objective = Autoencoder()
         stage = Stage(objective, Training(precision=precision, lr=0.01), 8)
-        history = train([stage], images(), scaled, seed=SEED, device=CPU)  # fmt: skip
+        history = train(Trainee([stage], images(), scaled, SEED), device=CPU)
         losses[precision] = [record.terms["loss"] for record in history]
         weights[precision] = torch.cat([weight.flatten() for weight in objective.parameters()])
         assert {tensor.dtype for tensor in objective.state_dict().values()} == {torch.float32, torch.int64}

@@ -18,9 +18,11 @@ from insphere.nets.options import Network
 from insphere.seeding import derive_seed
 from insphere.training.device import place
 from insphere.training.history import EpochRecord
-from insphere.training.loop import Stage, map_batches, train
+from insphere.training.loop import map_batches, train
+from insphere.training.noise import NoiseSource
 from insphere.training.objective import AbstractObjective
 from insphere.training.options import Training
+from insphere.training.trainee import Stage, Trainee
 from insphere.validation import check_integer
 
 KIND = "classifier"
@@ -49,7 +51,7 @@ class ClassifierObjective(AbstractObjective):
         super().__init__()
         self.body = build_encoder(input_shape, [n_classes], NETWORK)
 
-    def forward(self, x: Tensor, generator: torch.Generator) -> dict[str, Tensor]:
+    def forward(self, x: Tensor, generator: NoiseSource) -> dict[str, Tensor]:
         """Return the ``loss`` of a batch whose last channel is the class, in levels of 1/255."""
         classes = (x[:, -1, 0, 0] * 255).round().long()
         return {"loss": functional.cross_entropy(self.code(x[:, :-1]), classes)}
@@ -188,7 +190,7 @@ def fit_classifier(
     initialise(objective, derive_seed(seed, "weights of the classifier"))
     numbers = np.searchsorted(classes, types).astype(np.uint8)
     rows = np.concatenate([images, np.broadcast_to(numbers[:, None, None, None], (*images.shape[:3], 1))], axis=3)
-    train([Stage(objective, TRAINING, epochs)], rows, _unit, seed=seed, device=torch.device("cpu"), on_epoch=on_epoch)
+    train(Trainee([Stage(objective, TRAINING, epochs)], rows, _unit, seed), device=torch.device("cpu"), on_epoch=on_epoch)
     return Classifier(objective, classes, shape)
 
 

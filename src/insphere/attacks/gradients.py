@@ -12,7 +12,7 @@ from insphere.detectors.base import AbstractDetector
 from insphere.detectors.neural import AbstractNeuralDetector
 from insphere.detectors.sphere import AbstractSphere, EuclideanSphere, LocalSphere, MahalanobisSphere
 from insphere.errors import ParameterError
-from insphere.training.loop import as_network_input
+from insphere.training.feed import as_network_input
 
 _BATCH_ROWS = 256
 _LEAST_SQUARE = 1e-24  # added below a square root: a norm has no gradient at zero, and NaN would spread to every pixel

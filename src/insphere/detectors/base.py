@@ -22,6 +22,7 @@ from insphere import model_file
 from insphere.data import AbstractSource, ArraySource, ImageSpec, open_source
 from insphere.detectors import health
 from insphere.detectors.calibration import Calibration, ConformalCalibration, radius, rows_needed, split_rows
+from insphere.detectors.fitting import Fitted, Fitting
 from insphere.detectors.stored import KIND, parameters_to_json, restore, to_file
 from insphere.errors import CollapseError, DataError, TrainingError
 from insphere.seeding import generator, resolve_seed
@@ -104,7 +105,7 @@ class AbstractDetector(OutlierMixin, BaseEstimator, ABC):  # type: ignore[misc]
     # What a concrete detector implements.
 
     @abstractmethod
-    def _fit_model(self, X: NDArray[Any], context: FitContext) -> tuple[NDArray[np.float64], list[health.Finding]]:
+    def _fit_model(self, X: NDArray[Any], context: FitContext) -> Fitted:
         """Fit on the proper training rows; return their scores (none its own neighbour) and what is to be said of the model's health."""
 
     @abstractmethod
@@ -160,6 +161,20 @@ class AbstractDetector(OutlierMixin, BaseEstimator, ABC):  # type: ignore[misc]
         ParameterError
             If a parameter breaks its rule.
         """
+        fitting = self._prepare(X, groups)
+        context = FitContext(None if checkpoint is None else Path(checkpoint), resume, on_epoch)
+        fitted = self._fit_model(fitting.training_rows, context)
+        if self._trims(fitted):
+            fitting.leave_out(fitted[0], self.trim)
+            fitted = self._refit(fitting.training_rows, context)
+        self._conclude(fitting, fitted)
+        self.health_.warn()
+        return self
+
+    # The parts of `fit`. Where several detectors are trained as one, `insphere.detectors.batched` puts them together itself.
+
+    def _prepare(self, X: Rows, groups: Sequence[Any] | None = None) -> Fitting:
+        """Check the parameters, read the rows and part them into those to train on and those held out."""
         self._check_parameters()
         rows, source, readable = self._training_rows(X)
         groups = source.groups if groups is None else groups
@@ -176,25 +191,25 @@ class AbstractDetector(OutlierMixin, BaseEstimator, ABC):  # type: ignore[misc]
             rng=generator(self.seed_, "calibration split"),
         )
         self.data_ = _data_facts(source, rows, len(train_index), len(calibration_index))
-        context = FitContext(None if checkpoint is None else Path(checkpoint), resume, on_epoch)
-        train_scores, findings = self._fit_model(rows[train_index], context)
-        trimmed: NDArray[np.int64] = np.empty(0, np.int64)
-        if self.trim and not _collapsed(train_scores, findings):
-            by_score = train_index[np.argsort(-train_scores, kind="stable")]
-            trimmed, train_index = np.split(by_score, [math.ceil(self.trim * len(by_score))])
-            train_index.sort()
-            train_scores, findings = self._refit(rows[train_index], context)
-        self.data_ |= {"n_train": len(train_index), "n_trimmed": len(trimmed)}
-        self._decide(train_scores, self._score(rows[calibration_index]) if len(calibration_index) else np.empty(0))
-        self.health_ = self._examine(train_scores, findings, readable[train_index], readable[trimmed])
+        return Fitting(rows, readable, train_index, calibration_index)
+
+    def _trims(self, fitted: Fitted) -> bool:
+        """Return whether a second fit without the most suspicious rows is wanted, and makes sense after the first."""
+        return bool(self.trim) and not _collapsed(*fitted)
+
+    def _conclude(self, fitting: Fitting, fitted: Fitted) -> None:
+        """Decide on the threshold, examine the detector's health, and note what it was made with."""
+        train_scores, findings = fitted
+        self.data_ |= {"n_train": len(fitting.train_index), "n_trimmed": len(fitting.left_out)}
+        held_out = fitting.rows[fitting.calibration_index]
+        self._decide(train_scores, self._score(held_out) if len(held_out) else np.empty(0))
+        self.health_ = self._examine(train_scores, findings, fitting.readable[fitting.train_index], fitting.readable[fitting.left_out])
         self.versions_ = {name: version(name) for name in ("insphere", "torch", "numpy", "scikit-learn")} | {
             "python": platform.python_version()
         }
         self.created_ = datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds")
-        self.health_.warn()
-        return self
 
-    def _refit(self, X: NDArray[Any], context: FitContext) -> tuple[NDArray[np.float64], list[health.Finding]]:
+    def _refit(self, X: NDArray[Any], context: FitContext) -> Fitted:
         """Fit anew on the rows that are left, with a checkpoint beside that of the first fit, from which a resumed fit finds them."""
         path = context.checkpoint
         second = None if path is None else path.with_name(f"{path.name}.trimmed")
@@ -220,7 +235,7 @@ class AbstractDetector(OutlierMixin, BaseEstimator, ABC):  # type: ignore[misc]
             warnings.warn(
                 f"{len(self.training_errors_)} of {len(source)} training rows were left out because they could not be read"
                 f" (first: {name}: {text}); all are in `training_errors_`.",
-                stacklevel=3,
+                stacklevel=4,
             )
         rows = as_rows(loaded.X)
         if len(rows) < MIN_ROWS:

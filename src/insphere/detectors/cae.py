@@ -3,12 +3,12 @@
 import dataclasses
 from collections.abc import Sequence
 
-import torch
 from torch import Tensor
 
 from insphere.detectors.neural import AbstractNeuralDetector
 from insphere.nets.options import Network
 from insphere.training.autoencoding import AbstractAutoencodingObjective, squared_error
+from insphere.training.noise import NoiseSource
 
 
 class CAEObjective(AbstractAutoencodingObjective):
@@ -18,12 +18,13 @@ class CAEObjective(AbstractAutoencodingObjective):
 
     Examples
     --------
+    >>> import torch
     >>> objective = CAEObjective((6,), 2, Network(widths=(8,)))
     >>> list(objective(torch.zeros(4, 6), torch.Generator()))
     ['loss']
     """
 
-    def forward(self, x: Tensor, generator: torch.Generator) -> dict[str, Tensor]:
+    def forward(self, x: Tensor, generator: NoiseSource) -> dict[str, Tensor]:
         """Return the ``loss``: the mean squared error of a row, in squared units of the preprocessed rows."""
         return {"loss": self.score(x).mean()}
 

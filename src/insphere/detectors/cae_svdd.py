@@ -4,12 +4,12 @@ import dataclasses
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-import torch
 from torch import Tensor
 
 from insphere.detectors.enclosing import AbstractEnclosingDetector
 from insphere.nets.options import Network
 from insphere.training.autoencoding import AbstractAutoencodingObjective, squared_error
+from insphere.training.noise import NoiseSource
 from insphere.training.sphere_term import SphereReading, SphereTerm
 from insphere.validation import as_record, check_number
 
@@ -22,6 +22,7 @@ class DeepSVDDCAEObjective(AbstractAutoencodingObjective):
 
     Examples
     --------
+    >>> import torch
     >>> objective = DeepSVDDCAEObjective((6,), 2, Network(widths=(8,)), alpha=1.0, reading=SphereReading())
     >>> sorted(objective(torch.zeros(4, 6), torch.Generator()))
     ['distance', 'loss', 'reconstruction']
@@ -36,7 +37,7 @@ class DeepSVDDCAEObjective(AbstractAutoencodingObjective):
         """Start the centre at the mean code of the first rows."""
         self.sphere.center.copy_(self.code(x).mean(dim=0))
 
-    def forward(self, x: Tensor, generator: torch.Generator) -> dict[str, Tensor]:
+    def forward(self, x: Tensor, generator: NoiseSource) -> dict[str, Tensor]:
         """Return the terms ``reconstruction`` (squared units of the preprocessed rows), ``distance`` and their ``loss``."""
         code = self.code(x)
         reconstruction = squared_error(x, self.decode(code)).mean()

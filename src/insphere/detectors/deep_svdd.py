@@ -12,6 +12,7 @@ from insphere.detectors.health import Finding
 from insphere.detectors.pretrained import AbstractPretrainedDetector
 from insphere.nets.options import Network
 from insphere.training.autoencoding import AbstractEncodingObjective
+from insphere.training.noise import NoiseSource
 from insphere.training.options import Training
 from insphere.validation import as_record, check_choice, check_integer, check_number
 
@@ -78,13 +79,18 @@ class DeepSVDDObjective(AbstractEncodingObjective):
         self.register_buffer("n_epochs", torch.zeros(()))
         self._distances: list[Tensor] = []  # of the current epoch; empty between epochs, so that no checkpoint misses it
 
+    @property
+    def stackable(self) -> bool:
+        """Whether several can be trained as one: not with the soft boundary, which keeps an epoch's distances beside the buffers."""
+        return not self.soft
+
     def begin(self, x: Tensor) -> None:
         """Fix the centre at the mean of the first codes, each coordinate at least the margin away from zero."""
         if self.reading.center == "mean":
             mean, margin = self.code(x).mean(dim=0), self.reading.center_margin
             self.center.copy_(torch.where(mean < 0, mean.clamp(max=-margin), mean.clamp(min=margin)))
 
-    def forward(self, x: Tensor, generator: torch.Generator) -> dict[str, Tensor]:
+    def forward(self, x: Tensor, generator: NoiseSource) -> dict[str, Tensor]:
         """Return the mean squared ``distance`` to the centre and the ``loss``; for the soft boundary the squared radius too."""
         distances = self.score(x)
         distance = distances.mean()

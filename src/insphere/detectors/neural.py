@@ -4,6 +4,7 @@ import copy
 import dataclasses
 import hashlib
 import json
+import math
 from abc import abstractmethod
 from collections.abc import Callable, Mapping, Sequence
 from importlib.metadata import version
@@ -17,16 +18,19 @@ from torch import Tensor
 from insphere.data.preprocess import SCALINGS, Preprocess, fit_preprocess
 from insphere.detectors import health
 from insphere.detectors.base import AbstractDetector, FitContext, Rows, as_rows, warn_unreadable
+from insphere.detectors.fitting import Fitted
 from insphere.detectors.sphere import AbstractSphere, restore_sphere
 from insphere.errors import ModelFileError
 from insphere.nets.build import initialise
 from insphere.nets.options import Network, default_latent_dim
 from insphere.seeding import derive_seed, generator
-from insphere.training.device import place, resolve_device
+from insphere.training.device import choose_precision, place, resolve_device
 from insphere.training.history import EpochRecord
-from insphere.training.loop import Stage, map_batches, train
+from insphere.training.loop import map_batches, train
 from insphere.training.objective import AbstractObjective
 from insphere.training.options import Training, default_epochs
+from insphere.training.stacked import STACKED_PRECISION
+from insphere.training.trainee import Stage, Trainee
 from insphere.validation import as_record, check_choice, check_integer
 
 _HEALTH_ROWS = 2048
@@ -97,15 +101,22 @@ class AbstractNeuralDetector(AbstractDetector):
             if value is not None:
                 check_integer(name, value, at_least=1, at_most=100_000)
 
-    def _fit_model(self, X: NDArray[Any], context: FitContext) -> tuple[NDArray[np.float64], list[health.Finding]]:
-        self._train(X, context)
-        codes = self._codes(X)
-        self.sphere_ = self._enclose(codes)
-        scores = self._score(X) if self.sphere_ is None else self.sphere_.training_distance(codes)
-        return scores, self._network_findings(X) + self._method_findings(X)
+    def _fit_model(self, X: NDArray[Any], context: FitContext) -> Fitted:
+        trainee = self._trainee(X)
+        self.history_ = train(
+            trainee,
+            device=self._device,
+            fingerprint=self._fit_fingerprint(trainee.stages[-1].n_epochs),
+            checkpoint=context.checkpoint,
+            resume=context.resume,
+            on_epoch=context.on_epoch,
+        )
+        return self._after_training(X)
 
-    def _train(self, X: NDArray[Any], context: FitContext) -> None:
-        """Fit preprocessing and networks on the rows, less those that early stopping holds out."""
+    # Before and after training: where several detectors are trained as one, `insphere.detectors.batched` calls these two itself.
+
+    def _trainee(self, X: NDArray[Any]) -> Trainee:
+        """Fit the preprocessing on the rows, less those that early stopping holds out, and return what is to be trained."""
         options: Training = self._options
         validation_rows = None
         if options.patience is not None:
@@ -114,21 +125,27 @@ class AbstractNeuralDetector(AbstractDetector):
             validation_rows, X = X[np.sort(order[:n_validation])], X[np.sort(order[n_validation:])]
         self.preprocess_ = fit_preprocess(X, self.scaling)
         n_steps = options.batches_per_epoch(len(X))
-        n_epochs = default_epochs(n_steps, self.default_steps) if self.epochs is None else self.epochs
-        stages = self._make_stages(n_epochs)
+        stages = self._make_stages(default_epochs(n_steps, self.default_steps) if self.epochs is None else self.epochs)
         self.objective_ = stages[-1].objective
-        self.history_: list[EpochRecord] = train(
-            stages,
-            X,
-            self.preprocess_.apply,
-            seed=self.seed_,
-            device=self._device,
-            validation_rows=validation_rows,
-            fingerprint=self._fit_fingerprint(n_epochs),
-            checkpoint=context.checkpoint,
-            resume=context.resume,
-            on_epoch=context.on_epoch,
-        )
+        return Trainee(stages, X, self.preprocess_.apply, self.seed_, validation_rows)
+
+    def _obstacle_to_stacking(self) -> str | None:
+        """Return why detectors of this kind cannot be trained as one, or None where they can."""
+        convolutional, row_values = len(self.input_shape_) == 3, math.prod(self.input_shape_)
+        for stage in self._make_stages(1):
+            if not stage.objective.stackable:
+                return "its loss keeps values between steps that a batched model has no place for"
+            precision = choose_precision(stage.options.precision, self._device, row_values=row_values, convolutional=convolutional)
+            if precision != STACKED_PRECISION:
+                return "it trains in bfloat16, and a batched model only in float32: give training={'precision': '32'}"
+        return None
+
+    def _after_training(self, X: NDArray[Any]) -> Fitted:
+        """Draw the sphere around the codes of the rows; return their scores and what is to be said of the model's health."""
+        codes = self._codes(X)
+        self.sphere_ = self._enclose(codes)
+        scores = self._score(X) if self.sphere_ is None else self.sphere_.training_distance(codes)
+        return scores, self._network_findings(X) + self._method_findings(X)
 
     def _make_stages(self, n_epochs: int) -> list[Stage]:
         """Return all that is trained, with weights drawn."""

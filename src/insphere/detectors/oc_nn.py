@@ -12,6 +12,7 @@ from insphere.detectors.health import Finding, check_spread
 from insphere.detectors.pretrained import AbstractPretrainedDetector
 from insphere.nets.options import Network
 from insphere.training.autoencoding import AbstractEncodingObjective
+from insphere.training.noise import NoiseSource
 from insphere.training.options import Training
 from insphere.validation import check_choice, check_integer, check_number
 
@@ -55,7 +56,7 @@ class OCNNObjective(AbstractEncodingObjective):
         self.r.copy_(torch.quantile(outputs, self.nu))
         self.start_spread.copy_(outputs.std())
 
-    def forward(self, x: Tensor, generator: torch.Generator) -> dict[str, Tensor]:
+    def forward(self, x: Tensor, generator: NoiseSource) -> dict[str, Tensor]:
         """Return the terms ``hinge`` (mean of max(0, r − ŷ)), ``weights`` (half their squared norms) and ``r``, and the ``loss``."""
         outputs = self.outputs(x)
         hinge = (self.r - outputs).clamp(min=0).mean()

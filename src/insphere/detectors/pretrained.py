@@ -8,8 +8,8 @@ from insphere.detectors.cae import CAEObjective
 from insphere.detectors.neural import AbstractNeuralDetector
 from insphere.errors import ParameterError
 from insphere.nets.options import Network
-from insphere.training.loop import Stage
 from insphere.training.options import Training
+from insphere.training.trainee import Stage
 from insphere.validation import as_record, check_integer
 
 

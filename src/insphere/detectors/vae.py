@@ -5,7 +5,6 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
-import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
@@ -13,6 +12,7 @@ from insphere.detectors.enclosing import AbstractEnclosingDetector
 from insphere.detectors.sphere import AbstractSphere
 from insphere.nets.options import Network
 from insphere.training.autoencoding import squared_error
+from insphere.training.noise import NoiseSource
 from insphere.training.variational import AbstractVariationalObjective, VariationalReading, kl_to_standard_normal, sample_code
 from insphere.validation import as_record, check_choice
 
@@ -27,6 +27,7 @@ class VAEObjective(AbstractVariationalObjective):
 
     Examples
     --------
+    >>> import torch
     >>> objective = VAEObjective((6,), 2, Network(widths=(8,)), reading=VariationalReading(), scored_by="negative-elbo")
     >>> sorted(objective(torch.zeros(4, 6), torch.Generator()))
     ['kl', 'loss', 'reconstruction']
@@ -38,7 +39,7 @@ class VAEObjective(AbstractVariationalObjective):
         super().__init__(input_shape, latent_dim, network, likelihood=reading.likelihood)
         self.n_draws, self.scored_by = reading.n_draws, scored_by
 
-    def forward(self, x: Tensor, generator: torch.Generator) -> dict[str, Tensor]:
+    def forward(self, x: Tensor, generator: NoiseSource) -> dict[str, Tensor]:
         """Return the terms ``kl`` and ``reconstruction`` and their sum, the ``loss``; nats per row."""
         mu, logvar = self.posterior(x)
         z = sample_code(mu, logvar, self.n_draws, generator)

@@ -10,6 +10,7 @@ from torch import Tensor
 
 from insphere.detectors.enclosing import AbstractEnclosingDetector
 from insphere.nets.options import Network
+from insphere.training.noise import NoiseSource
 from insphere.training.sphere_term import SphereReading, SphereTerm
 from insphere.training.variational import AbstractVariationalObjective, VariationalReading, kl_to_standard_normal, sample_code
 from insphere.validation import as_record, check_choice, check_number
@@ -66,7 +67,7 @@ class DeepSVDDVAEObjective(AbstractVariationalObjective):
         """Start the centre at the mean code of the first rows."""
         self.sphere.center.copy_(self.posterior(x)[0].mean(dim=0))
 
-    def forward(self, x: Tensor, generator: torch.Generator) -> dict[str, Tensor]:
+    def forward(self, x: Tensor, generator: NoiseSource) -> dict[str, Tensor]:
         """Return the terms ``kl`` and ``reconstruction`` (nats per row), ``distance`` and their ``loss``."""
         mu, logvar = self.posterior(x)
         z = sample_code(mu, logvar, self.reading.n_draws, generator)

@@ -11,7 +11,8 @@ from insphere.detectors.neural import AbstractNeuralDetector
 from insphere.detectors.sphere import AbstractSphere, EuclideanSphere, LocalSphere, MahalanobisSphere
 from insphere.errors import ExplainError
 from insphere.training.autoencoding import AbstractAutoencodingObjective
-from insphere.training.loop import as_network_input, map_batches
+from insphere.training.feed import as_network_input
+from insphere.training.loop import map_batches
 from insphere.training.objective import AbstractObjective
 from insphere.training.variational import AbstractVariationalObjective
 

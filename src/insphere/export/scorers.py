@@ -25,7 +25,7 @@ from insphere.detectors.shallow import AbstractShallowDetector, Projection
 from insphere.detectors.sphere import AbstractSphere, EuclideanSphere, LocalSphere, MahalanobisSphere
 from insphere.detectors.vae_svdd import DeepSVDDVAE, DeepSVDDVAEObjective
 from insphere.errors import ExportError
-from insphere.training.loop import as_network_input
+from insphere.training.feed import as_network_input
 
 
 @singledispatch

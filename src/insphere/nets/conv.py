@@ -2,7 +2,6 @@
 
 from collections.abc import Sequence
 
-import torch
 from torch import Tensor, nn
 
 from insphere.nets.options import Network
@@ -26,6 +25,7 @@ class ConvEncoder(nn.Module):
 
     Examples
     --------
+    >>> import torch
     >>> encoder = ConvEncoder((9, 7, 1), [3], Network(widths=(4, 2)))
     >>> [tuple(head.shape) for head in encoder(torch.zeros(5, 1, 9, 7))]
     [(5, 3)]
@@ -59,6 +59,7 @@ class ConvDecoder(nn.Module):
 
     Examples
     --------
+    >>> import torch
     >>> decoder = ConvDecoder((9, 7, 1), 3, Network(widths=(4, 2)))
     >>> tuple(decoder(torch.zeros(5, 3)).shape)
     (5, 1, 9, 7)
@@ -89,7 +90,8 @@ class ConvDecoder(nn.Module):
     def forward(self, z: Tensor) -> Tensor:
         """Map codes (n, latent_dim) to images (n, channels, height, width), unbounded."""
         start = self.dense(z).unflatten(1, self.start_shape)
-        output: Tensor = self.blocks(start.contiguous(memory_format=torch.channels_last))
+        # Channels last, written so that `torch.vmap` can follow, which knows no memory formats.
+        output: Tensor = self.blocks(start.permute(0, 2, 3, 1).contiguous().permute(0, 3, 1, 2))
         return output
 
 

@@ -1,9 +1,11 @@
 """Where to compute, and how precisely."""
 
 import contextlib
+import logging
 from collections.abc import Iterator
 
 import torch
+from lightning_fabric import Fabric
 from torch import nn
 
 from insphere.errors import ParameterError
@@ -98,3 +100,15 @@ def place(module: nn.Module, device: torch.device, *, convolutional: bool) -> No
     module.to(device)
     if convolutional:
         module.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+
+
+def make_fabric(device: torch.device, precision: str) -> Fabric:
+    """Return Lightning Fabric for one device and a precision that `choose_precision` has named."""
+    # Fabric announces its precision on standard error, which a library has no business to do unasked.
+    logger = logging.getLogger("lightning_fabric")
+    level = logger.level
+    logger.setLevel(logging.WARNING)
+    try:
+        return Fabric(accelerator=device.type, devices=1, precision=precision)  # type: ignore[arg-type]
+    finally:
+        logger.setLevel(level)

@@ -20,7 +20,7 @@ class EpochRecord:
     lr : float
         Learning rate of the epoch's last step.
     seconds : float
-        Wall-clock time of the epoch.
+        Wall-clock time of the epoch; of all models, where several are trained as one.
     stage : str
         "training", or the stage before it, such as "pretraining".
     """

@@ -1,27 +1,25 @@
 """The only training loop and the only loop over batches to score."""
 
-import copy
-import dataclasses
-import logging
 import math
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
-from lightning_fabric import Fabric
 from numpy.typing import NDArray
-from torch import Tensor, nn
+from torch import Tensor
 
 from insphere.errors import ParameterError, TrainingError
 from insphere.seeding import derive_seed
 from insphere.training.checkpoint import read_checkpoint, write_checkpoint
-from insphere.training.device import choose_precision, place, threads_for
+from insphere.training.device import choose_precision, make_fabric, place, threads_for
+from insphere.training.feed import Feed, as_network_input
 from insphere.training.history import EpochRecord
-from insphere.training.objective import AbstractObjective
-from insphere.training.options import OPTIMIZERS, Training
+from insphere.training.optimizer import make_optimizer, make_schedule
+from insphere.training.stacked import STACKED_PRECISION, StackedObjective, clip_gradients_apart
+from insphere.training.trainee import Trainee
 
 SCORING_ROWS = 16
 """Rows a scoring batch always has on a CPU: a fixed shape makes every row's result independent of how many rows came with it, and few
@@ -29,77 +27,23 @@ rows leave a network's activations in the cache."""
 
 _ACCELERATOR_ROWS = 512  # the same on a device that computes rows side by side
 
-_RESIDENT_BYTES = 2**31
-_OPTIMIZER_CLASSES: dict[str, Callable[..., torch.optim.Optimizer]] = {
-    "adam": torch.optim.Adam,
-    "adamw": torch.optim.AdamW,
-    "rmsprop": torch.optim.RMSprop,
-    "sgd": torch.optim.SGD,
-}
-
-
-def as_network_input(rows: Tensor, transform: Callable[[Tensor], Tensor]) -> Tensor:
-    """Return preprocessed float32 rows with channels first (a channels-last view of images, no copy).
-
-    Parameters
-    ----------
-    rows : Tensor, shape (n, height, width, channels) or (n, features)
-        Raw rows; integers become float32, floats keep their precision until they are scaled.
-    transform : callable
-        The fitted preprocessing.
-    """
-    x = transform(rows if rows.is_floating_point() else rows.float()).float()
-    return x.permute(0, 3, 1, 2) if x.ndim == 4 else x
-
-
-@dataclasses.dataclass(frozen=True)
-class Stage:
-    """One part of a training: an objective, and how long and with what it is trained.
-
-    Attributes
-    ----------
-    objective : AbstractObjective
-        Networks with a loss; takes over what it wants from the objective of the stage before (`AbstractObjective.start_from`).
-    options : Training
-    n_epochs : int
-        Epochs to train.
-    name : str
-        What the epochs' records call it.
-    """
-
-    objective: AbstractObjective
-    options: Training
-    n_epochs: int
-    name: str = "training"
-
 
 def train(
-    stages: Sequence[Stage],
-    rows: NDArray[Any],
-    transform: Callable[[Tensor], Tensor],
+    trainee: Trainee,
     *,
-    seed: int,
     device: torch.device,
-    validation_rows: NDArray[Any] | None = None,
     fingerprint: str = "",
     checkpoint: Path | None = None,
     resume: bool = False,
     on_epoch: Callable[[EpochRecord], None] | None = None,
 ) -> list[EpochRecord]:
-    """Train the objectives of the stages in place, one after the other.
+    """Train one model in place and return its history.
 
     Parameters
     ----------
-    stages : sequence of Stage
-        At least one; on return the objective of the last is on `device`, in evaluation mode.
-    rows : ndarray, shape (n, height, width, channels) or (n, features)
-        Raw training rows, held in memory as they are (uint8 images stay uint8).
-    transform : callable
-        The fitted preprocessing, applied to each batch on the device.
-    seed : int
-        Source of the order of rows and of noise.
-    validation_rows : ndarray, optional
-        Normal rows for early stopping; needed where a stage's `Training.patience` is set.
+    trainee : Trainee
+    device : torch.device
+        Where to compute, and where the trained objective is in the end.
     fingerprint : str
         Identifies rows and parameters; a checkpoint with another one is refused.
     checkpoint : Path, optional
@@ -117,28 +61,76 @@ def train(
         If the checkpoint cannot be read, or belongs to other rows or parameters.
     """
     saved = read_checkpoint(checkpoint, fingerprint) if resume and checkpoint is not None and checkpoint.exists() else None
+
+    def after_epoch(run: _Run, records: Mapping[int, EpochRecord]) -> None:
+        if checkpoint is not None:
+            write_checkpoint(checkpoint, fingerprint, *run.state())
+        if on_epoch is not None:
+            on_epoch(records[0])
+
+    return _train([trainee], device, saved, after_epoch)[0]
+
+
+def train_together(
+    trainees: Sequence[Trainee],
+    *,
+    device: torch.device,
+    on_epoch: Callable[[int, EpochRecord], None] | None = None,
+) -> list[list[EpochRecord]]:
+    """Train several models as one, in place, and return their histories.
+
+    Each model has its own rows, order of rows, noise, early stopping and history, and becomes what `train` would have made of it alone,
+    but for rounding: sums over a batch are taken in another order.
+
+    Parameters
+    ----------
+    trainees : sequence of Trainee
+        Their stages agree in everything but the values of the objectives' tensors, and they have equally many rows.
+    device : torch.device
+    on_epoch : callable, optional
+        Called with the position of a model and its finished `EpochRecord`; `EpochRecord.seconds` is the time of all models together.
+
+    Raises
+    ------
+    ParameterError
+        If the models cannot be trained as one.
+    TrainingError
+        If a loss term is not finite; the message names the model, the epoch and the term.
+    """
+    if len({(trainee.rows.shape, trainee.rows.dtype, len(trainee.stages)) for trainee in trainees}) > 1:
+        raise ParameterError("Models that are trained as one must have equally many rows of one shape and type, and equally many stages.")
+
+    def after_epoch(run: _Run, records: Mapping[int, EpochRecord]) -> None:
+        if on_epoch is not None:
+            for model, record in records.items():
+                on_epoch(model, record)
+
+    return _train(trainees, device, None, after_epoch)
+
+
+def _train(
+    trainees: Sequence[Trainee],
+    device: torch.device,
+    saved: tuple[Mapping[str, Any], dict[str, Tensor]] | None,
+    after_epoch: Callable[["_Run", Mapping[int, EpochRecord]], None],
+) -> list[list[EpochRecord]]:
     # The state of a later stage holds all that it took over from those before it, so these need not be trained again.
     first = 0 if saved is None else saved[0]["stage"]
-    history = [] if saved is None else [EpochRecord.from_json(record) for record in saved[0]["earlier"]]
-    for number, stage in enumerate(stages[first:], start=first):
+    histories = [[] if saved is None else [EpochRecord.from_json(record) for record in saved[0]["earlier"]] for _ in trainees]
+    for number in range(first, len(trainees[0].stages)):
         if number > first:
-            stage.objective.start_from(stages[number - 1].objective)
-        # The last stage draws from the fit's own seed, so that a stage before it leaves its order of rows and its noise as they were.
-        stage_seed = seed if number == len(stages) - 1 else derive_seed(seed, f"stage {number}")
-        run = _Run(stage, rows, transform, seed=stage_seed, device=device, validation_rows=validation_rows)
-        run.number, run.earlier, run.n_later = number, history, sum(later.n_epochs for later in stages[number + 1 :])
+            for trainee in trainees:
+                trainee.stages[number].objective.start_from(trainee.stages[number - 1].objective)
+        run = _Run(trainees, number, histories, device=device)
         if number == first and saved is not None:
             run.restore(*saved)
         while not run.finished:
-            with threads_for(rows[0].size):
-                record = run.epoch()
-            if checkpoint is not None:
-                write_checkpoint(checkpoint, fingerprint, *run.state())
-            if on_epoch is not None:
-                on_epoch(record)
+            with threads_for(trainees[0].rows[0].size):
+                records = run.epoch()
+            after_epoch(run, records)
         run.finish()
-        history = history + run.history
-    return history
+        histories = [earlier + model.history for earlier, model in zip(histories, run.models, strict=True)]
+    return histories
 
 
 def map_batches(
@@ -170,39 +162,20 @@ def map_batches(
     return np.concatenate(results)
 
 
-class _Run:
-    """State of one stage's training: everything that a checkpoint must hold, and the step from one epoch to the next."""
+class _Model:
+    """What each model of a run has for itself: objective, random generators, history, early stopping."""
 
-    def __init__(
-        self,
-        stage: Stage,
-        rows: NDArray[Any],
-        transform: Callable[[Tensor], Tensor],
-        *,
-        seed: int,
-        device: torch.device,
-        validation_rows: NDArray[Any] | None,
-    ) -> None:
-        objective, options = stage.objective, stage.options
-        self.name, self.options, self.n_epochs, self.device, self.transform = stage.name, options, stage.n_epochs, device, transform
-        # Its place among the stages, for the records and the checkpoint.
-        self.number, self.n_later = 0, 0
-        self.earlier: Sequence[EpochRecord] = ()
-        self.rows = _as_tensor(rows, device)
-        self.validation_rows = None if validation_rows is None or not len(validation_rows) else _as_tensor(validation_rows, device)
-        self.validation_seed = derive_seed(seed, "validation noise")
-        is_image = rows.ndim == 4
-        fabric = _make_fabric(device, choose_precision(options.precision, device, row_values=rows[0].size, convolutional=is_image))
-        place(objective, device, convolutional=is_image)
-        objective.train()
+    def __init__(self, trainee: Trainee, number: int, earlier: Sequence[EpochRecord], device: torch.device) -> None:
+        self.stage, self.earlier, self.name = trainee.stages[number], earlier, trainee.name
+        self.objective = self.stage.objective
+        self.n_planned = len(earlier) + sum(stage.n_epochs for stage in trainee.stages[number:])
+        # The last stage draws from the fit's own seed, so that a stage before it leaves its order of rows and its noise as they were.
+        seed = trainee.seed if number == len(trainee.stages) - 1 else derive_seed(trainee.seed, f"stage {number}")
         self.order = torch.Generator().manual_seed(derive_seed(seed, "order of rows"))
         self.noise = torch.Generator(device=device).manual_seed(derive_seed(seed, "noise"))
-        self.n_batches = options.batches_per_epoch(len(rows))
-        self.objective, self.fabric = objective, fabric
-        with torch.no_grad():
-            objective.begin(self._batch(self.rows, torch.arange(min(len(rows), 1024))))
-        self.model, self.optimizer = fabric.setup(objective, _make_optimizer(objective, options))
-        self.schedule = _make_schedule(self.optimizer, options, self.n_epochs * self.n_batches)
+        self.validation_seed = derive_seed(seed, "validation noise")
+        rows = trainee.validation_rows
+        self.validation = None if rows is None or not len(rows) else Feed([rows], [trainee.transform], device)
         self.history: list[EpochRecord] = []
         self.stopped = False
         self.best: dict[str, Tensor] | None = None
@@ -211,52 +184,118 @@ class _Run:
     @property
     def finished(self) -> bool:
         """Whether all epochs are done, or patience has run out, or the objective has asked to stop."""
-        n_done = len(self.history)
-        stalled = self.options.patience is not None and self.best is not None and n_done - self.best_epoch >= self.options.patience
-        return n_done >= self.n_epochs or stalled or self.stopped
+        n_done, patience = len(self.history), self.stage.options.patience
+        stalled = patience is not None and self.best is not None and n_done - self.best_epoch >= patience
+        return n_done >= self.stage.n_epochs or stalled or self.stopped
 
-    def epoch(self) -> EpochRecord:
-        """Train one epoch and return its record."""
-        started, number = time.perf_counter(), len(self.history) + 1
-        self.objective.train()
+    def tensors(self) -> dict[str, Tensor]:
+        """Return a copy of the objective's state."""
+        return {name: tensor.clone() for name, tensor in self.objective.state_dict().items()}
+
+    def record(self, means: Mapping[str, float], validation_loss: float | None, lr: float, seconds: float) -> EpochRecord:
+        """Keep and return the record of a finished epoch."""
+        number = len(self.earlier) + len(self.history) + 1
+        self.history.append(EpochRecord(number, self.n_planned, means, validation_loss, lr, seconds, self.stage.name))
+        return self.history[-1]
+
+    def check_finite(self, means: Mapping[str, float]) -> None:
+        """Raise if a mean of the epoch that is about to be recorded is not finite."""
+        broken = [name for name, value in means.items() if not math.isfinite(value)]
+        if broken:
+            listed = ", ".join(repr(name) for name in sorted(broken, key=lambda name: name == "loss"))
+            of_which = f" of {self.name}" if self.name else ""
+            lr = self.stage.options.lr
+            raise TrainingError(
+                f"Training{of_which} stopped in epoch {len(self.earlier) + len(self.history) + 1}: the loss term {listed} is not finite."
+                f" Try a smaller learning rate (now {lr:g}; for example training={{'lr': {lr / 10:g}}}) or"
+                " training={'gradient_clip': 1.0}, and check the rows for extreme values."
+            )
+
+
+class _Run:
+    """One stage's training of one model, or of several as one: all state, and the step from one epoch to the next."""
+
+    def __init__(self, trainees: Sequence[Trainee], number: int, earlier: Sequence[Sequence[EpochRecord]], *, device: torch.device) -> None:
+        stage, rows = trainees[0].stages[number], trainees[0].rows
+        self.number, self.options, self.n_epochs, self.device = number, stage.options, stage.n_epochs, device
+        self.convolutional = rows.ndim == 4
+        self.models = [_Model(trainee, number, own, device) for trainee, own in zip(trainees, earlier, strict=True)]
+        self.feed = Feed([trainee.rows for trainee in trainees], [trainee.transform for trainee in trainees], device)
+        self.n_batches = self.options.batches_per_epoch(len(rows))
+        objectives = [model.objective for model in self.models]
+        for index, objective in enumerate(objectives):
+            place(objective, device, convolutional=self.convolutional)
+            objective.train()
+            with torch.no_grad():
+                objective.begin(self.feed.first(index, 1024))
+        # One model is trained as it is: stacked, it would be slower, and its sums would round differently.
+        self.stacked = StackedObjective(objectives) if len(objectives) > 1 else None
+        module = self.stacked or objectives[0]
+        precision = choose_precision(self.options.precision, device, row_values=rows[0].size, convolutional=self.convolutional)
+        if self.stacked is not None and precision != STACKED_PRECISION:
+            raise ParameterError("Models that are trained as one train in float32; give training={'precision': '32'}.")
+        self.fabric = make_fabric(device, precision)
+        self.module, self.optimizer = self.fabric.setup(module, make_optimizer(module, self.options))
+        self.schedule = make_schedule(self.optimizer, self.options, self.n_epochs * self.n_batches)
+        # Of models that end before the others: they go on with them, to no effect.
+        self.ended: dict[int, dict[str, Tensor]] = {}
+
+    @property
+    def finished(self) -> bool:
+        """Whether all models are."""
+        return all(model.finished for model in self.models)
+
+    def epoch(self) -> dict[int, EpochRecord]:
+        """Train one epoch and return its record for each model that was not finished, by position."""
+        started = time.perf_counter()
+        active = {index: model for index, model in enumerate(self.models) if not model.finished}
+        for model in self.models:
+            model.objective.train()
+        order = torch.stack([torch.randperm(self.feed.n_rows, generator=model.order) for model in self.models])
         totals: dict[str, Tensor] = {}
-        batches = torch.randperm(len(self.rows), generator=self.order).tensor_split(self.n_batches)
-        for index in batches:
-            terms = self._step(self._batch(self.rows, index))
-            for name, value in terms.items():
+        for index in order.tensor_split(self.n_batches, dim=1):
+            for name, value in self._step(self.feed.batch(index)).items():
                 totals[name] = totals.get(name, torch.zeros((), device=self.device)) + value.detach().float()
-        means = {name: float(total) / len(batches) for name, total in totals.items()}
-        _check_finite(means, len(self.earlier) + number, self.options.lr)
-        with torch.no_grad():
-            self.stopped = not self.objective.end_epoch(self._batches(self.rows))
-        validation_loss = self._validate(number)
+        sums = {name: total.reshape(-1).tolist() for name, total in totals.items()}
+        ends: dict[int, tuple[dict[str, float], float | None]] = {}
+        for position, model in active.items():
+            means = {name: values[position] / self.n_batches for name, values in sums.items()}
+            model.check_finite(means)
+            with torch.no_grad():
+                model.stopped = not model.objective.end_epoch(self.feed.in_order(position))
+            ends[position] = means, self._validate(model)
         seconds = time.perf_counter() - started
-        n_before = len(self.earlier)
-        n_planned = n_before + self.n_epochs + self.n_later
-        record = EpochRecord(n_before + number, n_planned, means, validation_loss, self._last_lr, seconds, self.name)
-        self.history.append(record)
-        return record
+        records = {position: self.models[position].record(*end, self._last_lr, seconds) for position, end in ends.items()}
+        if not self.finished:
+            self.ended |= {position: model.tensors() for position, model in active.items() if model.finished}
+        return records
 
     def finish(self) -> None:
-        """Return to the best epoch where there was early stopping, and leave the objective in evaluation mode."""
-        if self.best is not None:
-            self.objective.load_state_dict(self.best)
-        self.objective.eval()
+        """Return to the best epoch where there was early stopping, and leave the objectives in evaluation mode."""
+        if self.stacked is not None:
+            self.stacked.release()
+        for position, model in enumerate(self.models):
+            state = model.best or self.ended.get(position)
+            if state is not None:
+                model.objective.load_state_dict(state)
+            place(model.objective, self.device, convolutional=self.convolutional)
+            model.objective.eval()
 
     def state(self) -> tuple[dict[str, Any], dict[str, Tensor]]:
-        """Return everything a later process needs to go on: (JSON-able header, named tensors)."""
+        """Return everything a later process needs to go on with one model: (JSON-able header, named tensors)."""
+        (model,) = self.models
         optimizer = self.optimizer.state_dict()
-        tensors = {f"objective/{name}": value for name, value in self.objective.state_dict().items()}
-        tensors |= {f"best/{name}": value for name, value in (self.best or {}).items()}
-        tensors |= {"generator/order": self.order.get_state(), "generator/noise": self.noise.get_state()}
+        tensors = {f"objective/{name}": value for name, value in model.objective.state_dict().items()}
+        tensors |= {f"best/{name}": value for name, value in (model.best or {}).items()}
+        tensors |= {"generator/order": model.order.get_state(), "generator/noise": model.noise.get_state()}
         for index, entries in optimizer["state"].items():
             tensors |= {f"optimizer/{index}/{name}": torch.as_tensor(value) for name, value in entries.items() if value is not None}
         header = {
             "stage": self.number,
-            "earlier": [record.to_json() for record in self.earlier],
-            "history": [record.to_json() for record in self.history],
-            "best_epoch": self.best_epoch,
-            "stopped": self.stopped,
+            "earlier": [record.to_json() for record in model.earlier],
+            "history": [record.to_json() for record in model.history],
+            "best_epoch": model.best_epoch,
+            "stopped": model.stopped,
             "schedule": {key: value for key, value in self.schedule.state_dict().items() if key in _SCHEDULE_STATE},
             "param_groups": [{key: value for key, value in group.items() if key in _GROUP_STATE} for group in optimizer["param_groups"]],
         }
@@ -264,11 +303,12 @@ class _Run:
 
     def restore(self, header: Mapping[str, Any], tensors: Mapping[str, Tensor]) -> None:
         """Take up the state that `state` returned."""
-        self.objective.load_state_dict(_below(tensors, "objective/"))
-        self.best = _below(tensors, "best/") or None
-        self.best_epoch, self.stopped = header["best_epoch"], header["stopped"]
-        self.order.set_state(tensors["generator/order"])
-        self.noise.set_state(tensors["generator/noise"])
+        (model,) = self.models
+        model.objective.load_state_dict(_below(tensors, "objective/"))
+        model.best = _below(tensors, "best/") or None
+        model.best_epoch, model.stopped = header["best_epoch"], header["stopped"]
+        model.order.set_state(tensors["generator/order"])
+        model.noise.set_state(tensors["generator/noise"])
         optimizer = self.optimizer.state_dict()
         entries: dict[int, dict[str, Tensor]] = {}
         for name, value in _below(tensors, "optimizer/").items():
@@ -278,38 +318,39 @@ class _Run:
             group.update(saved)
         self.optimizer.load_state_dict({"state": entries, "param_groups": optimizer["param_groups"]})
         self.schedule.load_state_dict(self.schedule.state_dict() | dict(header["schedule"]))
-        self.history = [EpochRecord.from_json(record) for record in header["history"]]
-
-    def _batch(self, rows: Tensor, index: Tensor) -> Tensor:
-        return as_network_input(rows[index.to(rows.device)].to(self.device), self.transform)
-
-    def _batches(self, rows: Tensor) -> Iterator[Tensor]:
-        return (self._batch(rows, index) for index in torch.split(torch.arange(len(rows)), 512))
+        model.history = [EpochRecord.from_json(record) for record in header["history"]]
 
     def _step(self, x: Tensor) -> dict[str, Tensor]:
-        terms: dict[str, Tensor] = self.model(x, self.noise)
+        noise = [model.noise for model in self.models]
+        terms: dict[str, Tensor] = self.module(x, noise[0] if self.stacked is None else noise)
         self._last_lr = float(self.optimizer.param_groups[0]["lr"])
         self.optimizer.zero_grad()
-        self.fabric.backward(terms["loss"])
-        if self.options.gradient_clip is not None:
-            self.fabric.clip_gradients(self.model, self.optimizer, max_norm=self.options.gradient_clip)
+        self.fabric.backward(terms["loss"].sum())
+        self._clip_gradients()
         self.optimizer.step()
         self.schedule.step()
         return terms
 
-    def _validate(self, number: int) -> float | None:
-        if self.validation_rows is None:
+    def _clip_gradients(self) -> None:
+        max_norm = self.options.gradient_clip
+        if max_norm is not None and self.stacked is None:
+            self.fabric.clip_gradients(self.module, self.optimizer, max_norm=max_norm)
+        elif max_norm is not None:
+            clip_gradients_apart(self.module.parameters(), max_norm)
+
+    def _validate(self, model: _Model) -> float | None:
+        if model.validation is None:
             return None
-        self.objective.eval()
-        noise = torch.Generator(device=self.device).manual_seed(self.validation_seed)
+        model.objective.eval()
+        noise = torch.Generator(device=self.device).manual_seed(model.validation_seed)
         total = 0.0
         with torch.no_grad():
-            for x in self._batches(self.validation_rows):
-                total += float(self.objective(x, noise)["loss"]) * len(x)
-        loss = total / len(self.validation_rows)
-        _check_finite({"validation loss": loss}, len(self.earlier) + number, self.options.lr)
-        if self.best is None or loss < min(r.validation_loss for r in self.history if r.validation_loss is not None):
-            self.best, self.best_epoch = copy.deepcopy(self.objective.state_dict()), number
+            for x in model.validation.in_order(0):
+                total += float(model.objective(x, noise)["loss"]) * len(x)
+        loss = total / model.validation.n_rows
+        model.check_finite({"validation loss": loss})
+        if model.best is None or loss < min(r.validation_loss for r in model.history if r.validation_loss is not None):
+            model.best, model.best_epoch = model.tensors(), len(model.history) + 1
         return loss
 
 
@@ -317,58 +358,5 @@ _SCHEDULE_STATE = ("last_epoch", "_step_count", "_last_lr")
 _GROUP_STATE = ("lr", "initial_lr")
 
 
-def _make_fabric(device: torch.device, precision: str) -> Fabric:
-    # Fabric announces its precision on standard error, which a library has no business to do unasked.
-    logger = logging.getLogger("lightning_fabric")
-    level = logger.level
-    logger.setLevel(logging.WARNING)
-    try:
-        return Fabric(accelerator=device.type, devices=1, precision=precision)  # type: ignore[arg-type]
-    finally:
-        logger.setLevel(level)
-
-
-def _make_optimizer(objective: nn.Module, options: Training) -> torch.optim.Optimizer:
-    arguments = OPTIMIZERS[options.optimizer] | dict(options.optimizer_options or {})
-    make = _OPTIMIZER_CLASSES[options.optimizer]
-    try:
-        return make(objective.parameters(), lr=options.lr, weight_decay=options.weight_decay, **arguments)
-    except (TypeError, ValueError) as error:
-        # PyTorch names the argument that is unknown, given twice or out of range.
-        raise ParameterError(f"`optimizer_options` do not suit the optimizer {options.optimizer!r}: {error}.") from error
-
-
-def _make_schedule(optimizer: torch.optim.Optimizer, options: Training, n_steps: int) -> torch.optim.lr_scheduler.LambdaLR:
-    return torch.optim.lr_scheduler.LambdaLR(optimizer, lambda step: _relative_lr(options, step / max(1, n_steps)))
-
-
-def _relative_lr(options: Training, done: float) -> float:
-    """Return the learning rate relative to its peak when the fraction `done` of all steps is behind."""
-    if options.schedule == "one-cycle":
-        # Up to the peak over the first 30 % from a 25th of it, then down to almost nothing, both half cosines (Smith 2018).
-        low, share = (0.04, done / 0.3) if done < 0.3 else (1e-4, 1 - (done - 0.3) / 0.7)
-        return low + (1 - low) * 0.5 * (1 - math.cos(math.pi * min(1.0, max(0.0, share))))
-    if options.schedule == "cosine":
-        return 0.5 * (1 + math.cos(math.pi * min(1.0, done)))
-    if options.schedule == "step":
-        return 1.0 if done < options.step_at else 0.1
-    return 1.0
-
-
-def _as_tensor(rows: NDArray[Any], device: torch.device) -> Tensor:
-    tensor = torch.from_numpy(np.ascontiguousarray(rows))
-    return tensor.to(device) if tensor.nbytes <= _RESIDENT_BYTES else tensor
-
-
 def _below(tensors: Mapping[str, Tensor], prefix: str) -> dict[str, Tensor]:
     return {name.removeprefix(prefix): value for name, value in tensors.items() if name.startswith(prefix)}
-
-
-def _check_finite(means: Mapping[str, float], epoch: int, lr: float) -> None:
-    broken = [name for name, value in means.items() if not math.isfinite(value)]
-    if broken:
-        listed = ", ".join(repr(name) for name in sorted(broken, key=lambda name: name == "loss"))
-        raise TrainingError(
-            f"Training stopped in epoch {epoch}: the loss term {listed} is not finite. Try a smaller learning rate (now {lr:g};"
-            f" for example training={{'lr': {lr / 10:g}}}) or training={{'gradient_clip': 1.0}}, and check the rows for extreme values."
-        )

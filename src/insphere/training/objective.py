@@ -3,8 +3,9 @@
 from abc import ABC, abstractmethod
 from collections.abc import Iterator
 
-import torch
 from torch import Tensor, nn
+
+from insphere.training.noise import NoiseSource
 
 
 class AbstractObjective(nn.Module, ABC):
@@ -14,16 +15,25 @@ class AbstractObjective(nn.Module, ABC):
     """
 
     @abstractmethod
-    def forward(self, x: Tensor, generator: torch.Generator) -> dict[str, Tensor]:
+    def forward(self, x: Tensor, generator: NoiseSource) -> dict[str, Tensor]:
         """Return the loss terms of a batch, each a scalar mean over its rows; the term ``"loss"`` is the one minimised.
 
         Parameters
         ----------
         x : Tensor, float32, shape (n, channels, height, width) or (n, features)
             Preprocessed rows.
-        generator : torch.Generator
-            Source of any noise, on the device of `x`.
+        generator : torch.Generator or SeparateGenerators
+            Source of any noise, to be drawn with `insphere.training.noise.standard_normal`.
         """
+
+    @property
+    def stackable(self) -> bool:
+        """Whether several of these can be trained as one, see `StackedObjective`.
+
+        So they can if `forward` draws its noise with `standard_normal`, changes buffers in place and keeps nothing beside them, and
+        does not let values of tensors decide what it computes (no ``if`` on one, no ``float`` of one).
+        """
+        return True
 
     @abstractmethod
     def code(self, x: Tensor) -> Tensor:

@@ -13,6 +13,7 @@ from torch import Tensor, nn
 
 from insphere.nets.build import GaussianEncoder, build_decoder
 from insphere.nets.options import Network
+from insphere.training.noise import NoiseSource, standard_normal
 from insphere.training.objective import AbstractObjective
 from insphere.validation import check_choice, check_integer
 
@@ -30,13 +31,12 @@ def kl_to_standard_normal(mu: Tensor, logvar: Tensor) -> Tensor:
     return 0.5 * (mu.square() + logvar.exp() - 1.0 - logvar).sum(dim=1)
 
 
-def sample_code(mu: Tensor, logvar: Tensor, n_draws: int, generator: torch.Generator) -> Tensor:
+def sample_code(mu: Tensor, logvar: Tensor, n_draws: int, generator: NoiseSource) -> Tensor:
     """Return reparametrised draws z = mu + sigma · eps of shape (n_draws, n, latent_dim).
 
     Source: Zhou 2021, sec. 2.1 (between eqs. 3 and 4). Deviation: none.
     """
-    noise = torch.randn((n_draws, *mu.shape), generator=generator, device=mu.device, dtype=mu.dtype)
-    return mu + (0.5 * logvar).exp() * noise
+    return mu + (0.5 * logvar).exp() * standard_normal((n_draws, *mu.shape), generator, like=mu)
 
 
 _LEAST_VARIANCE = 1e-6
