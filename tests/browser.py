@@ -26,9 +26,9 @@ def chromium_path() -> str | None:
     return next((found for name in ("chromium", "chromium-browser", "google-chrome") if (found := shutil.which(name))), None)
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="module")
 def chromium() -> Iterator[Any]:
-    """A browser, shared by all tests of a run."""
+    """A browser, shared by the tests of one file: while it is there, its event loop forbids all others in this thread."""
     api = pytest.importorskip("playwright.sync_api", reason="playwright is not installed: pip install 'insphere[test]'")
     path = chromium_path()
     if path is None:

@@ -146,7 +146,7 @@ def test_parameters_out_of_range(detector, message):
 def test_what_is_not_given_of_a_record_is_the_methods_own():
     detector = DeepSVDD(training={"batch_size": 20}, network={"widths": (8,)}, epochs=1, random_state=0)
     detector._check_parameters()
-    assert (detector._options.batch_size, detector._options.lr, detector._options.schedule) == (20, 1e-4, "step")
+    assert (detector._options.batch_size, detector._options.lr, detector._options.weight_decay) == (20, 1e-3, 0.5e-6)
     assert (detector._network.widths, detector._network.bias, detector._network.batch_norm_affine) == ((8,), False, False)
 
 
