@@ -79,8 +79,8 @@ class JudgedRows:
         if len(counts) < 2:
             return {}
         kept = sorted(sorted(counts, key=lambda name: (-counts[name], name))[:MAX_TYPES])
-        types = np.array(self.types, dtype=object)
-        return {name: (types == name) & (self.labels == 1) for name in kept}
+        # Compared one by one: NumPy strips zero bytes from the end of a name before it compares.
+        return {name: np.array([own == name for own in self.types]) & (self.labels == 1) for name in kept}
 
     @cached_property
     def evaluation(self) -> Evaluation | None:
