@@ -14,8 +14,9 @@ help: ## Show this list
 demo: $(VENV)/installed ## Install, train on the bundled digits, write demo/ (model, scores, gallery picture)
 	$(BIN)/insphere demo
 
+# One process a core, one thread each: threads that wait for each other gain nothing on models as small as those of the tests.
 test: $(VENV)/installed-test ## Install with the test tools and run the tests
-	$(BIN)/python -m pytest
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n auto --dist loadfile
 
 check: $(VENV)/installed-dev ## Lint, format, types, walls between the rooms, examples in docstrings
 	$(BIN)/ruff check .

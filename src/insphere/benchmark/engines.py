@@ -71,6 +71,7 @@ class LocalEngine(AbstractEngine):
                         del held[finished.report.run.id]
                         yield finished
             except BrokenProcessPool as error:
+                _forget_pool()
                 if alone:
                     yield from (_lost(run, place, error) for run in held.values())
                 else:
@@ -119,6 +120,13 @@ def _end_with_parent() -> None:
         os._exit(1)
 
     threading.Thread(target=watch, daemon=True).start()
+
+
+def _forget_pool() -> None:
+    """End what is left of the pool that joblib keeps for the next call, whose last processes could still be dying."""
+    from joblib.externals.loky import get_reusable_executor
+
+    get_reusable_executor(max_workers=2).shutdown(wait=True, kill_workers=True)
 
 
 def _tell_of_death(runs: Iterable[Run]) -> None:

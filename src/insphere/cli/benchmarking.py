@@ -3,10 +3,9 @@
 import dataclasses
 import signal
 from collections import Counter
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Self
 
 import typer
 
@@ -95,10 +94,15 @@ def benchmark(
     if n_done:
         console.say(f"{n_done} of {len(chosen)} runs are done already.")
     place = execution.Workplace(read.folder, data_dir, engines.threads_per_job(n_jobs), n_jobs, execution.source_commit())
-    with BenchmarkProgress(len(chosen), n_done) as progress, _ended_like_ctrl_c():
+    with BenchmarkProgress(len(chosen), n_done) as progress, _Stop() as stop:
+
+        def on_report(made: runner.Progress) -> None:
+            progress.update(made)
+            stop.check()
+
         try:
             reports = runner.benchmark(
-                chosen, output, engines.ENGINES[engine](n_jobs), place, retry_failed=retry_failed, on_report=progress.update
+                chosen, output, engines.ENGINES[engine](n_jobs), place, retry_failed=retry_failed, on_report=on_report
             )
         except KeyboardInterrupt as error:
             n_done = len(runner.finished(chosen, output))
@@ -111,18 +115,31 @@ def benchmark(
     _conclude(reports, written, json=json)
 
 
-@contextmanager
-def _ended_like_ctrl_c() -> Iterator[None]:
-    """Let the signal with which systems end a program stop the runs as Ctrl-C does."""
+class _Stop:
+    """Turns Ctrl-C, and the signal with which systems end a program, into `KeyboardInterrupt` while it is entered.
 
-    def interrupt(*_: object) -> None:
+    An exception that a signal raises can be lost, where it meets code that must not fail (a destructor, say): `check` raises it again.
+    """
+
+    def __init__(self) -> None:
+        self._asked = False
+
+    def __enter__(self) -> Self:
+        self._before = {sign: signal.signal(sign, self._interrupt) for sign in (signal.SIGINT, signal.SIGTERM)}
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        for sign, handler in self._before.items():
+            signal.signal(sign, handler)
+
+    def check(self) -> None:
+        """Raise `KeyboardInterrupt` if a signal came."""
+        if self._asked:
+            raise KeyboardInterrupt
+
+    def _interrupt(self, *_: object) -> None:
+        self._asked = True
         raise KeyboardInterrupt
-
-    before = signal.signal(signal.SIGTERM, interrupt)
-    try:
-        yield
-    finally:
-        signal.signal(signal.SIGTERM, before)
 
 
 def _attacks(attack: "AttackSettings | None", chosen: "Sequence[Run]", plan: Path, output: Path, data_dir: Path | None) -> list[Path]:
