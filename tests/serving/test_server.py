@@ -205,3 +205,16 @@ def test_a_missing_package_is_named_with_its_remedy(monkeypatch: pytest.MonkeyPa
 def test_what_is_wrong_is_said_before_anything_starts(words: list[str], code: int, text: str, capfd: pytest.CaptureFixture[str]) -> None:
     assert main(["serve", *words]) == code
     assert text in capfd.readouterr().err
+
+
+def test_what_a_library_complains_of_is_a_line_of_the_log_too(process: Process) -> None:
+    body = b"--x\r\nContent-Dispo sition: form-data; name=images\r\n\r\n1\r\n--x--\r\n"
+    head = (
+        f"POST /models/digits/score HTTP/1.1\r\nHost: x\r\nContent-Type: multipart/form-data; boundary=x\r\nContent-Length: {len(body)}\r\n"
+    )
+    answer = talk(process, head.encode() + b"Connection: close\r\n\r\n" + body)
+    assert answer.startswith(b"HTTP/1.1 4")
+    limit = time.monotonic() + 10
+    while not (complaints := [line for line in process.lines if "invalid character" in line["event"]]) and time.monotonic() < limit:
+        time.sleep(0.05)
+    assert complaints and complaints[0]["level"] == "warning"

@@ -28,12 +28,25 @@ class JsonFormatter(logging.Formatter):
 
 
 def log_to(stream: TextIO | None = None, level: int = logging.INFO) -> None:
-    """Write the log of the service and its server, and Python's warnings, as JSON lines to `stream` (standard error if not given)."""
+    """Write the log of the service and its server, Python's warnings, and troubles of all other libraries as JSON lines.
+
+    Parameters
+    ----------
+    stream : file, optional
+        Standard error if not given.
+    level : int
+        Least level of the service's own log.
+    """
     handler = logging.StreamHandler(sys.stderr if stream is None else stream)
     handler.setFormatter(JsonFormatter())
     logging.captureWarnings(True)
     # Of what the server has to say of its own starts and stops, only troubles: the service logs those itself.
-    for name, least in (("insphere.serving", level), ("uvicorn", max(level, logging.WARNING)), ("py.warnings", level)):
+    troubles = max(level, logging.WARNING)
+    for name, least in (("insphere.serving", level), ("uvicorn", troubles), ("py.warnings", level)):
         logger = logging.getLogger(name)
         logger.handlers, logger.propagate = [handler], False
         logger.setLevel(least)
+    # What reaches the root has no handler of its own, and Python would print it as bare text (a parser on a malformed header, say).
+    if not logging.root.handlers:
+        logging.root.addHandler(handler)
+        logging.root.setLevel(troubles)
