@@ -47,6 +47,7 @@ def make_app(models: Sources, settings: Settings | None = None) -> FastAPI:
 
     Examples
     --------
+    >>> import numpy as np
     >>> from insphere.detectors.classical import KNN
     >>> detector = KNN(random_state=0).fit(np.random.default_rng(0).normal(size=(60, 2)))
     >>> make_app({"sensors": detector}).title
