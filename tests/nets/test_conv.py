@@ -5,7 +5,7 @@ from hypothesis import strategies as st
 from torch import nn
 
 from insphere.nets.build import initialise
-from insphere.nets.conv import ConvDecoder, ConvEncoder
+from insphere.nets.conv import ConvDecoder, ConvEncoder, UpsampledConv2d
 from insphere.nets.options import Network
 
 
@@ -44,11 +44,26 @@ def test_decoder_grows_through_the_encoders_sizes() -> None:
     decoder = ConvDecoder((9, 7, 1), 3, Network(widths=(4, 2)))
     sizes = []
     for layer in decoder.blocks:
-        if isinstance(layer, nn.Upsample):
+        if isinstance(layer, UpsampledConv2d):
             layer.register_forward_hook(lambda _layer, _inputs, output: sizes.append(tuple(output.shape[1:])))
     decoder(torch.zeros(2, 3))
     assert decoder.start_shape == (2, 3, 2)
-    assert sizes == [(2, 5, 4), (4, 9, 7)]
+    assert sizes == [(4, 5, 4), (1, 9, 7)]
+
+
+@pytest.mark.parametrize("kernel_size", [1, 3, 5, 7, 9])
+@pytest.mark.parametrize(("height", "width", "size"), [(4, 3, (8, 6)), (1, 1, (2, 2)), (7, 7, (14, 14)), (5, 4, (9, 7)), (3, 2, (5, 4))])
+def test_upsampling_and_convolution_in_one_equal_both_in_turn(kernel_size: int, height: int, width: int, size: tuple[int, int]) -> None:
+    layer = UpsampledConv2d(3, 4, kernel_size, size).double()
+    layer.taps = layer.taps.double()
+    x = images(2, 3, height, width).double().requires_grad_()
+    upsampled = nn.functional.interpolate(x, size=size, mode="nearest")
+    two_steps = nn.functional.conv2d(upsampled, layer.weight, layer.bias, padding=kernel_size // 2)
+    at_once = layer(x)
+    torch.testing.assert_close(at_once, two_steps)
+    toward = torch.randn(at_once.shape, generator=torch.Generator().manual_seed(1), dtype=torch.float64)
+    leaves = (x, layer.weight, layer.bias)
+    torch.testing.assert_close(torch.autograd.grad(at_once, leaves, toward), torch.autograd.grad(two_steps, leaves, toward))
 
 
 def test_a_block_equals_its_formula_written_out() -> None:
