@@ -24,7 +24,7 @@ def test_the_papers_settings_are_accepted_and_train(dataset, channels):
 
 def test_the_plan_names_all_tasks_and_ten_seeds():
     assert {name: len(dataset.normal_classes) for name, dataset in DATASETS.items()} == {
-        "mnist": 10, "cifar10": 10, "gtsrb32": 1, "mnist-alpha": 3, "cifar10-alpha": 3,
+        "mnist": 10, "cifar10": 10, "gtsrb32": 1, "mnist-alpha": 3, "cifar10-alpha": 3, "mnist-readings": 3, "cifar10-readings": 3,
     }  # fmt: skip
     assert len(PLAN.seeds) == 10
 
@@ -36,7 +36,7 @@ def test_every_method_of_the_paper_runs_on_every_class():
     assert set(tables) == papers | controls and controls >= {"vae", "deep-svdd-cae", "knn"}
     n_seeds = Counter((run.dataset, run.normal_class, run.method) for run in PLAN.runs() if run.method in tables)
     assert {key[:2] for key in n_seeds} == {(name, c) for name in ("mnist", "cifar10", "gtsrb32") for c in DATASETS[name].normal_classes}
-    assert len(n_seeds) == 21 * len(tables)
+    assert len(n_seeds) == 21 * len(tables) - 10  # the published training of Deep SVDD is too long for CIFAR-10
     assert min(n for (dataset, _, method), n in n_seeds.items() if dataset == "mnist" and method != "deep-svdd-published") >= 3
     assert n_seeds["mnist", "8", "deep-svdd-vae"] == 10 and n_seeds["cifar10", "cat", "cae"] == 3
 
@@ -48,13 +48,22 @@ def test_alpha_alone_varies_on_the_six_tasks_of_figure_9():
     for dataset in ("mnist", "cifar10"):
         others = [{**run.parameters, "alpha": None} for run in runs if run.dataset == f"{dataset}-alpha"]
         assert all(parameters == others[0] for parameters in others)
-        assert others[0] == {**PLAN.parameters(DATASETS[dataset], METHODS["deep-svdd-vae"]), "alpha": None}
+        declared = PLAN.parameters(DATASETS[dataset], METHODS["deep-svdd-vae"])
+        assert others[0] == {**declared, "alpha": None, "epochs": others[0]["epochs"]}
+
+
+def test_each_reading_differs_from_the_first_in_one_thing():
+    base, *others = (run.parameters for run in PLAN.runs(n_seeds=1) if run.dataset == "mnist-readings" and run.normal_class == "8")
+    declared = PLAN.parameters(DATASETS["mnist"], METHODS["deep-svdd-vae"])
+    assert base == {**declared, "epochs": base["epochs"]}
+    changed = [{name for name in base | other if base.get(name) != other.get(name)} for other in others]
+    assert all(len(names) == 1 for names in changed if not names & {"reading", "training"})
 
 
 def test_the_score_of_the_paper_and_its_encoder_are_kept_in_the_declared_reading():
     parameters = PLAN.parameters(DATASETS["mnist"], METHODS["deep-svdd-vae"])
     assert parameters["geometry"] == "euclidean" and parameters["latent_dim"] == 32
-    assert parameters["network"] == {"widths": [8, 4], "kernel_size": 5}
+    assert (parameters["network"]["widths"], parameters["network"]["kernel_size"]) == ([8, 4], 5)
 
 
 def test_the_quick_plan_has_every_method_and_trains_little():
