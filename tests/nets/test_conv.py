@@ -6,7 +6,7 @@ from torch import nn
 
 from insphere.nets.build import initialise
 from insphere.nets.conv import ConvDecoder, ConvEncoder, UpsampledConv2d
-from insphere.nets.options import Network
+from insphere.nets.options import ACTIVATIONS, Network
 
 
 def images(n_images: int, channels: int, height: int, width: int) -> torch.Tensor:
@@ -76,6 +76,15 @@ def test_a_block_equals_its_formula_written_out() -> None:
     hidden = torch.where(hidden > 0, hidden, 0.25 * hidden)
     pooled = hidden.unflatten(2, (2, 2)).unflatten(4, (2, 2)).amax(dim=(3, 5))
     torch.testing.assert_close(encoder(x)[0], pooled.flatten(1) @ encoder.heads[0].weight.T + encoder.heads[0].bias)
+
+
+@pytest.mark.parametrize("activation", ACTIVATIONS)
+def test_pooling_before_the_activation_is_pooling_after_it(activation: str) -> None:
+    encoder = ConvEncoder((5, 6, 2), [3], Network(widths=(4,), activation=activation))
+    initialise(encoder, 0)
+    convolution, norm, pooling, rising = encoder.blocks
+    x = images(6, 2, 5, 6)
+    torch.testing.assert_close(encoder.blocks(x), pooling(rising(norm(convolution(x)))))
 
 
 def test_memory_layout_changes_nothing_but_rounding() -> None:

@@ -21,6 +21,7 @@ sides = st.integers(1, 512)
         ({"widths": 8}, "`widths` must be None or a list of whole numbers, one a layer, got 8"),
         ({"kernel_size": 4}, "`kernel_size` must be odd so that the image keeps its size, got 4"),
         ({"kernel_size": 33}, "`kernel_size` must be a whole number at least 1 and at most 31, got 33"),
+        ({"activation": "relu"}, "`activation` must be one of 'leaky-relu', 'tanh', 'sigmoid', got 'relu'"),
         ({"leaky_slope": -0.1}, "`leaky_slope` must be a finite number at least 0 and at most 1, got -0.1"),
         ({"batch_norm_epsilon": 0}, "`batch_norm_epsilon` must be a finite number above 0, got 0"),
         ({"batch_norm_momentum": 1.5}, "`batch_norm_momentum` must be a finite number above 0 and at most 1, got 1.5"),

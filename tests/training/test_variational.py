@@ -7,6 +7,7 @@ from hypothesis import strategies as st
 from torch import Tensor
 from torch.distributions import Bernoulli, Normal, kl_divergence
 
+from insphere.training.sphere_term import SphereReading, SphereTerm
 from insphere.training.variational import (
     LIKELIHOODS,
     BernoulliLikelihood,
@@ -131,3 +132,24 @@ def test_every_listed_likelihood_is_made(name: str) -> None:
     made = make_likelihood(name)
     assert isinstance(made, BernoulliLikelihood) == (name == "bernoulli")
     assert getattr(made, "learned", None) == {"bernoulli": None, "gaussian": False, "gaussian-learned": True}[name]
+
+
+def test_with_the_squared_norm_the_sphere_only_moves_and_rescales_the_prior() -> None:
+    # Zhou 2021, eq. 12 with the squared norm and a fixed centre c: α·KL(q ‖ N(0, I)) + E‖z − c‖² is, up to a constant, α·KL(q ‖ N(m, s²I))
+    # with s² = α / (α + 2) and m = 2c / (α + 2): that of a plain VAE whose code is (z − m) / s.
+    alpha, generator = 0.3, torch.Generator().manual_seed(0)
+    term = SphereTerm(5, SphereReading(norm="squared", center="learned"))
+    term.center.data = torch.randn(5, generator=generator, dtype=torch.float64)
+    means, logvars = torch.randn(2, 7, 5, generator=generator, dtype=torch.float64)
+    scale, shift = math.sqrt(alpha / (alpha + 2)), 2 * term.center / (alpha + 2)
+
+    def joint(mu: Tensor, logvar: Tensor) -> Tensor:
+        # Two draws on opposite sides of mu have the expected squared distance exactly.
+        sigma = (0.5 * logvar).exp()
+        return alpha * kl_to_standard_normal(mu, logvar).mean() + term(torch.stack([mu - sigma, mu + sigma]))
+
+    def plain(mu: Tensor, logvar: Tensor) -> Tensor:
+        return alpha * kl_to_standard_normal((mu - shift) / scale, logvar - 2 * math.log(scale)).mean()
+
+    differences = [loss(means[:3], logvars[:3]) - loss(means[3:], logvars[3:]) for loss in (joint, plain)]
+    torch.testing.assert_close(*differences)

@@ -6,14 +6,15 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
+from insphere.nets.layers import make_activation
 from insphere.nets.options import Network
 
 
 class ConvEncoder(nn.Module):
     """Convolution blocks, then one dense layer per head.
 
-    Each block is convolution (same padding), batch norm, leaky ReLU and 2×2 max-pooling that rounds up, so odd and tiny sizes work. The
-    pooling is done before the leaky ReLU: a rising function leaves the largest of four the largest, and has a quarter of the values to do.
+    Each block is convolution (same padding), batch norm, activation and 2×2 max-pooling that rounds up, so odd and tiny sizes work. The
+    pooling is done before the activation: a rising function leaves the largest of four the largest, and has a quarter of the values to do.
 
     Parameters
     ----------
@@ -43,7 +44,7 @@ class ConvEncoder(nn.Module):
                 nn.Conv2d(channels, n_filters, network.kernel_size, padding=network.kernel_size // 2, bias=network.bias),
                 _batch_norm_2d(n_filters, network),
                 nn.MaxPool2d(2, ceil_mode=True),
-                nn.LeakyReLU(network.leaky_slope),
+                make_activation(network),
             ]
             height, width, channels = -(-height // 2), -(-width // 2), n_filters
         self.blocks = nn.Sequential(*blocks)
@@ -56,7 +57,7 @@ class ConvEncoder(nn.Module):
 
 
 class ConvDecoder(nn.Module):
-    """Mirror of `ConvEncoder`: a dense layer, then blocks of convolution, batch norm, leaky ReLU and upsampling, then a last convolution.
+    """Mirror of `ConvEncoder`: a dense layer, then blocks of convolution, batch norm, activation and upsampling, then a last convolution.
 
     Each upsampling is done together with the convolution that follows it.
 
@@ -86,7 +87,7 @@ class ConvDecoder(nn.Module):
             blocks += [
                 _convolution(n_inputs, n_filters, network.kernel_size, size),
                 _batch_norm_2d(n_filters, network),
-                nn.LeakyReLU(network.leaky_slope),
+                make_activation(network),
             ]
             n_inputs, size = n_filters, next_size
         blocks.append(_convolution(n_inputs, channels, network.kernel_size, size))

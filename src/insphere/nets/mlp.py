@@ -4,11 +4,12 @@ from collections.abc import Sequence
 
 from torch import Tensor, nn
 
+from insphere.nets.layers import make_activation
 from insphere.nets.options import Network
 
 
 class MLPEncoder(nn.Module):
-    """Hidden layers (dense, batch norm, leaky ReLU), then one dense layer per head.
+    """Hidden layers (dense, batch norm, activation), then one dense layer per head.
 
     Parameters
     ----------
@@ -67,7 +68,7 @@ def _hidden_layers(n_inputs: int, widths: Sequence[int], network: Network, *, bi
         layers += [
             nn.Linear(n_inputs, n_units, bias=bias),
             nn.BatchNorm1d(n_units, eps=network.batch_norm_epsilon, momentum=network.batch_norm_momentum, affine=network.batch_norm_affine),
-            nn.LeakyReLU(network.leaky_slope),
+            make_activation(network),
         ]
         n_inputs = n_units
     return nn.Sequential(*layers)

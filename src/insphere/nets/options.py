@@ -5,7 +5,10 @@ import math
 from collections.abc import Sequence
 
 from insphere.errors import ParameterError
-from insphere.validation import check_integer, check_number
+from insphere.validation import check_choice, check_integer, check_number
+
+ACTIVATIONS = ("leaky-relu", "tanh", "sigmoid")
+"""Names of the activations; all rise with their argument."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -19,6 +22,8 @@ class Network:
         Vectors: units of each hidden layer. None chooses by input size, see `default_widths`.
     kernel_size : int
         Side of the square convolution kernels, odd, in pixels.
+    activation : {"leaky-relu", "tanh", "sigmoid"}
+        What follows each batch norm. The paper's is the leaky ReLU; the two bounded ones are those that Ruff et al. 2018 rule out.
     leaky_slope : float
         Slope of the leaky ReLU for negative inputs, in [0, 1]. Keras's default is 0.3, that of Ruff et al. 2018 is 0.1.
     batch_norm_epsilon : float
@@ -40,6 +45,7 @@ class Network:
 
     widths: Sequence[int] | None = None
     kernel_size: int = 5
+    activation: str = "leaky-relu"
     leaky_slope: float = 0.1
     batch_norm_epsilon: float = 1e-3
     batch_norm_momentum: float = 0.1
@@ -57,6 +63,7 @@ class Network:
             object.__setattr__(self, "widths", widths)
         if check_integer("kernel_size", self.kernel_size, at_least=1, at_most=31) % 2 == 0:
             raise ParameterError(f"`kernel_size` must be odd so that the image keeps its size, got {self.kernel_size}.")
+        check_choice("activation", self.activation, ACTIVATIONS)
         check_number("leaky_slope", self.leaky_slope, at_least=0, at_most=1)
         check_number("batch_norm_epsilon", self.batch_norm_epsilon, above=0)
         check_number("batch_norm_momentum", self.batch_norm_momentum, above=0, at_most=1)
