@@ -7,6 +7,7 @@ images of single test rows as well: ``--runs FOLDER --attacks FOLDER --data-dir 
 """
 
 import argparse
+import statistics
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -30,6 +31,10 @@ METHOD, LITERAL = "deep-svdd-vae", "deep-svdd-vae-literal"
 
 # What the paper says, as pairs of methods of which the first should be ahead.
 AHEAD = ((METHOD, "vae"), ("vae", "cae"), (METHOD, "deep-svdd-cae"), ("deep-svdd-cae", "cae"), (METHOD, "deep-svdd"), (METHOD, "knn"))
+# Data sets of the search, where their classes come from, and the method that the others differ from in one thing.
+READINGS = (("mnist-readings", "mnist", "readings-epochs-25"), ("cifar10-readings", "cifar10", METHOD))
+IMAGES = ("mnist", "cifar10", "gtsrb32")
+LEVELS = ("critical", "warning")
 FASTER = ((METHOD, "deep-svdd"), (METHOD, "oc-nn"))
 
 
@@ -79,6 +84,7 @@ def blocks(results: pa.Table, attacks: pa.Table, expected: Expected, out: Path) 
         "ahead": ahead(runs, labels),
         "faster": faster(runs, labels),
         "collapse": collapse(runs),
+        "readings": readings(runs, expected),
         "figures": figures(expected, out / "figures"),
         "provenance": "\n\n".join(provenance(runs)),
     }
@@ -127,17 +133,51 @@ def faster(runs: Sequence[Measured], labels: dict[str, str]) -> str:
 
 
 def collapse(runs: Sequence[Measured]) -> str:
-    """Return how many runs of the method were refused or found critical by the health checks."""
-    lines = ["| reading | runs | failed | critical | with a warning |", "|---|---|---|---|---|"]
-    for method in (LITERAL, METHOD):
-        own = [run for run in runs if run.method == method]
-        counts = [
-            len(own),
-            sum(run.auroc is None for run in own),
-            *(sum(run.health == level for run in own) for level in ("critical", "warning")),
-        ]
-        lines.append(f"| {method} | {' | '.join(map(str, counts))} |")
+    """Return how many runs of the method, and of freed ones, were refused or found critical by the health checks."""
+    lines = ["| reading | data set | runs | failed | critical | with a warning | mean AUROC |", "|---|---|---|---|---|---|---|"]
+    freed = dict.fromkeys(run.method for run in runs if run.method.startswith("freed"))
+    for method, dataset in [*((name, dataset) for name in (LITERAL, METHOD) for dataset in IMAGES), *((name, "digits") for name in freed)]:
+        own = [run for run in runs if (run.method, run.dataset) == (method, dataset)]
+        label = next((run.label for run in own), method)
+        aurocs = [100 * run.auroc for run in own if run.auroc is not None]
+        counts = [len(own), sum(run.auroc is None for run in own), *(sum(run.health == level for run in own) for level in LEVELS)]
+        mean = f"{statistics.fmean(aurocs):.1f}" if aurocs else ""
+        lines.append(f"| {label} | {dataset} | {' | '.join(map(str, counts))} | {mean} |")
     return "\n".join(lines)
+
+
+def readings(runs: Sequence[Measured], expected: Expected) -> str:
+    """Return what each reading of what the paper leaves open moves, in tables of the mean AUROC over the classes that were searched."""
+    return "\n".join(line for dataset, source, base in READINGS for line in _readings_on(runs, expected, dataset, source, base))
+
+
+def _readings_on(runs: Sequence[Measured], expected: Expected, dataset: str, source: str, base: str) -> list[str]:
+    own = {(run.dataset, run.method, run.normal_class): run for run in runs if run.seed == 0 and run.auroc is not None}
+    classes = list(dict.fromkeys(run.normal_class for run in runs if run.dataset == dataset))
+    if not classes:
+        return [f"{source}: not measured yet.", ""]
+
+    def mean(place: str, method: str) -> float | None:
+        found = [own.get((place, method, normal_class)) for normal_class in classes]
+        return None if None in found else statistics.fmean(100 * (run.auroc or 0) for run in found if run is not None)
+
+    reference = mean(dataset, base) if (dataset, base, classes[0]) in own else mean(source, base)
+    table = next(table for table in expected.tables if table.dataset == source and not table.attacked)
+    printed = statistics.fmean(table.rows[normal_class][METHOD] for normal_class in classes)
+    lines = [
+        f"**{source}: {', '.join(classes)}; seed 0**", "", "| reading | mean AUROC | moves |", "|---|---|---|",
+        f"| *published* | {printed:.1f} | |",
+    ]  # fmt: skip
+    named = {LITERAL: (source, "*as printed*"), METHOD: (source, "*declared*")}
+    named |= {run.method: (dataset, run.label.removeprefix("reading, ")) for run in runs if run.dataset == dataset}
+    for method, (place, label) in named.items():
+        value = mean(place, method)
+        if value is None:
+            lines.append(f"| {label} | not measured | |")
+            continue
+        moves = "" if reference is None or method in (LITERAL, METHOD, base) else f"{value - reference:+.1f}"
+        lines.append(f"| {label} | {value:.1f} | {moves} |")
+    return [*lines, ""]
 
 
 def figures(expected: Expected, folder: Path) -> str:

@@ -24,7 +24,8 @@ def test_the_papers_settings_are_accepted_and_train(dataset, channels):
 
 def test_the_plan_names_all_tasks_and_ten_seeds():
     assert {name: len(dataset.normal_classes) for name, dataset in DATASETS.items()} == {
-        "mnist": 10, "cifar10": 10, "gtsrb32": 1, "mnist-alpha": 3, "cifar10-alpha": 3, "mnist-readings": 3, "cifar10-readings": 3,
+        "mnist": 10, "cifar10": 10, "gtsrb32": 1, "mnist-alpha": 3, "cifar10-alpha": 3,
+        "mnist-readings": 3, "cifar10-readings": 3, "digits": 10,
     }  # fmt: skip
     assert len(PLAN.seeds) == 10
 
@@ -70,4 +71,4 @@ def test_the_quick_plan_has_every_method_and_trains_little():
     runs = PLAN.runs(quick=True)
     assert {run.method for run in runs} == set(METHODS) and {run.dataset for run in runs} == set(DATASETS)
     assert max(run.parameters.get("epochs", 0) for run in runs) == 2
-    assert {run.parameters["pretrain"]["epochs"] for run in runs if "pretrain" in run.parameters} == {2}
+    assert {run.parameters["pretrain"]["epochs"] for run in runs if run.parameters.get("pretrain")} == {2}
