@@ -3,20 +3,21 @@
 import os
 import signal
 
-from insphere.benchmark.execution import Finished, Workplace, execute, failed
-from insphere.benchmark.run import Run
+from insphere.benchmark.engines import Job
+from insphere.benchmark.execution import Finished, Workplace, execute_job, failed
 from insphere.errors import InsphereError
 
 
-def work(run: Run, place: Workplace) -> Finished:
-    """Do the run; of the method "deadly" kill the process each time, of "unlucky" the first time only."""
+def work(job: Job, place: Workplace) -> list[Finished]:
+    """Do the job; of the method "deadly" kill the process each time, of "unlucky" the first time only."""
+    run = job[0]
     mark = place.folder / f"{run.id}.killed"
     if run.method == "deadly" or (run.method == "unlucky" and not mark.exists()):
         mark.touch()
         os.kill(os.getpid(), signal.SIGKILL)
-    return execute(run, place)
+    return execute_job(job, place)
 
 
-def threads(run: Run, place: Workplace) -> Finished:
+def threads(job: Job, place: Workplace) -> list[Finished]:
     """Report, as an error, the number of threads that the process was started with."""
-    return failed(run, place, InsphereError(os.environ["OMP_NUM_THREADS"]))
+    return [failed(run, place, InsphereError(os.environ["OMP_NUM_THREADS"])) for run in job]

@@ -7,13 +7,17 @@ from insphere.benchmark.engines import LocalEngine, RayEngine, threads_per_job
 from insphere.benchmark.execution import Workplace, execute
 
 
+def alone(runs):
+    return [(run,) for run in runs]
+
+
 def results(engine, runs, place):
-    return {finished.report.run.id: finished.report for finished in engine.finish(runs, place)}
+    return {finished.report.run.id: finished.report for finished in engine.finish(alone(runs), place)}
 
 
 def test_every_run_is_finished_once_as_in_this_process(make_run, place):
     runs = [make_run(normal_class, seed=seed) for seed in range(2) for normal_class in "358"]
-    finished = [result.report for result in LocalEngine(2).finish(runs, place)]
+    finished = [result.report for result in LocalEngine(2).finish(alone(runs), place)]
     assert sorted(report.run.id for report in finished) == sorted(run.id for run in runs)
     for report in finished:
         assert report.metrics == execute(report.run, place).report.metrics
@@ -21,7 +25,7 @@ def test_every_run_is_finished_once_as_in_this_process(make_run, place):
 
 def test_runs_see_the_threads_they_are_given_also_with_one_job(make_run, tmp_path, monkeypatch):
     monkeypatch.setenv("OMP_NUM_THREADS", "1")
-    [finished] = LocalEngine(1, deadly.threads).finish([make_run()], Workplace(tmp_path, n_threads=3))
+    [finished] = LocalEngine(1, deadly.threads).finish([(make_run(),)], Workplace(tmp_path, n_threads=3))
     assert finished.report.error == "InsphereError: 3"
 
 
@@ -30,7 +34,7 @@ def test_a_killed_process_costs_no_run_and_no_other_run_is_blamed(make_run, plac
     methods = ["forest", "unlucky", "forest-2", "deadly", "forest-3", "forest-4"]
     runs = [make_run(method=method) for method in methods]
     with pytest.warns(UserWarning, match="A process was killed") as warned:
-        finished = list(LocalEngine(2, deadly.work).finish(runs, place))
+        finished = list(LocalEngine(2, deadly.work).finish(alone(runs), place))
     assert "unlucky" in " ".join(str(warning.message) for warning in warned)
     by_method = {result.report.run.method: result.report for result in finished}
     assert len(finished) == len(runs) and set(by_method) == set(methods)
@@ -39,9 +43,17 @@ def test_a_killed_process_costs_no_run_and_no_other_run_is_blamed(make_run, plac
     assert by_method["unlucky"].metrics == execute(make_run(method="unlucky"), place).report.metrics
 
 
+@pytest.mark.slow
+def test_of_a_killed_job_of_several_runs_each_is_done_again_alone(make_run, place):
+    job = (make_run(method="unlucky"), make_run(seed=1), make_run(seed=2))
+    with pytest.warns(UserWarning, match="A process was killed"):
+        finished = list(LocalEngine(2, deadly.work).finish([job], place))
+    assert sorted(result.report.run.seed for result in finished if result.report.status == "ok") == [0, 1, 2]
+
+
 def test_closing_the_results_ends_the_rest(make_run, place):
     runs = [make_run(seed=seed) for seed in range(50)]
-    results = LocalEngine(2).finish(runs, place)
+    results = LocalEngine(2).finish(alone(runs), place)
     next(results)
     results.close()
     with pytest.raises(StopIteration):

@@ -11,7 +11,7 @@ import pyarrow.parquet as pq
 import pytest
 
 from insphere.benchmark.engines import AbstractEngine
-from insphere.benchmark.execution import Workplace, execute
+from insphere.benchmark.execution import Workplace, execute, execute_job
 from insphere.benchmark.plan import read_plan
 from insphere.benchmark.results import read_reports
 from insphere.benchmark.runner import BenchmarkBusyError, Pace, benchmark, select, write_results
@@ -30,14 +30,14 @@ n_estimators = 5
 class HereEngine(AbstractEngine):
     """Runs in this process, the last first."""
 
-    def __init__(self, work=execute):
+    def __init__(self, work=execute_job):
         super().__init__(1, work)
         self.ids = []
 
-    def finish(self, runs, place):
-        for run in reversed(runs):
-            self.ids.append(run.id)
-            yield self.work(run, place)
+    def finish(self, jobs, place):
+        for job in reversed(jobs):
+            self.ids += [run.id for run in job]
+            yield from self.work(job, place)
 
 
 def files(folder: Path) -> list[str]:
@@ -63,11 +63,28 @@ def test_a_failed_run_is_done_again_on_wish_only(make_run, place, tmp_path):
     assert benchmark([run], tmp_path, HereEngine(), place)[0].status == "failed"
     engine = HereEngine()
     assert benchmark([run], tmp_path, engine, place)[0].status == "failed" and engine.ids == []
-    healed = HereEngine(lambda run, place: good)
+    healed = HereEngine(lambda job, place: [good])
     good = execute(make_run(), place)
     object.__setattr__(good.report, "run", run)
     assert benchmark([run], tmp_path, healed, place, retry_failed=True)[0].status == "ok"
     assert files(tmp_path) == expected_files([run])
+
+
+def test_seeds_that_are_fitted_together_give_what_each_gives_alone(make_run, place, tmp_path):
+    runs = [make_run(detector="vae-svdd", parameters={"epochs": 5}, seed=seed) for seed in range(3)] + [make_run("8")]
+    alone = benchmark(runs, tmp_path / "alone", HereEngine(), place)
+    together = benchmark(runs, tmp_path / "together", HereEngine(), place, together=True)
+    assert files(tmp_path / "alone") == files(tmp_path / "together") == expected_files(runs)
+    for one, other in zip(alone, together, strict=True):
+        assert one.metrics["auroc"]["value"] == pytest.approx(other.metrics["auroc"]["value"], abs=0.02)
+    assert [report.environment["together"] for report in alone + together] == [1, 1, 1, 1, 3, 3, 3, 1]
+    assert len({report.seconds["fit"] for report in together[:3]}) == 1
+
+
+def test_an_error_in_a_common_fit_finds_its_run(make_run, place, tmp_path):
+    runs = [make_run(seed=seed, parameters={"n_estimators": -1}) for seed in range(2)]
+    reports = benchmark(runs, tmp_path, HereEngine(), place, together=True)
+    assert all("n_estimators" in report.error and report.environment["together"] == 1 for report in reports)
 
 
 def test_what_a_killed_runner_left_is_removed_and_foreign_files_stay(make_run, place, tmp_path):

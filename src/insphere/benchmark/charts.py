@@ -40,8 +40,9 @@ def draw_times(figure: ExpectedFigure, material: Material, folder: Path) -> list
     timed = [run for run in runs_of(figure, material) if run.fit_seconds is not None and run.score_seconds is not None]
     if not timed:
         raise CannotDrawError(f"no run on {figure.dataset} has its times")
-    setting = max(dict.fromkeys(map(_setting, timed)), key=lambda one: len({run.method for run in timed if _setting(run) == one}))
-    chosen = [run for run in timed if _setting(run) == setting]
+    settings = dict.fromkeys(run.timing for run in timed)
+    setting = max(settings, key=lambda timing: len({run.method for run in timed if run.timing == timing}))
+    chosen = [run for run in timed if run.timing == setting]
     left_out = {run.label or run.method for run in timed} - {run.label or run.method for run in chosen}
     if left_out:
         _log.warning("Figure %s leaves out %s, timed on another machine only.", figure.name, ", ".join(sorted(left_out)))
@@ -58,7 +59,7 @@ def draw_times(figure: ExpectedFigure, material: Material, folder: Path) -> list
         for key in order
     ]  # fmt: skip
     picture, axes = new_picture(figure, chosen, width=max(6.0, 1.6 + 0.85 * len(order)))
-    for number, (name, first) in enumerate((("fit", 7), ("score", 10))):
+    for number, (name, first) in enumerate((("fit", 8), ("score", 11))):
         middle, low, high = (np.array([max(float(record[first + offset]), 1e-4) for record in records]) for offset in range(3))
         places = np.arange(len(order)) + 0.4 * number - 0.2
         axes.bar(places, middle, 0.4, yerr=(middle - low, high - middle), label=name, capsize=2, **look(number))
@@ -66,14 +67,9 @@ def draw_times(figure: ExpectedFigure, material: Material, folder: Path) -> list
     axes.set_ylabel("seconds, median of runs (bars: least and most)")
     name_places(axes, [record[1] + (f" ({record[3]})" if record[3] not in ("", "cpu") else "") for record in records])
     axes.legend()
-    header = ["method", "label", "machine", "device", "n_threads", "concurrency", "n_runs"]
+    header = ["method", "label", "machine", "device", "n_threads", "concurrency", "together", "n_runs"]
     header += [f"{part}_seconds_{what}" for part in ("fit", "score") for what in ("median", "least", "most")]
     return [save(picture, folder, figure.name), write_csv(folder / f"{figure.name}.csv", header, records)]
-
-
-def _setting(run: Measured) -> tuple[str, str, str]:
-    """Return what must be equal for times to be comparable."""
-    return run.machine, run.n_threads, run.concurrency
 
 
 # Bars.

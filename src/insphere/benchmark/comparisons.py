@@ -76,11 +76,7 @@ def compare(runs: Sequence[Measured], dataset: str, first: str, second: str) -> 
 
 def _time_ratio(pairs: Sequence[tuple[Measured, Measured]]) -> float | None:
     """Return the ratio of the median times to fit, of the pairs that were timed under the same conditions."""
-    timed = [(one.fit_seconds, other.fit_seconds) for one, other in pairs if _conditions(one) == _conditions(other)]
+    timed = [(one.fit_seconds, other.fit_seconds) for one, other in pairs if (one.device, one.timing) == (other.device, other.timing)]
     first = [one for one, other in timed if one is not None and other is not None]
     second = [other for one, other in timed if one is not None and other is not None]
     return statistics.median(first) / statistics.median(second) if first and statistics.median(second) > 0 else None
-
-
-def _conditions(run: Measured) -> tuple[str, str, str, str]:
-    return run.machine, run.device, run.n_threads, run.concurrency

@@ -15,7 +15,7 @@ from typing import Any
 
 import joblib
 
-from insphere.benchmark.execution import Finished, Workplace, execute, failed
+from insphere.benchmark.execution import Finished, Workplace, execute_job, failed
 from insphere.benchmark.run import Run
 from insphere.errors import MissingDependencyError, TrainingError
 from insphere.validation import check_integer
@@ -28,67 +28,71 @@ _WATCH_SECONDS = 1.0
 _THREAD_VARIABLES = ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS", "NUMEXPR_NUM_THREADS", "VECLIB_MAXIMUM_THREADS")
 
 
-Work = Callable[[Run, Workplace], Finished]
+Job = tuple[Run, ...]
+"""What one process does at a time: a run, or several that are trained as one."""
+
+Work = Callable[[Job, Workplace], Sequence[Finished]]
 
 
 class AbstractEngine(ABC):
-    """Computes runs, in any order and several at a time; writes nothing.
+    """Computes jobs, in any order and several at a time; writes nothing.
 
     Parameters
     ----------
     n_jobs : int
-        Runs at a time, at least 1.
+        Jobs at a time, at least 1.
     work : callable
-        Does one run; it must be importable where the runs are computed.
+        Does one job and returns its runs in their order; it must be importable where the jobs are computed.
     """
 
-    def __init__(self, n_jobs: int, work: Work = execute) -> None:
+    def __init__(self, n_jobs: int, work: Work = execute_job) -> None:
         self.n_jobs = check_integer("n_jobs", n_jobs, at_least=1)
         self.work = work
 
     @abstractmethod
-    def finish(self, runs: Sequence[Run], place: Workplace) -> Generator[Finished, None, None]:
-        """Yield each run once, as soon as it is finished. Closing the iterator ends what is still being computed."""
+    def finish(self, jobs: Sequence[Job], place: Workplace) -> Generator[Finished, None, None]:
+        """Yield each run of the jobs once, as soon as its job is finished. Closing the iterator ends what is still being computed."""
 
 
 class LocalEngine(AbstractEngine):
     """Processes of this machine. Also a single job gets a process of its own, so that the runner survives what kills it."""
 
-    def finish(self, runs: Sequence[Run], place: Workplace) -> Generator[Finished, None, None]:
+    def finish(self, jobs: Sequence[Job], place: Workplace) -> Generator[Finished, None, None]:
         """Yield each run once.
 
         When a process dies, the pool cannot tell which of the runs in it was the cause. Each of them is done again on its own, before
         all others; the one that loses its process a second time, alone, is the cause and becomes a failed run.
         """
-        waiting, suspects = deque(runs), deque[Run]()
+        waiting, suspects = deque(jobs), deque[Job]()
         while waiting or suspects:
             alone = bool(suspects)
             queue = deque([suspects.popleft()]) if alone else waiting
-            held: dict[str, Run] = {}
+            held: dict[str, Job] = {}
             try:
                 with _closing(self._pool(place)(self._taken(queue, held, place))) as results:
-                    for finished in results:
-                        del held[finished.report.run.id]
-                        yield finished
+                    for done in results:
+                        del held[done[0].report.run.id]
+                        yield from done
             except BrokenProcessPool as error:
                 _forget_pool()
+                runs = [run for job in held.values() for run in job]
                 if alone:
-                    yield from (_lost(run, place, error) for run in held.values())
+                    yield from (_lost(run, place, error) for run in runs)
                 else:
-                    suspects.extend(held.values())
-                    _tell_of_death(held.values())
+                    suspects.extend((run,) for run in runs)
+                    _tell_of_death(runs)
 
     def _pool(self, place: Workplace) -> Any:
         # A pool of one would compute in this process. The second of two stays idle, as one run at a time is handed out.
         with joblib.parallel_config(backend="loky", n_jobs=max(2, self.n_jobs), inner_max_num_threads=place.n_threads):
             return joblib.Parallel(return_as="generator_unordered", pre_dispatch=self.n_jobs, batch_size=1)
 
-    def _taken(self, queue: deque[Run], held: dict[str, Run], place: Workplace) -> Iterator[Any]:
-        """Yield the calls for a pool, keeping in `held` the runs that it has and has not given back."""
+    def _taken(self, queue: deque[Job], held: dict[str, Job], place: Workplace) -> Iterator[Any]:
+        """Yield the calls for a pool, keeping in `held` the jobs that it has and has not given back, by the name of their first run."""
         while queue:
-            run = queue.popleft()
-            held[run.id] = run
-            yield joblib.delayed(_in_a_process)(self.work, run, place)
+            job = queue.popleft()
+            held[job[0].id] = job
+            yield joblib.delayed(_in_a_process)(self.work, job, place)
 
 
 @contextmanager
@@ -102,11 +106,11 @@ def _closing(results: Any) -> Iterator[Any]:
             results.close()
 
 
-def _in_a_process(work: Work, run: Run, place: Workplace) -> Finished:
+def _in_a_process(work: Work, job: Job, place: Workplace) -> Sequence[Finished]:
     # Ctrl-C reaches every process of the terminal; the runner alone decides, and ends the others.
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     _end_with_parent()
-    return work(run, place)
+    return work(job, place)
 
 
 @functools.cache
@@ -153,7 +157,7 @@ class RayEngine(AbstractEngine):
         If Ray is not installed.
     """
 
-    def __init__(self, n_jobs: int, work: Work = execute) -> None:
+    def __init__(self, n_jobs: int, work: Work = execute_job) -> None:
         super().__init__(n_jobs, work)
         try:
             import ray
@@ -161,7 +165,7 @@ class RayEngine(AbstractEngine):
             raise MissingDependencyError("The engine 'ray' needs Ray: pip install 'insphere[bench]'.") from error
         self._ray: Any = ray
 
-    def finish(self, runs: Sequence[Run], place: Workplace) -> Generator[Finished, None, None]:
+    def finish(self, jobs: Sequence[Job], place: Workplace) -> Generator[Finished, None, None]:
         """Yield each run once; a run whose worker dies is done once more, and then fails."""
         ray = self._ray
         if not ray.is_initialized():
@@ -169,24 +173,24 @@ class RayEngine(AbstractEngine):
         environment = {"env_vars": dict.fromkeys(_THREAD_VARIABLES, str(place.n_threads))}
         # Only a dead worker is worth a second try; what goes wrong in a run is in its report.
         task = ray.remote(num_cpus=place.n_threads, max_retries=0, runtime_env=environment)(self.work)
-        waiting, held, lost_once = deque(runs), dict[Any, Run](), set[str]()
+        waiting, held, lost_once = deque(jobs), dict[Any, Job](), set[str]()
         try:
             while waiting or held:
                 while waiting and len(held) < self.n_jobs:
-                    run = waiting.popleft()
-                    held[task.remote(run, place)] = run
+                    job = waiting.popleft()
+                    held[task.remote(job, place)] = job
                 done, _ = ray.wait(list(held), num_returns=1)
                 for reference in done:
-                    run = held.pop(reference)
+                    job = held.pop(reference)
                     try:
-                        yield ray.get(reference)
+                        yield from ray.get(reference)
                     except ray.exceptions.RayError as error:
-                        if run.id in lost_once:
-                            yield _lost(run, place, error)
+                        if job[0].id in lost_once:
+                            yield from (_lost(run, place, error) for run in job)
                         else:
-                            lost_once.add(run.id)
-                            waiting.appendleft(run)
-                            _tell_of_death([run])
+                            lost_once.update(run.id for run in job)
+                            waiting.extendleft((run,) for run in job)
+                            _tell_of_death(job)
         finally:
             for reference in held:
                 ray.cancel(reference, force=True)

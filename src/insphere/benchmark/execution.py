@@ -9,8 +9,8 @@ import subprocess
 import time
 import traceback
 import warnings
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager, suppress
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
@@ -24,6 +24,7 @@ from insphere.data import AbstractSource, ArraySource, RowFacts, one_class_split
 from insphere.data.datasets import DATA_DIR_VARIABLE, DATASETS
 from insphere.detectors import catalog
 from insphere.detectors.base import AbstractDetector, ScoredRows
+from insphere.detectors.batched import fit_many
 from insphere.errors import HealthWarning, InsphereError
 from insphere.scores_file import write_scores
 
@@ -46,7 +47,7 @@ class Workplace:
     n_threads : int
         Threads that each run may use.
     concurrency : int
-        Runs at a time.
+        Jobs at a time.
     commit : str, optional
         Of insphere's source, where it is a git checkout.
     """
@@ -106,7 +107,7 @@ def execute(run: Run, place: Workplace) -> Finished:
             warnings.simplefilter("ignore", HealthWarning)  # the report has it in full
             with _timed(seconds, "load"):
                 train, test = _open(run, place)
-            detector = catalog.make(run.detector, {**run.parameters, "random_state": run.seed})
+            detector = _detector(run)
             with _timed(seconds, "fit"):
                 detector.fit(train)
             with _timed(seconds, "score"):
@@ -114,6 +115,40 @@ def execute(run: Run, place: Workplace) -> Finished:
         return _measured(run, place, detector, (train, test), batches, seconds)
     except Exception as error:
         return failed(run, place, error, seconds, detector)
+
+
+def execute_job(runs: Sequence[Run], place: Workplace) -> list[Finished]:
+    """Do one run, or several that differ in their seeds only: these are fitted in one call of `insphere.fit_many`.
+
+    Of such a call's time each run gets an equal share. If anything goes wrong in it, the runs are done one by one, so that an error
+    finds the run that it belongs to.
+    """
+    if len(runs) > 1:
+        with suppress(Exception):
+            return _fit_as_one(runs, place)
+    return [execute(run, place) for run in runs]
+
+
+def _fit_as_one(runs: Sequence[Run], place: Workplace) -> list[Finished]:
+    shared: dict[str, float] = {}
+    finished = []
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", HealthWarning)
+        with _timed(shared, "load"):
+            opened = [_open(run, place) for run in runs]
+        detectors = [_detector(run) for run in runs]
+        with _timed(shared, "fit"):
+            fit_many(detectors, [train for train, _ in opened], strict=False)
+        for run, detector, (train, test) in zip(runs, detectors, opened, strict=True):
+            seconds = {name: round(value / len(runs), 4) for name, value in shared.items()}
+            with _timed(seconds, "score"):
+                batches = tuple(detector.score_batches(test))
+            finished.append(_measured(run, place, detector, (train, test), batches, seconds, together=len(runs)))
+    return finished
+
+
+def _detector(run: Run) -> AbstractDetector:
+    return catalog.make(run.detector, {**run.parameters, "random_state": run.seed})
 
 
 def failed(
@@ -152,6 +187,8 @@ def _measured(
     sources: tuple[AbstractSource, AbstractSource],
     batches: tuple[ScoredRows, ...],
     seconds: Mapping[str, float],
+    *,
+    together: int = 1,
 ) -> Finished:
     train, test = sources
     # Rows that cannot be read have no score: they are counted, and do not enter the figures.
@@ -171,7 +208,7 @@ def _measured(
         decision=detector.decision_,
         health=detector.health_.to_json(),
         n_parameters=_n_parameters(detector),
-        environment=_environment(place, detector),
+        environment=_environment(place, detector, together),
         created=_now(),
         n_errors=len(test) - len(index),
     )
@@ -222,7 +259,7 @@ def _objective(detector: AbstractDetector | None) -> Any:
     return getattr(getattr(detector, "encoder_", detector), "objective_", None)
 
 
-def _environment(place: Workplace, detector: AbstractDetector | None) -> dict[str, Any]:
+def _environment(place: Workplace, detector: AbstractDetector | None, together: int = 1) -> dict[str, Any]:
     return {
         "commit": place.commit,
         "versions": {name: _version(name) for name in _PACKAGES} | {"python": platform.python_version()},
@@ -230,6 +267,7 @@ def _environment(place: Workplace, detector: AbstractDetector | None) -> dict[st
         "machine": machine(),
         "n_threads": place.n_threads,
         "concurrency": place.concurrency,
+        "together": together,
     }
 
 

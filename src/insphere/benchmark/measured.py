@@ -13,7 +13,7 @@ from insphere.errors import DataError
 NEEDED = ("dataset", "normal_class", "method", "seed", "auroc")
 """Columns that a table of results must have; the others may be missing, and are then unknown."""
 
-_TEXTS = ("label", "health", "commit", "machine", "device", "versions", "n_threads", "concurrency", "detector", "run")
+_TEXTS = ("label", "health", "commit", "machine", "device", "versions", "n_threads", "concurrency", "together", "detector", "run")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -36,8 +36,8 @@ class Measured:
         "ok", "warning" or "critical"; empty if unknown.
     commit, machine, device, versions : str
         Where it was measured; empty if unknown.
-    n_threads, concurrency : str
-        Threads of the run, and runs at a time; empty if unknown.
+    n_threads, concurrency, together : str
+        Threads of the run, jobs at a time, and runs that share the time of one fit; empty if unknown.
     detector : str
         Name in the catalog; empty if unknown.
     parameters : Mapping[str, Any]
@@ -67,6 +67,7 @@ class Measured:
     versions: str = ""
     n_threads: str = ""
     concurrency: str = ""
+    together: str = ""
     detector: str = ""
     parameters: Mapping[str, Any] = dataclasses.field(default_factory=dict)
     run: str = ""
@@ -75,6 +76,11 @@ class Measured:
     def key(self) -> tuple[str, str, str, int]:
         """What no two runs of a table share: data set, normal class, method, seed."""
         return self.dataset, self.normal_class, self.method, self.seed
+
+    @property
+    def timing(self) -> tuple[str, str, str, str]:
+        """What must be equal for times on one device to be comparable: machine, threads, jobs at a time, runs that share a fit."""
+        return self.machine, self.n_threads, self.concurrency, self.together or "1"
 
 
 def measured_runs(results: pa.Table) -> list[Measured]:

@@ -20,7 +20,7 @@ FORMAT_VERSION = 1
 
 REPORT_SUFFIX, SCORES_SUFFIX = ".json", ".scores.parquet"
 
-_ENVIRONMENT = ("commit", "versions", "device", "machine", "n_threads", "concurrency")
+_ENVIRONMENT = ("commit", "versions", "device", "machine", "n_threads", "concurrency", "together")
 
 SCHEMA = pa.schema(
     [("run", pa.string()), ("dataset", pa.string()), ("normal_class", pa.string()), ("method", pa.string()), ("label", pa.string())]
@@ -28,7 +28,13 @@ SCHEMA = pa.schema(
     + [(name, pa.float64()) for name in ("auroc", "auroc_low", "auroc_high", "average_precision", "fpr_at_95_tpr", "false_alarm_rate")]
     + [("fit_seconds", pa.float64()), ("score_seconds", pa.float64()), ("n_train", pa.int64()), ("n_test", pa.int64())]
     + [("n_parameters", pa.int64()), ("health", pa.string()), ("commit", pa.string()), ("machine", pa.string()), ("device", pa.string())]
-    + [("n_threads", pa.int64()), ("concurrency", pa.int64()), ("versions", pa.string()), ("detector", pa.string())]
+    + [
+        ("n_threads", pa.int64()),
+        ("concurrency", pa.int64()),
+        ("together", pa.int64()),
+        ("versions", pa.string()),
+        ("detector", pa.string()),
+    ]
     + [("parameters", pa.string()), ("source", pa.string()), ("created", pa.string())]
 )
 """Columns of the compact table, one row a run: rates and areas in [0, 1], times in seconds; what a failed run lacks is null."""
@@ -59,7 +65,8 @@ class Report:
     n_parameters : int, optional
         Numbers that the networks hold; None without networks.
     environment : mapping
-        ``commit``, ``versions`` (of packages), ``device``, ``machine``, ``n_threads`` (of this run), ``concurrency`` (runs at a time).
+        ``commit``, ``versions`` (of packages), ``device``, ``machine``, ``n_threads`` (of this run), ``concurrency`` (jobs at a
+        time), ``together`` (runs that were fitted in one call and share its time).
     created : str
         When it ended, ISO 8601.
     n_errors : int

@@ -2,6 +2,7 @@
 
 import dataclasses
 import fnmatch
+import json
 import os
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import closing, contextmanager, suppress
@@ -9,7 +10,7 @@ from pathlib import Path
 
 import filelock
 
-from insphere.benchmark.engines import AbstractEngine
+from insphere.benchmark.engines import AbstractEngine, Job
 from insphere.benchmark.execution import Workplace
 from insphere.benchmark.results import REPORT_SUFFIX, SCORES_SUFFIX, Report, read_report, report_path, to_table, write_table
 from insphere.benchmark.run import Run
@@ -123,6 +124,7 @@ def benchmark(
     place: Workplace,
     *,
     retry_failed: bool = False,
+    together: bool = False,
     on_report: Callable[[Progress], None] | None = None,
 ) -> list[Report]:
     """Do the runs that have no report yet and return the reports of all.
@@ -139,6 +141,9 @@ def benchmark(
         Data, threads, commit.
     retry_failed : bool
         Whether runs with a report of status "failed" are done again.
+    together : bool
+        Whether runs that differ in their seeds only are one job, fitted by `insphere.fit_many`. Stopped within it, all of them are done
+        again.
     on_report : callable, optional
         Called after each report was written.
 
@@ -161,7 +166,7 @@ def benchmark(
         for report in reports.values():
             pace.observe(report)
         waiting = {run.id: run for run in runs if run.id not in reports}
-        with closing(engine.finish(list(waiting.values()), place)) as results:
+        with closing(engine.finish(jobs_of(list(waiting.values()), together=together), place)) as results:
             for result in results:
                 result.write(folder)
                 report = result.report
@@ -172,6 +177,22 @@ def benchmark(
                     left = pace.left(list(waiting.values()), place.concurrency)
                     on_report(Progress(len(reports), len(reports) + len(waiting), left, report))
     return [reports[run.id] for run in runs]
+
+
+def jobs_of(runs: Sequence[Run], *, together: bool) -> list[Job]:
+    """Return the runs as jobs: each alone, or those that differ in their seeds only as one, in the place of the first of them.
+
+    Examples
+    --------
+    >>> runs = [Run("digits", name, "knn", "knn", {}, seed) for seed in range(2) for name in "38"]
+    >>> [[f"{run.normal_class} {run.seed}" for run in job] for job in jobs_of(runs, together=True)]
+    [['3 0', '3 1'], ['8 0', '8 1']]
+    """
+    groups: dict[object, list[Run]] = {}
+    for run in runs:
+        alike = json.dumps(dataclasses.replace(run, seed=0).to_json(), sort_keys=True) if together else run.id
+        groups.setdefault(alike, []).append(run)
+    return [tuple(group) for group in groups.values()]
 
 
 def write_results(runs: Sequence[Run], output: str | os.PathLike[str]) -> list[Path]:

@@ -56,6 +56,14 @@ def benchmark(
     engine: Annotated[
         str, typer.Option("--engine", metavar="local|ray", rich_help_panel=_HOW, help="Processes of this machine, or a Ray cluster.")
     ] = "local",
+    together: Annotated[
+        bool,
+        typer.Option(
+            "--together",
+            rich_help_panel=_HOW,
+            help="Fit the seeds of a task in one call, as one batched model where that is faster: on a GPU, and for vectors.",
+        ),
+    ] = False,
     data_dir: options.DataDir = None,
     json: options.Json = False,
 ) -> None:
@@ -102,7 +110,7 @@ def benchmark(
 
         try:
             reports = runner.benchmark(
-                chosen, output, engines.ENGINES[engine](n_jobs), place, retry_failed=retry_failed, on_report=on_report
+                chosen, output, engines.ENGINES[engine](n_jobs), place, retry_failed=retry_failed, together=together, on_report=on_report
             )
         except KeyboardInterrupt as error:
             n_done = len(runner.finished(chosen, output))
