@@ -55,7 +55,6 @@ def test_decoder_grows_through_the_encoders_sizes() -> None:
 @pytest.mark.parametrize(("height", "width", "size"), [(4, 3, (8, 6)), (1, 1, (2, 2)), (7, 7, (14, 14)), (5, 4, (9, 7)), (3, 2, (5, 4))])
 def test_upsampling_and_convolution_in_one_equal_both_in_turn(kernel_size: int, height: int, width: int, size: tuple[int, int]) -> None:
     layer = UpsampledConv2d(3, 4, kernel_size, size).double()
-    layer.taps = layer.taps.double()
     x = images(2, 3, height, width).double().requires_grad_()
     upsampled = nn.functional.interpolate(x, size=size, mode="nearest")
     two_steps = nn.functional.conv2d(upsampled, layer.weight, layer.bias, padding=kernel_size // 2)

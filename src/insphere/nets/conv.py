@@ -128,27 +128,35 @@ class UpsampledConv2d(nn.Conv2d):
     def __init__(self, n_inputs: int, n_outputs: int, kernel_size: int, size: tuple[int, int]) -> None:
         super().__init__(n_inputs, n_outputs, kernel_size, padding=kernel_size // 2)
         self.size = size
-        reach = kernel_size // 2
-        self.source_reach = -(-reach // 2)
-        # taps[phase, source, tap]: whether the tap of the upsampled image's kernel falls on that source pixel. A constant, not a buffer.
-        self.taps = torch.zeros(2, 2 * self.source_reach + 1, kernel_size)
-        for phase in range(2):
-            for tap in range(kernel_size):
-                self.taps[phase, (phase + tap - reach) // 2 + self.source_reach, tap] = 1
 
     def forward(self, x: Tensor) -> Tensor:
         """Map images (n, n_inputs, h, w) to (n, n_outputs, *size)."""
         if self.size != (2 * x.shape[-2], 2 * x.shape[-1]):
             return self.in_two_steps(x)
-        # out, in, height, width of the kernel; p, q: phases; s, t: rows and columns of the source kernels.
-        taps = self.taps.to(self.weight.device)
-        kernels = torch.einsum("psh,qtw,oihw->opqist", taps, taps, self.weight).flatten(0, 2)
+        by_columns = _on_source(self.weight)
+        by_both = _on_source(by_columns.transpose(-1, -2)).transpose(-1, -2)  # (rows' phase, columns' phase, output, input, height, width)
+        kernels = by_both.permute(2, 0, 1, 3, 4, 5).flatten(0, 2)
         bias = None if self.bias is None else self.bias.repeat_interleave(4)
-        return functional.pixel_shuffle(functional.conv2d(x, kernels, bias, padding=self.source_reach), 2)
+        return functional.pixel_shuffle(functional.conv2d(x, kernels, bias, padding=kernels.shape[-1] // 2), 2)
 
     def in_two_steps(self, x: Tensor) -> Tensor:
         """Upsample, then convolve: the plain meaning of the layer, for any size."""
         return super().forward(functional.interpolate(x, size=self.size, mode="nearest"))
+
+
+def _on_source(kernel: Tensor) -> Tensor:
+    """Return what a kernel on an image upsampled along its last dimension is on the source, for even and odd pixels: shape (2, …, taps).
+
+    Pixel 2i + phase meets at tap t the source pixel i + floor((phase + t) / 2), so neighbouring taps share one; which, the phase decides.
+    """
+    reach = kernel.shape[-1] // 2
+    source_reach = -(-reach // 2)
+    phases = []
+    for phase in range(2):
+        left = 2 * source_reach - reach + phase
+        padded = functional.pad(kernel, (left, 4 * source_reach + 2 - kernel.shape[-1] - left))
+        phases.append(padded.reshape(*kernel.shape[:-1], 2 * source_reach + 1, 2).sum(dim=-1))
+    return torch.stack(phases)
 
 
 def _convolution(n_inputs: int, n_outputs: int, kernel_size: int, size: tuple[int, int] | None) -> nn.Conv2d:
