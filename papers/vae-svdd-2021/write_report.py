@@ -33,6 +33,7 @@ METHOD, LITERAL = "deep-svdd-vae", "deep-svdd-vae-literal"
 AHEAD = ((METHOD, "vae"), ("vae", "cae"), (METHOD, "deep-svdd-cae"), ("deep-svdd-cae", "cae"), (METHOD, "deep-svdd"), (METHOD, "knn"))
 # Data sets of the search, where their classes come from, and the method that the others differ from in one thing.
 READINGS = (("mnist-readings", "mnist", "readings-epochs-25"), ("cifar10-readings", "cifar10", METHOD))
+SEARCHED = ("2", "5", "8")
 IMAGES = ("mnist", "cifar10", "gtsrb32")
 LEVELS = ("critical", "warning")
 FASTER = ((METHOD, "deep-svdd"), (METHOD, "oc-nn"))
@@ -77,6 +78,7 @@ def blocks(results: pa.Table, attacks: pa.Table, expected: Expected, out: Path) 
     labels = {column.method: column.label for frame in frames for column in frame.columns}
     attacked = [markdown_of(grid) for frame in make_attack_frames(attacks, expected) for grid in grids_of(frame)]
     return {
+        "in-short": in_short(runs, expected, labels),
         "means": markdown_of(means_grid([by_dataset["mnist"], by_dataset["cifar10"]])),
         "table-3": as_markdown(by_dataset["mnist"]),
         "table-4": as_markdown(by_dataset["cifar10"]),
@@ -88,6 +90,42 @@ def blocks(results: pa.Table, attacks: pa.Table, expected: Expected, out: Path) 
         "figures": figures(expected, out / "figures"),
         "provenance": "\n\n".join(provenance(runs)),
     }
+
+
+def in_short(runs: Sequence[Measured], expected: Expected, labels: dict[str, str]) -> str:
+    """Return what became of the paper's main claims, a line each."""
+    classes = list(dict.fromkeys(run.normal_class for run in runs if run.dataset == "mnist"))
+    unseen = [name for name in classes if name not in SEARCHED]
+    lines = [
+        _mean_line("Table 3, declared reading", runs, expected, METHOD, classes),
+        _mean_line(
+            f"The same without digits {', '.join(SEARCHED)}, whose test results took part in the search", runs, expected, METHOD, unseen
+        ),
+        _mean_line("Table 3, as printed", runs, expected, LITERAL, classes),
+    ]
+    own = [run for run in runs if run.method in (METHOD, LITERAL)]
+    bad = sum(run.auroc is None or run.health == "critical" for run in own)
+    lines.append(f"- Collapse: {bad} of {len(own)} runs of the method, in both readings.")
+    for first, second in AHEAD[:4]:
+        for dataset in ("mnist", "cifar10"):
+            found = compare(runs, dataset, first, second)
+            if found is not None:
+                won = f"ahead in {found.n_better} of {found.n_classes} classes, {found.difference:+.1f} points"
+                lines.append(f"- {labels.get(first, first)} against {labels.get(second, second)}, {dataset}: {won}.")
+    return "\n".join(lines)
+
+
+def _mean_line(what: str, runs: Sequence[Measured], expected: Expected, method: str, classes: Sequence[str]) -> str:
+    """Return the mean over classes on MNIST beside the published one, over the seeds that have all of the classes."""
+    aurocs = {(run.seed, run.normal_class): 100 * run.auroc for run in runs if (run.dataset, run.method) == ("mnist", method) and run.auroc}
+    seeds = [seed for seed in sorted({seed for seed, _ in aurocs}) if all((seed, name) in aurocs for name in classes)]
+    if not seeds or not classes:
+        return f"- {what}: not measured."
+    means = [statistics.fmean(aurocs[seed, name] for name in classes) for seed in seeds]
+    rows = next(table for table in expected.tables if table.dataset == "mnist").rows
+    published = statistics.fmean(rows[name][METHOD] for name in classes)
+    spread = f" ± {statistics.stdev(means):.1f}" if len(means) > 1 else ""
+    return f"- {what}: {statistics.fmean(means):.1f}{spread} ({len(seeds)} seeds); published {published:.1f}."
 
 
 def means_grid(frames: Sequence[Frame]) -> Grid:
