@@ -8,7 +8,7 @@ images of single test rows as well: ``--runs FOLDER --attacks FOLDER --data-dir 
 
 import argparse
 import statistics
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import pyarrow as pa
@@ -54,8 +54,15 @@ def main() -> None:
     write_attack_tables(attacks, options.out / "tables", expected=expected)
     places = {"runs_folder": options.runs, "attacks_folder": options.attacks, "data_dir": options.data_dir}
     write_figures(results, options.out / "figures", expected=expected, **places)
-    page = options.out / "README.md"
-    page.write_text(fill_blocks(page.read_text(encoding="utf-8"), blocks(results, attacks, expected, options.out)), encoding="utf-8")
+    generated = blocks(results, attacks, expected, options.out)
+    fill(options.out / "README.md", generated)
+    if options.out == FOLDER:
+        fill(FOLDER.parents[1] / "README.md", {"means": generated["means"]})
+
+
+def fill(page: Path, generated: Mapping[str, str]) -> None:
+    """Replace the generated blocks of a page."""
+    page.write_text(fill_blocks(page.read_text(encoding="utf-8"), generated), encoding="utf-8")
 
 
 EMPTY_RESULTS = pa.table({name: pa.array([], pa.string()) for name in ("dataset", "normal_class", "method", "seed", "auroc")})
