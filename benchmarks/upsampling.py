@@ -83,10 +83,10 @@ def main() -> None:
             print(lines[-1], flush=True)
     commit = subprocess.run(["git", "rev-parse", "--short", "HEAD"], capture_output=True, text=True, check=False).stdout.strip()
     provenance = (
-        f"Mean ± standard deviation over {arguments.repeats} measurements of {arguments.steps} steps of the whole autoencoder, CPU seconds of"
-        f" one thread on a machine with {os.cpu_count()} cores ({platform.system()}, {platform.machine()}); insphere {insphere.__version__} at"
-        f" commit {commit or 'unknown'}, PyTorch {torch.__version__}, Python {platform.python_version()}. Written by"
-        " `benchmarks/upsampling.py`; do not edit."
+        f"Mean ± standard deviation over {arguments.repeats} measurements of {arguments.steps} steps of the whole autoencoder, CPU seconds"
+        f" of one thread on a machine with {os.cpu_count()} cores ({platform.system()}, {platform.machine()}); insphere"
+        f" {insphere.__version__} at commit {commit or 'unknown'}, PyTorch {torch.__version__}, Python {platform.python_version()}."
+        " Written by `benchmarks/upsampling.py`; do not edit."
     )
     table = "\n".join(lines)
     REPORT.write_text(f"# Upsampling and convolution in one\n\n{table}\n\n{provenance}\n")
