@@ -57,7 +57,14 @@ def main() -> None:
     generated = blocks(results, attacks, expected, options.out)
     fill(options.out / "README.md", generated)
     if options.out == FOLDER:
-        fill(FOLDER.parents[1] / "README.md", {"means": generated["means"]})
+        fill(FOLDER.parents[1] / "README.md", {"means": front_page(make_frames(results, expected))})
+
+
+def front_page(frames: Sequence[Frame]) -> str:
+    """Return the means of the tables that have one of the method, for the first page of the project."""
+    shown = [frame for frame in frames if frame.dataset in ("mnist", "cifar10") and (MEAN, METHOD) in frame.cells]
+    shown = [frame for frame in shown if frame.cells[MEAN, METHOD].mean is not None]
+    return markdown_of(means_grid(shown)).partition("\n")[2] if shown else "Not measured yet."
 
 
 def fill(page: Path, generated: Mapping[str, str]) -> None:
