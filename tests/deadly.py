@@ -2,6 +2,7 @@
 
 import os
 import signal
+import time
 
 from insphere.benchmark.engines import Job
 from insphere.benchmark.execution import Finished, Workplace, execute_job, failed
@@ -9,9 +10,15 @@ from insphere.errors import InsphereError
 
 
 def work(job: Job, place: Workplace) -> list[Finished]:
-    """Do the job; of the method "deadly" kill the process each time, of "unlucky" the first time only."""
+    """Do the job; of the method "deadly" kill the process each time, of "unlucky" the first time only.
+
+    The deadly one lets the unlucky one go first: it would otherwise take it along, unmarked, while its process is still starting.
+    """
     run = job[0]
     mark = place.folder / f"{run.id}.killed"
+    deadline = time.monotonic() + 60
+    while run.method == "deadly" and not list(place.folder.glob("*unlucky*.killed")) and time.monotonic() < deadline:
+        time.sleep(0.05)
     if run.method == "deadly" or (run.method == "unlucky" and not mark.exists()):
         mark.touch()
         os.kill(os.getpid(), signal.SIGKILL)
