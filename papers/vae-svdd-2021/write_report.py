@@ -131,7 +131,11 @@ def in_short(runs: Sequence[Measured], expected: Expected, labels: dict[str, str
 
 def _mean_line(what: str, runs: Sequence[Measured], expected: Expected, method: str, classes: Sequence[str]) -> str:
     """Return the mean over classes on MNIST beside the published one, over the seeds that have all of the classes."""
-    aurocs = {(run.seed, run.normal_class): 100 * run.auroc for run in runs if (run.dataset, run.method) == ("mnist", method) and run.auroc}
+    aurocs = {
+        (run.seed, run.normal_class): 100 * run.auroc
+        for run in runs
+        if (run.dataset, run.method) == ("mnist", method) and run.auroc is not None
+    }
     seeds = [seed for seed in sorted({seed for seed, _ in aurocs}) if all((seed, name) in aurocs for name in classes)]
     if not seeds or not classes:
         return f"- {what}: not measured."
@@ -139,7 +143,7 @@ def _mean_line(what: str, runs: Sequence[Measured], expected: Expected, method: 
     rows = next(table for table in expected.tables if table.dataset == "mnist").rows
     published = statistics.fmean(rows[name][METHOD] for name in classes)
     spread = f" ± {statistics.stdev(means):.1f}" if len(means) > 1 else ""
-    return f"- {what}: {statistics.fmean(means):.1f}{spread} ({len(seeds)} seeds); published {published:.1f}."
+    return f"- {what}: {statistics.fmean(means):.1f}{spread} ({len(seeds)} seed{'s' * (len(seeds) > 1)}); published {published:.1f}."
 
 
 def means_grid(frames: Sequence[Frame]) -> Grid:

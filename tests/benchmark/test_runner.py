@@ -83,7 +83,8 @@ def test_seeds_that_are_fitted_together_give_what_each_gives_alone(make_run, pla
 
 def test_an_error_in_a_common_fit_finds_its_run(make_run, place, tmp_path):
     runs = [make_run(seed=seed, parameters={"n_estimators": -1}) for seed in range(2)]
-    reports = benchmark(runs, tmp_path, HereEngine(), place, together=True)
+    with pytest.warns(UserWarning, match="2 seeds could not be fitted together.*n_estimators"):
+        reports = benchmark(runs, tmp_path, HereEngine(), place, together=True)
     assert all("n_estimators" in report.error and report.environment["together"] == 1 for report in reports)
 
 

@@ -59,7 +59,7 @@ def draw_times(figure: ExpectedFigure, material: Material, folder: Path) -> list
         for key in order
     ]  # fmt: skip
     picture, axes = new_picture(figure, chosen, width=max(6.0, 1.6 + 0.85 * len(order)))
-    for number, (name, first) in enumerate((("fit", 8), ("score", 11))):
+    for number, (name, first) in enumerate((("fit", -6), ("score", -3))):
         middle, low, high = (np.array([max(float(record[first + offset]), 1e-4) for record in records]) for offset in range(3))
         places = np.arange(len(order)) + 0.4 * number - 0.2
         axes.bar(places, middle, 0.4, yerr=(middle - low, high - middle), label=name, capsize=2, **look(number))

@@ -10,7 +10,7 @@ import time
 import traceback
 import warnings
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
@@ -106,32 +106,33 @@ def execute(run: Run, place: Workplace) -> Finished:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore", HealthWarning)  # the report has it in full
             with _timed(seconds, "load"):
-                train, test = _open(run, place)
+                opened = _open(run, place)
             detector = _detector(run)
             with _timed(seconds, "fit"):
-                detector.fit(train)
-            with _timed(seconds, "score"):
-                batches = tuple(detector.score_batches(test))
-        return _measured(run, place, detector, (train, test), batches, seconds)
+                detector.fit(opened[0])
     except Exception as error:
         return failed(run, place, error, seconds, detector)
+    return _scored(run, place, detector, opened, seconds)
 
 
 def execute_job(runs: Sequence[Run], place: Workplace) -> list[Finished]:
     """Do one run, or several that differ in their seeds only: these are fitted in one call of `insphere.fit_many`.
 
-    Of such a call's time each run gets an equal share. If anything goes wrong in it, the runs are done one by one, so that an error
-    finds the run that it belongs to.
+    Of such a call's time each run gets an equal share. If it fails, a warning says so, and the runs are done one by one, so that the
+    error finds the run that it belongs to.
     """
     if len(runs) > 1:
-        with suppress(Exception):
+        try:
             return _fit_as_one(runs, place)
+        except Exception as error:
+            warnings.warn(
+                f"{len(runs)} seeds could not be fitted together, so each is fitted alone, from {runs[0].id} on: {error}", stacklevel=2
+            )
     return [execute(run, place) for run in runs]
 
 
 def _fit_as_one(runs: Sequence[Run], place: Workplace) -> list[Finished]:
     shared: dict[str, float] = {}
-    finished = []
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", HealthWarning)
         with _timed(shared, "load"):
@@ -139,12 +140,29 @@ def _fit_as_one(runs: Sequence[Run], place: Workplace) -> list[Finished]:
         detectors = [_detector(run) for run in runs]
         with _timed(shared, "fit"):
             fit_many(detectors, [train for train, _ in opened], strict=False)
-        for run, detector, (train, test) in zip(runs, detectors, opened, strict=True):
-            seconds = {name: round(value / len(runs), 4) for name, value in shared.items()}
-            with _timed(seconds, "score"):
-                batches = tuple(detector.score_batches(test))
-            finished.append(_measured(run, place, detector, (train, test), batches, seconds, together=len(runs)))
-    return finished
+    share = {name: round(value / len(runs), 4) for name, value in shared.items()}
+    return [
+        _scored(run, place, detector, own, dict(share), together=len(runs))
+        for run, detector, own in zip(runs, detectors, opened, strict=True)
+    ]
+
+
+def _scored(
+    run: Run,
+    place: Workplace,
+    detector: AbstractDetector,
+    opened: tuple[AbstractSource, AbstractSource],
+    seconds: dict[str, float],
+    *,
+    together: int = 1,
+) -> Finished:
+    """Return the report and scores of a run whose detector is fitted."""
+    try:
+        with _timed(seconds, "score"):
+            batches = tuple(detector.score_batches(opened[1]))
+        return _measured(run, place, detector, opened, batches, seconds, together=together)
+    except Exception as error:
+        return failed(run, place, error, seconds, detector)
 
 
 def _detector(run: Run) -> AbstractDetector:
@@ -188,7 +206,7 @@ def _measured(
     batches: tuple[ScoredRows, ...],
     seconds: Mapping[str, float],
     *,
-    together: int = 1,
+    together: int,
 ) -> Finished:
     train, test = sources
     # Rows that cannot be read have no score: they are counted, and do not enter the figures.

@@ -28,13 +28,8 @@ SCHEMA = pa.schema(
     + [(name, pa.float64()) for name in ("auroc", "auroc_low", "auroc_high", "average_precision", "fpr_at_95_tpr", "false_alarm_rate")]
     + [("fit_seconds", pa.float64()), ("score_seconds", pa.float64()), ("n_train", pa.int64()), ("n_test", pa.int64())]
     + [("n_parameters", pa.int64()), ("health", pa.string()), ("commit", pa.string()), ("machine", pa.string()), ("device", pa.string())]
-    + [
-        ("n_threads", pa.int64()),
-        ("concurrency", pa.int64()),
-        ("together", pa.int64()),
-        ("versions", pa.string()),
-        ("detector", pa.string()),
-    ]
+    + [(name, pa.int64()) for name in ("n_threads", "concurrency", "together")]
+    + [("versions", pa.string()), ("detector", pa.string())]
     + [("parameters", pa.string()), ("source", pa.string()), ("created", pa.string())]
 )
 """Columns of the compact table, one row a run: rates and areas in [0, 1], times in seconds; what a failed run lacks is null."""

@@ -117,6 +117,8 @@ class UpsampledConv2d(nn.Conv2d):
     size : (int, int)
         Height and width to upsample to. If it is not twice the input's, upsampling and convolution are done one after the other.
 
+    Source: the interleaving is the periodic shuffling of Shi 2016 (sub-pixel convolution). Deviation: the kernels are not free but sums.
+
     Examples
     --------
     >>> layer = UpsampledConv2d(3, 2, 5, (8, 6))
