@@ -122,6 +122,7 @@ def test_own_data_need_a_file_and_may_name_the_normal_label(tmp_path):
         ({"datasets": {"digits": {"normal_classes": []}}}, "at least one"),
         ({"datasets": {"digits": {"normal_classes": [3, "3"]}}}, "twice"),
         ({"datasets": {"digits": {"label_column": "y"}}}, "for your own files"),
+        ({"datasets": {"digits": {"source": False}}}, "name of a data set, a file or a folder, got False"),
         ({"datasets": {"digits": {"classes": [3]}}}, "unknown name 'classes'.*Did you mean 'normal_classes'"),
         ({"datasets": {"digits": {"overrides": {"n_neighbours": 3}}}}, "Did you mean 'n_neighbors'"),
         ({"datasets": {"digits": {"overrides": {"epochs": 3}}}}, "unknown name 'epochs'"),  # as knn alone has none

@@ -89,7 +89,9 @@ def _dataset(name: str, table: Mapping[str, Any], folder: Path) -> DatasetPlan:
     place = f"[datasets.{name}]"
     check_keys(place, table, _DATASET_KEYS)
     source = {key: table[key] for key in ("source", *_SOURCE_KEYS) if key in table}
-    location = str(source.get("source", name))
+    location = source.get("source", name)
+    if not isinstance(location, str):
+        raise ParameterError(f"{place}: `source` must be the name of a data set, a file or a folder, got {location!r}.")
     if location in DATASETS:
         given = [key for key in source if key not in ("source", "image_size", "mode")]
         if given:
