@@ -2,7 +2,8 @@
 
     python papers/vae-svdd-2021/write_report.py
 
-reads ``results/results.csv`` and ``results/attacks.csv`` (or .parquet), which ``insphere benchmark`` writes. Galleries need the scores and
+reads ``results/results.csv`` and ``results/attacks.csv`` (or .parquet), which ``insphere benchmark`` writes, and ``results/linear.csv``, which
+linear.py writes. Galleries need the scores and
 images of single test rows as well: ``--runs FOLDER --attacks FOLDER --data-dir FOLDER``; without them the pictures in ``figures/`` stay.
 """
 
@@ -32,10 +33,18 @@ METHOD, LITERAL = "deep-svdd-vae", "deep-svdd-vae-literal"
 # What the paper says, as pairs of methods of which the first should be ahead.
 AHEAD = ((METHOD, "vae"), ("vae", "cae"), (METHOD, "deep-svdd-cae"), ("deep-svdd-cae", "cae"), (METHOD, "deep-svdd"), (METHOD, "knn"))
 # Data sets of the search, where their classes come from, and the method that the others differ from in one thing.
-READINGS = (("mnist-readings", "mnist", "readings-epochs-25"), ("cifar10-readings", "cifar10", METHOD))
+READINGS = (("mnist-readings", "mnist", "readings-epochs-25"), ("cifar10-readings", "cifar10", "readings-cifar10-epochs-5"))
 SEARCHED = ("2", "5", "8")
 IMAGES = ("mnist", "cifar10", "gtsrb32")
 LEVELS = ("critical", "warning")
+# What linear.py measures, and the published columns that it is set beside.
+LINEAR_SCORES = {
+    "image": "distance to the mean image",
+    "code": "distance of a linear VAE's code to its centre",
+    "reconstruction": "reconstruction error of principal components",
+}
+LINEAR_SCALINGS = {"unit": "pixels as they are", "gcn": "contrast normalised"}
+LINEAR_BESIDE = ("deep-svdd", METHOD)
 FASTER = ((METHOD, "deep-svdd"), (METHOD, "oc-nn"))
 
 
@@ -54,7 +63,8 @@ def main() -> None:
     write_attack_tables(attacks, options.out / "tables", expected=expected)
     places = {"runs_folder": options.runs, "attacks_folder": options.attacks, "data_dir": options.data_dir}
     write_figures(results, options.out / "figures", expected=expected, **places)
-    generated = blocks(results, attacks, expected, options.out)
+    linear = read_results(options.results / "linear", EMPTY_LINEAR)
+    generated = blocks(results, attacks, expected, options.out) | {"linear": linear_scores(linear, expected)}
     fill(options.out / "README.md", generated)
     if options.out == FOLDER:
         fill(FOLDER.parents[1] / "README.md", {"means": front_page(make_frames(results, expected))})
@@ -73,6 +83,8 @@ def fill(page: Path, generated: Mapping[str, str]) -> None:
 
 
 EMPTY_RESULTS = pa.table({name: pa.array([], pa.string()) for name in ("dataset", "normal_class", "method", "seed", "auroc")})
+
+EMPTY_LINEAR = pa.table({name: pa.array([], pa.string()) for name in ("dataset", "normal_class", "scaling", "score", "auroc", "commit")})
 
 
 def read_results(path: Path, empty: pa.Table) -> pa.Table:
@@ -234,6 +246,34 @@ def _readings_on(runs: Sequence[Measured], expected: Expected, dataset: str, sou
         moves = "" if reference is None or method in (LITERAL, METHOD, base) else f"{value - reference:+.1f}"
         lines.append(f"| {label} | {value:.1f} | {moves} |")
     return [*lines, ""]
+
+
+def linear_scores(results: pa.Table, expected: Expected) -> str:
+    """Return the mean AUROC of scores without learning, and how like their profile over the classes is to the published ones."""
+    if not results:
+        return "Not measured yet."
+    rows, lines = results.to_pylist(), []
+    for table in expected.tables:
+        own = [row for row in rows if row["dataset"] == table.dataset]
+        if table.attacked or not own:
+            continue
+        headings = [f"against {table.labels[method]}: correlation | mean distance" for method in LINEAR_BESIDE]
+        lines += [f"**{table.dataset}**", "", f"| | mean AUROC | {' | '.join(headings)} |", "|---" * (2 + 2 * len(LINEAR_BESIDE)) + "|"]
+        for method in LINEAR_BESIDE:
+            published = statistics.fmean(row[method] for row in table.rows.values())
+            lines.append(f"| *published, {table.labels[method]}* | {published:.1f}" + " |" * (2 * len(LINEAR_BESIDE) + 1))
+        for scaling, treatment in LINEAR_SCALINGS.items():
+            for score, label in LINEAR_SCORES.items():
+                found = {row["normal_class"]: 100 * row["auroc"] for row in own if (row["scaling"], row["score"]) == (scaling, score)}
+                cells = [f"{statistics.fmean(found.values()):.1f}"]
+                for method in LINEAR_BESIDE:
+                    published = [table.rows[name][method] for name in found]
+                    distance = statistics.fmean(abs(one - other) for one, other in zip(found.values(), published, strict=True))
+                    cells += [f"{statistics.correlation(found.values(), published):.2f}", f"{distance:.1f}"]
+                lines.append(f"| {label}, {treatment} | {' | '.join(cells)} |")
+        lines.append("")
+    commits = ", ".join(sorted({row["commit"] for row in rows}))
+    return "\n".join([*lines, f"All training images of each class, no random choice. Commit: {commits}."])
 
 
 def figures(expected: Expected, folder: Path) -> str:
