@@ -1,16 +1,17 @@
-"""The method with linear networks, whose best codes are known in closed form: what does the distance to the centre measure then?
+"""Score images by three distances that need no training, among them that of the method with linear networks.
 
     python papers/vae-svdd-2021/linear.py --data-dir FOLDER
 
 writes ``results/linear.csv``: the AUROC of each class of MNIST and CIFAR-10 for three scores, with pixels as they are and with contrast
 normalised. Nothing is trained and no setting is chosen: Table 2's latent dimensions, all training images of a class. It takes some minutes.
 
-A variational autoencoder with linear networks and a Gaussian likelihood is probabilistic PCA (Tipping and Bishop 1999, J. R. Stat. Soc. B 61;
-Lucas et al. 2019, "Don't blame the ELBO!"): its codes of normal images are uncorrelated and of variance 1 - noise / eigenvalue, so the distance
-of eq. 13 is that of Mahalanobis among the principal components, whatever their share in the image.
+A variational autoencoder with linear networks and a Gaussian likelihood is probabilistic PCA (Tipping and Bishop 1999, "Probabilistic
+principal component analysis"; Lucas et al. 2019, "Don't blame the ELBO!"): its codes of normal images are uncorrelated and of variance
+1 - noise / eigenvalue, so the distance of eq. 13 is that of Mahalanobis among the principal components, whatever their share in the image.
 """
 
 import argparse
+import logging
 from pathlib import Path
 
 import numpy as np
@@ -28,6 +29,8 @@ from insphere.output_file import replacing
 
 RESULTS = Path(__file__).parent / "results" / "linear.csv"
 
+_log = logging.getLogger("linear")
+
 LATENT_DIMS = {"mnist": 32, "cifar10": 128}  # Table 2
 SCALINGS = ("unit", "gcn")
 
@@ -38,6 +41,7 @@ def main() -> None:
     parser.add_argument("--data-dir", type=Path, default=None, help="named data sets")
     parser.add_argument("--out", type=Path, default=RESULTS, help="the table")
     options = parser.parse_args()
+    logging.basicConfig(level=logging.INFO, format="%(message)s")
     rows = [
         {"dataset": dataset, "normal_class": name, "scaling": scaling, "score": score, "auroc": value, "commit": source_commit()}
         for dataset in LATENT_DIMS
@@ -56,7 +60,7 @@ def measure(dataset: str, normal_class: str, scaling: str, data_dir: Path | None
     preprocess = fit_preprocess(train, scaling)
     scored = scores(*(preprocess.apply(x.astype(np.float32)).reshape(len(x), -1) for x in (train, test)), LATENT_DIMS[dataset])
     values = {name: auroc(split.labels, score).value for name, score in scored.items()}
-    print(dataset, normal_class, scaling, {name: f"{100 * value:.1f} %" for name, value in values.items()}, flush=True)
+    _log.info("%s %s, %s: %s", dataset, normal_class, scaling, ", ".join(f"{name} {100 * value:.1f} %" for name, value in values.items()))
     return values
 
 

@@ -2,8 +2,8 @@
 
     python papers/vae-svdd-2021/write_report.py
 
-reads ``results/results.csv`` and ``results/attacks.csv`` (or .parquet), which ``insphere benchmark`` writes, and ``results/linear.csv``, which
-linear.py writes. Galleries need the scores and
+reads ``results/results.csv`` and ``results/attacks.csv`` (or .parquet), which ``insphere benchmark`` writes, and ``results/linear.csv``,
+which linear.py writes. Galleries need the scores and
 images of single test rows as well: ``--runs FOLDER --attacks FOLDER --data-dir FOLDER``; without them the pictures in ``figures/`` stay.
 """
 
@@ -264,7 +264,7 @@ def linear_scores(results: pa.Table, expected: Expected) -> str:
             lines.append(f"| *published, {table.labels[method]}* | {published:.1f}" + " |" * (2 * len(LINEAR_BESIDE) + 1))
         for scaling, treatment in LINEAR_SCALINGS.items():
             for score, label in LINEAR_SCORES.items():
-                found = {row["normal_class"]: 100 * row["auroc"] for row in own if (row["scaling"], row["score"]) == (scaling, score)}
+                found = {str(row["normal_class"]): 100 * row["auroc"] for row in own if (row["scaling"], row["score"]) == (scaling, score)}
                 cells = [f"{statistics.fmean(found.values()):.1f}"]
                 for method in LINEAR_BESIDE:
                     published = [table.rows[name][method] for name in found]

@@ -65,6 +65,20 @@ def write_results(folder: Path) -> None:
     ]
     rows.append(row("3", "freed-activation-tanh", 0, 0.9, dataset="digits", label="freed", error="", fit_seconds=1.0, health="warning"))
     pa_csv.write_csv(pa.Table.from_pylist(rows), folder / "results.csv")
+    linear = [
+        {
+            "dataset": "mnist",
+            "normal_class": digit,
+            "scaling": scaling,
+            "score": score,
+            "auroc": 0.8 + 0.01 * int(digit),
+            "commit": "c0ffee",
+        }
+        for digit in "0123456789"
+        for scaling in ("unit", "gcn")
+        for score in ("image", "code", "reconstruction")
+    ]
+    pa_csv.write_csv(pa.Table.from_pylist(linear), folder / "linear.csv")
     attack = {"dataset": "gtsrb32", "normal_class": "14", "method": "cae", "attack": "classifier", "epsilon": 8, "seed": 0}
     attack |= {"auroc": 0.7, "auroc_deviation": 0.05, "fooled": 0.8, "flagged": 0.1, "n_clean": 270, "n_attacked": 20, "n_draws": 1000}
     table = pa.Table.from_pylist([{name: attack.get(name) for name in SCHEMA.names}], schema=SCHEMA)
@@ -82,6 +96,7 @@ def test_the_report_is_filled_from_results(write_report, tmp_path):
     assert "| *published* | 93.7 | |" in page and "| *as printed* | 90.0 |  |" in page
     assert "| epochs 25 | 94.0 |  |" in page and "| norm squared | 92.0 | -2.0 |" in page
     assert "| freed | digits | 1 | 0 | 0 | 1 | 90.0 |" in page
+    assert "| distance to the mean image, contrast normalised | 84.5 | -0.14 | 10.3 | -0.27 | 11.4 |" in page and "Commit: c0ffee" in page
     assert "time to fit against One-Class Deep SVDD, mnist: × 1" in page
     assert "| CAE | 70.0 [60.2, 79.8] (71.26, −1.3 ≈) |" in page
     assert "(figures/figure-8.png) [data](figures/figure-8.csv)" in page and (tmp_path / "figures" / "figure-8.csv").exists()
