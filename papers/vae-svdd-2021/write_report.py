@@ -64,7 +64,7 @@ def main() -> None:
     places = {"runs_folder": options.runs, "attacks_folder": options.attacks, "data_dir": options.data_dir}
     write_figures(results, options.out / "figures", expected=expected, **places)
     linear = read_results(options.results / "linear", EMPTY_LINEAR)
-    generated = blocks(results, attacks, expected, options.out) | {"linear": linear_scores(linear, expected)}
+    generated = blocks(results, attacks, linear, expected, options.out)
     fill(options.out / "README.md", generated)
     if options.out == FOLDER:
         fill(FOLDER.parents[1] / "README.md", {"means": front_page(make_frames(results, expected))})
@@ -97,17 +97,18 @@ def read_results(path: Path, empty: pa.Table) -> pa.Table:
     return empty
 
 
-def blocks(results: pa.Table, attacks: pa.Table, expected: Expected, out: Path) -> dict[str, str]:
+def blocks(results: pa.Table, attacks: pa.Table, linear: pa.Table, expected: Expected, out: Path) -> dict[str, str]:
     """Return every generated block of the page."""
     runs, frames = measured_runs(results), make_frames(results, expected)
     by_dataset = {frame.dataset: frame for frame in frames}
     labels = {column.method: column.label for frame in frames for column in frame.columns}
     attacked = [markdown_of(grid) for frame in make_attack_frames(attacks, expected) for grid in grids_of(frame)]
     return {
-        "in-short": in_short(runs, expected, labels),
+        "in-short": in_short(runs, linear, expected, labels),
         "means": markdown_of(means_grid([by_dataset["mnist"], by_dataset["cifar10"]])),
         "table-3": as_markdown(by_dataset["mnist"]),
         "table-4": as_markdown(by_dataset["cifar10"]),
+        "linear": linear_scores(linear, expected),
         "table-5": "\n".join(attacked) or "Not measured yet.",
         "ahead": ahead(runs, labels),
         "faster": faster(runs, labels),
@@ -118,17 +119,23 @@ def blocks(results: pa.Table, attacks: pa.Table, expected: Expected, out: Path) 
     }
 
 
-def in_short(runs: Sequence[Measured], expected: Expected, labels: dict[str, str]) -> str:
+def in_short(runs: Sequence[Measured], linear: pa.Table, expected: Expected, labels: dict[str, str]) -> str:
     """Return what became of the paper's main claims, a line each."""
-    classes = list(dict.fromkeys(run.normal_class for run in runs if run.dataset == "mnist"))
-    unseen = [name for name in classes if name not in SEARCHED]
+    digits, images = (list(dict.fromkeys(run.normal_class for run in runs if run.dataset == name)) for name in ("mnist", "cifar10"))
+    unseen = [name for name in digits if name not in SEARCHED]
+    without = f"The same without digits {', '.join(SEARCHED)}, whose test results took part in the search"
     lines = [
-        _mean_line("Table 3, declared reading", runs, expected, METHOD, classes),
-        _mean_line(
-            f"The same without digits {', '.join(SEARCHED)}, whose test results took part in the search", runs, expected, METHOD, unseen
-        ),
-        _mean_line("Table 3, as printed", runs, expected, LITERAL, classes),
+        _mean_line("Table 3, declared reading", runs, expected, "mnist", METHOD, digits),
+        _mean_line(without, runs, expected, "mnist", METHOD, unseen),
+        _mean_line("Table 3, as printed", runs, expected, "mnist", LITERAL, digits),
+        _mean_line("Table 4, declared reading", runs, expected, "cifar10", METHOD, images),
+        _mean_line("Table 4, as printed", runs, expected, "cifar10", LITERAL, images),
     ]
+    nothing_learned = [
+        100 * row["auroc"] for row in linear.to_pylist() if (row["dataset"], row["scaling"], row["score"]) == ("cifar10", "gcn", "image")
+    ]
+    if nothing_learned:
+        lines.append(f"- Table 4, distance to the mean image, nothing learned: {statistics.fmean(nothing_learned):.1f}.")
     own = [run for run in runs if run.method in (METHOD, LITERAL)]
     bad = sum(run.auroc is None or run.health == "critical" for run in own)
     lines.append(f"- Collapse: {bad} of {len(own)} runs of the method, in both readings.")
@@ -141,18 +148,18 @@ def in_short(runs: Sequence[Measured], expected: Expected, labels: dict[str, str
     return "\n".join(lines)
 
 
-def _mean_line(what: str, runs: Sequence[Measured], expected: Expected, method: str, classes: Sequence[str]) -> str:
-    """Return the mean over classes on MNIST beside the published one, over the seeds that have all of the classes."""
+def _mean_line(what: str, runs: Sequence[Measured], expected: Expected, dataset: str, method: str, classes: Sequence[str]) -> str:
+    """Return the mean over classes beside the published one, over the seeds that have all of the classes."""
     aurocs = {
         (run.seed, run.normal_class): 100 * run.auroc
         for run in runs
-        if (run.dataset, run.method) == ("mnist", method) and run.auroc is not None
+        if (run.dataset, run.method) == (dataset, method) and run.auroc is not None
     }
     seeds = [seed for seed in sorted({seed for seed, _ in aurocs}) if all((seed, name) in aurocs for name in classes)]
     if not seeds or not classes:
         return f"- {what}: not measured."
     means = [statistics.fmean(aurocs[seed, name] for name in classes) for seed in seeds]
-    rows = next(table for table in expected.tables if table.dataset == "mnist").rows
+    rows = next(table for table in expected.tables if table.dataset == dataset).rows
     published = statistics.fmean(rows[name][METHOD] for name in classes)
     spread = f" ± {statistics.stdev(means):.1f}" if len(means) > 1 else ""
     return f"- {what}: {statistics.fmean(means):.1f}{spread} ({len(seeds)} seed{'s' * (len(seeds) > 1)}); published {published:.1f}."

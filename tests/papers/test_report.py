@@ -92,6 +92,7 @@ def test_the_report_is_filled_from_results(write_report, tmp_path):
     assert "| Deep SVDD-VAE > vae | mnist | 10 of 10 | +1.0 ± 0.0 | 20 |" in page
     assert "- Table 3, declared reading: 96.1 ± 0.1 (2 seeds); published 95.9." in page
     assert "test results took part in the search: 96.1 ± 0.1 (2 seeds); published 96.9." in page
+    assert "- Table 4, declared reading: not measured." in page
     assert "- Collapse: 0 of 40 runs of the method, in both readings." in page
     assert "| *published* | 93.7 | |" in page and "| *as printed* | 90.0 |  |" in page
     assert "| epochs 25 | 94.0 |  |" in page and "| norm squared | 92.0 | -2.0 |" in page
