@@ -12,13 +12,17 @@ import statistics
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
+import matplotlib.style
 import pyarrow as pa
+import pyarrow.compute as pc
 import pyarrow.csv as pa_csv
 import pyarrow.parquet as pq
+from matplotlib.figure import Figure
 
 from insphere.benchmark.attack_reports import SCHEMA as ATTACK_SCHEMA
 from insphere.benchmark.attack_table import grids_of, make_attack_frames, write_attack_tables
 from insphere.benchmark.comparisons import compare
+from insphere.benchmark.drawing import COLORS, LOOK, MARKERS, save, write_csv
 from insphere.benchmark.expected import Expected, read_expected
 from insphere.benchmark.figures import write_figures
 from insphere.benchmark.measured import Measured, measured_runs
@@ -45,6 +49,8 @@ LINEAR_SCORES = {
 }
 LINEAR_SCALINGS = {"unit": "pixels as they are", "gcn": "contrast normalised"}
 LINEAR_BESIDE = ("deep-svdd", METHOD)
+# Of these the profile over the classes is drawn.
+LINEAR_DRAWN = {"mnist": ("gcn", "reconstruction"), "cifar10": ("gcn", "image")}
 FASTER = ((METHOD, "deep-svdd"), (METHOD, "oc-nn"))
 
 
@@ -59,11 +65,15 @@ def main() -> None:
     expected = read_expected(FOLDER / "expected.toml")
     results = read_results(options.results / "results", EMPTY_RESULTS)
     attacks = read_results(options.results / "attacks", ATTACK_SCHEMA.empty_table())
-    write_tables(results, options.out / "tables", expected=expected)
+    # Experiments have their own blocks on the page instead of a table and bars of many columns.
+    experiments = pa.array([*(dataset for dataset, _, _ in READINGS), "digits"])
+    evaluated = results.filter(pc.invert(pc.is_in(results["dataset"].cast(pa.string()), experiments)))
+    write_tables(evaluated, options.out / "tables", expected=expected)
     write_attack_tables(attacks, options.out / "tables", expected=expected)
     places = {"runs_folder": options.runs, "attacks_folder": options.attacks, "data_dir": options.data_dir}
-    write_figures(results, options.out / "figures", expected=expected, **places)
+    write_figures(evaluated, options.out / "figures", expected=expected, **places)
     linear = read_results(options.results / "linear", EMPTY_LINEAR)
+    draw_profiles(linear, measured_runs(results), expected, options.out / "figures")
     generated = blocks(results, attacks, linear, expected, options.out)
     fill(options.out / "README.md", generated)
     if options.out == FOLDER:
@@ -108,7 +118,7 @@ def blocks(results: pa.Table, attacks: pa.Table, linear: pa.Table, expected: Exp
         "means": markdown_of(means_grid([by_dataset["mnist"], by_dataset["cifar10"]])),
         "table-3": as_markdown(by_dataset["mnist"]),
         "table-4": as_markdown(by_dataset["cifar10"]),
-        "linear": linear_scores(linear, expected),
+        "linear": linear_scores(linear, expected, out / "figures"),
         "table-5": "\n".join(attacked) or "Not measured yet.",
         "ahead": ahead(runs, labels),
         "faster": faster(runs, labels),
@@ -255,7 +265,7 @@ def _readings_on(runs: Sequence[Measured], expected: Expected, dataset: str, sou
     return [*lines, ""]
 
 
-def linear_scores(results: pa.Table, expected: Expected) -> str:
+def linear_scores(results: pa.Table, expected: Expected, folder: Path) -> str:
     """Return the mean AUROC of scores without learning, and how like their profile over the classes is to the published ones."""
     if not results:
         return "Not measured yet."
@@ -279,8 +289,47 @@ def linear_scores(results: pa.Table, expected: Expected) -> str:
                     cells += [f"{statistics.correlation(found.values(), published):.2f}", f"{distance:.1f}"]
                 lines.append(f"| {label}, {treatment} | {' | '.join(cells)} |")
         lines.append("")
+    names = [f"profile-{dataset}" for dataset in LINEAR_DRAWN if (folder / f"profile-{dataset}.png").exists()]
+    lines += [
+        line for name in names for line in (f"![AUROC class by class]({folder.name}/{name}.png) [data]({folder.name}/{name}.csv)", "")
+    ]
     commits = ", ".join(sorted({row["commit"] for row in rows}))
     return "\n".join([*lines, f"All training images of each class, no random choice. Commit: {commits}."])
+
+
+def draw_profiles(linear: pa.Table, runs: Sequence[Measured], expected: Expected, folder: Path) -> None:
+    """Draw a score without learning beside the published columns and ours, class by class, as profile-<dataset>.png with its CSV."""
+    for dataset, (scaling, score) in LINEAR_DRAWN.items():
+        table = next(table for table in expected.tables if table.dataset == dataset)
+        key = (dataset, scaling, score)
+        found = {
+            str(row["normal_class"]): 100 * row["auroc"]
+            for row in linear.to_pylist()
+            if (row["dataset"], row["scaling"], row["score"]) == key
+        }
+        if not found:
+            continue
+        classes = sorted(found, key=found.__getitem__)
+        columns = {f"{LINEAR_SCORES[score]}, {LINEAR_SCALINGS[scaling]}; no network": [found[name] for name in classes]}
+        columns |= {f"{table.labels[method]}, published": [table.rows[name][method] for name in classes] for method in LINEAR_BESIDE}
+        ours = {
+            name: [100 * run.auroc for run in runs if (run.dataset, run.method, run.normal_class) == (dataset, METHOD, name) and run.auroc]
+            for name in classes
+        }
+        if all(ours.values()):
+            columns[f"{table.labels[METHOD]}, ours"] = [statistics.fmean(ours[name]) for name in classes]
+        with matplotlib.style.context(LOOK):
+            picture = Figure(figsize=(7.5, 4.2), layout="constrained")
+            axes = picture.add_subplot()
+            for number, (label, values) in enumerate(columns.items()):
+                axes.plot(classes, values, "-" if number == 0 else "--", marker=MARKERS[number], color=COLORS[number], label=label)
+            axes.set_ylabel("AUROC, %")
+            axes.grid(alpha=0.3)
+            axes.legend(fontsize=8)
+            axes.tick_params(axis="x", labelsize=8)
+            save(picture, folder, f"profile-{dataset}")
+        records = [(name, *(round(values[place], 2) for values in columns.values())) for place, name in enumerate(classes)]
+        write_csv(folder / f"profile-{dataset}.csv", ["normal_class", *columns], records)
 
 
 def figures(expected: Expected, folder: Path) -> str:

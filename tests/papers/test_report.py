@@ -102,6 +102,8 @@ def test_the_report_is_filled_from_results(write_report, tmp_path):
     assert "| CAE | 70.0 [60.2, 79.8] (71.26, −1.3 ≈) |" in page
     assert "(figures/figure-8.png) [data](figures/figure-8.csv)" in page and (tmp_path / "figures" / "figure-8.csv").exists()
     assert (tmp_path / "tables" / "table-5.html").exists()
+    assert (tmp_path / "figures" / "profile-mnist.png").exists() and "(figures/profile-mnist.csv)" in page
+    assert (tmp_path / "figures" / "profile-mnist.csv").read_text().splitlines()[1] == "0,80.0,98.0,98.8,96.1"
     assert write_report(tmp_path) == page
 
 
