@@ -54,7 +54,7 @@ def main() -> None:
 
 
 def measure(dataset: str, normal_class: str, scaling: str, data_dir: Path | None) -> dict[str, float]:
-    """Return the AUROC of each score for one class."""
+    """Return the AUROC of each score, in [0, 1], for one normal class against all others of the test set."""
     split = one_class_split(f"{dataset}:{normal_class}", data_dir=data_dir)
     train, test = (np.concatenate([rows.X for rows in part.batches(1024)]) for part in (split.train, split.test))
     preprocess = fit_preprocess(train, scaling)
@@ -65,7 +65,7 @@ def measure(dataset: str, normal_class: str, scaling: str, data_dir: Path | None
 
 
 def scores(train: NDArray[np.float32], test: NDArray[np.float32], latent_dim: int) -> dict[str, NDArray[np.float64]]:
-    """Return the scores of test rows, shape (n,) each.
+    """Return the scores of test rows, shape (n,), at least 0, from rows of shape (m, features) and (n, features).
 
     - "image": distance to the mean training image.
     - "code": distance of the code's mean to the centre, the code being that of the best linear VAE (eq. 13).

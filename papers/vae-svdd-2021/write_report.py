@@ -141,11 +141,9 @@ def in_short(runs: Sequence[Measured], linear: pa.Table, expected: Expected, lab
         _mean_line("Table 4, declared reading", runs, expected, "cifar10", METHOD, images),
         _mean_line("Table 4, as printed", runs, expected, "cifar10", LITERAL, images),
     ]
-    nothing_learned = [
-        100 * row["auroc"] for row in linear.to_pylist() if (row["dataset"], row["scaling"], row["score"]) == ("cifar10", "gcn", "image")
-    ]
-    if nothing_learned:
-        lines.append(f"- Table 4, distance to the mean image, nothing learned: {statistics.fmean(nothing_learned):.1f}.")
+    mean_image = linear_profile(linear, "cifar10", "gcn", "image")
+    if mean_image:
+        lines.append(f"- Table 4, distance to the mean image, nothing learned: {statistics.fmean(mean_image.values()):.1f}.")
     own = [run for run in runs if run.method in (METHOD, LITERAL)]
     bad = sum(run.auroc is None or run.health == "critical" for run in own)
     lines.append(f"- Collapse: {bad} of {len(own)} runs of the method, in both readings.")
@@ -265,14 +263,20 @@ def _readings_on(runs: Sequence[Measured], expected: Expected, dataset: str, sou
     return [*lines, ""]
 
 
-def linear_scores(results: pa.Table, expected: Expected, folder: Path) -> str:
+def linear_profile(linear: pa.Table, dataset: str, scaling: str, score: str) -> dict[str, float]:
+    """Return normal class -> AUROC in percent of a score without learning, empty where it was not measured."""
+    key = (dataset, scaling, score)
+    rows = [row for row in linear.to_pylist() if (row["dataset"], row["scaling"], row["score"]) == key]
+    return {str(row["normal_class"]): 100 * row["auroc"] for row in rows}
+
+
+def linear_scores(linear: pa.Table, expected: Expected, folder: Path) -> str:
     """Return the mean AUROC of scores without learning, and how like their profile over the classes is to the published ones."""
-    if not results:
+    if not linear:
         return "Not measured yet."
-    rows, lines = results.to_pylist(), []
+    lines = []
     for table in expected.tables:
-        own = [row for row in rows if row["dataset"] == table.dataset]
-        if table.attacked or not own:
+        if table.attacked or table.dataset not in linear["dataset"].to_pylist():
             continue
         headings = [f"against {table.labels[method]}: correlation | mean distance" for method in LINEAR_BESIDE]
         lines += [f"**{table.dataset}**", "", f"| | mean AUROC | {' | '.join(headings)} |", "|---" * (2 + 2 * len(LINEAR_BESIDE)) + "|"]
@@ -281,7 +285,7 @@ def linear_scores(results: pa.Table, expected: Expected, folder: Path) -> str:
             lines.append(f"| *published, {table.labels[method]}* | {published:.1f}" + " |" * (2 * len(LINEAR_BESIDE) + 1))
         for scaling, treatment in LINEAR_SCALINGS.items():
             for score, label in LINEAR_SCORES.items():
-                found = {str(row["normal_class"]): 100 * row["auroc"] for row in own if (row["scaling"], row["score"]) == (scaling, score)}
+                found = linear_profile(linear, table.dataset, scaling, score)
                 cells = [f"{statistics.fmean(found.values()):.1f}"]
                 for method in LINEAR_BESIDE:
                     published = [table.rows[name][method] for name in found]
@@ -293,7 +297,7 @@ def linear_scores(results: pa.Table, expected: Expected, folder: Path) -> str:
     lines += [
         line for name in names for line in (f"![AUROC class by class]({folder.name}/{name}.png) [data]({folder.name}/{name}.csv)", "")
     ]
-    commits = ", ".join(sorted({row["commit"] for row in rows}))
+    commits = ", ".join(sorted(set(linear["commit"].to_pylist())))
     return "\n".join([*lines, f"All training images of each class, no random choice. Commit: {commits}."])
 
 
@@ -301,12 +305,7 @@ def draw_profiles(linear: pa.Table, runs: Sequence[Measured], expected: Expected
     """Draw a score without learning beside the published columns and ours, class by class, as profile-<dataset>.png with its CSV."""
     for dataset, (scaling, score) in LINEAR_DRAWN.items():
         table = next(table for table in expected.tables if table.dataset == dataset)
-        key = (dataset, scaling, score)
-        found = {
-            str(row["normal_class"]): 100 * row["auroc"]
-            for row in linear.to_pylist()
-            if (row["dataset"], row["scaling"], row["score"]) == key
-        }
+        found = linear_profile(linear, dataset, scaling, score)
         if not found:
             continue
         classes = sorted(found, key=found.__getitem__)

@@ -38,7 +38,8 @@ def test_every_method_of_the_paper_runs_on_every_class():
     n_seeds = Counter((run.dataset, run.normal_class, run.method) for run in PLAN.runs() if run.method in tables)
     assert {key[:2] for key in n_seeds} == {(name, c) for name in ("mnist", "cifar10", "gtsrb32") for c in DATASETS[name].normal_classes}
     assert len(n_seeds) == 21 * len(tables) - 10  # the published training of Deep SVDD is too long for CIFAR-10
-    assert min(n for (dataset, _, method), n in n_seeds.items() if dataset == "mnist" and method in papers) >= 3
+    once = {"deep-svdd-published", "deep-svdd-vae-local"}
+    assert min(n for (dataset, _, method), n in n_seeds.items() if dataset == "mnist" and method not in once) >= 3
     assert n_seeds["mnist", "8", "deep-svdd-vae"] == 10
     assert {n_seeds["cifar10", "cat", method] for method in ("deep-svdd-vae", "deep-svdd", "cae")} == {3}
 
