@@ -20,7 +20,8 @@ import pyarrow.csv as pa_csv
 from numpy.typing import NDArray
 from sklearn.decomposition import PCA
 
-from insphere.benchmark.execution import source_commit
+from insphere.benchmark.execution import machine, package_versions, source_commit
+from insphere.benchmark.results import versions_text
 from insphere.data import one_class_split
 from insphere.data.datasets import DATASETS
 from insphere.data.preprocess import fit_preprocess
@@ -42,8 +43,9 @@ def main() -> None:
     parser.add_argument("--out", type=Path, default=RESULTS, help="the table")
     options = parser.parse_args()
     logging.basicConfig(level=logging.INFO, format="%(message)s")
+    environment = {"commit": source_commit(), "versions": versions_text(package_versions()), "machine": machine()}
     rows = [
-        {"dataset": dataset, "normal_class": name, "scaling": scaling, "score": score, "auroc": value, "commit": source_commit()}
+        {"dataset": dataset, "normal_class": name, "scaling": scaling, "score": score, "auroc": value, **environment}
         for dataset in LATENT_DIMS
         for name in DATASETS[dataset].classes
         for scaling in SCALINGS

@@ -12,27 +12,26 @@ import statistics
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
-import matplotlib.style
+import profiles
 import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.csv as pa_csv
 import pyarrow.parquet as pq
-from matplotlib.figure import Figure
+from profiles import METHOD
 
 from insphere.benchmark.attack_reports import SCHEMA as ATTACK_SCHEMA
 from insphere.benchmark.attack_table import grids_of, make_attack_frames, write_attack_tables
 from insphere.benchmark.comparisons import compare
-from insphere.benchmark.drawing import COLORS, LOOK, MARKERS, save, write_csv
 from insphere.benchmark.expected import Expected, read_expected
 from insphere.benchmark.figures import write_figures
 from insphere.benchmark.measured import Measured, measured_runs
 from insphere.benchmark.pages import fill_blocks
-from insphere.benchmark.rendering import Grid, GridCell, as_markdown, comparison, markdown_of, value_text
+from insphere.benchmark.rendering import Grid, GridCell, as_markdown, comparison, markdown_of, signed_text, value_text
 from insphere.benchmark.tables import MEAN, Frame, make_frames, provenance, write_tables
 
 FOLDER = Path(__file__).parent
 
-METHOD, LITERAL = "deep-svdd-vae", "deep-svdd-vae-literal"
+LITERAL = "deep-svdd-vae-literal"
 
 # What the paper says, as pairs of methods of which the first should be ahead.
 AHEAD = ((METHOD, "vae"), ("vae", "cae"), (METHOD, "deep-svdd-cae"), ("deep-svdd-cae", "cae"), (METHOD, "deep-svdd"), (METHOD, "knn"))
@@ -41,16 +40,6 @@ READINGS = (("mnist-readings", "mnist", "readings-epochs-25"), ("cifar10-reading
 SEARCHED = ("2", "5", "8")
 IMAGES = ("mnist", "cifar10", "gtsrb32")
 LEVELS = ("critical", "warning")
-# What linear.py measures, and the published columns that it is set beside.
-LINEAR_SCORES = {
-    "image": "distance to the mean image",
-    "code": "distance of a linear VAE's code to its centre",
-    "reconstruction": "reconstruction error of principal components",
-}
-LINEAR_SCALINGS = {"unit": "pixels as they are", "gcn": "contrast normalised"}
-LINEAR_BESIDE = ("deep-svdd", METHOD)
-# Of these the profile over the classes is drawn.
-LINEAR_DRAWN = {"mnist": ("gcn", "reconstruction"), "cifar10": ("gcn", "image")}
 FASTER = ((METHOD, "deep-svdd"), (METHOD, "oc-nn"))
 
 
@@ -72,8 +61,8 @@ def main() -> None:
     write_attack_tables(attacks, options.out / "tables", expected=expected)
     places = {"runs_folder": options.runs, "attacks_folder": options.attacks, "data_dir": options.data_dir}
     write_figures(evaluated, options.out / "figures", expected=expected, **places)
-    linear = read_results(options.results / "linear", EMPTY_LINEAR)
-    draw_profiles(linear, measured_runs(results), expected, options.out / "figures")
+    linear = read_results(options.results / "linear", profiles.EMPTY)
+    profiles.draw_profiles(linear, measured_runs(results), expected, options.out / "figures")
     generated = blocks(results, attacks, linear, expected, options.out)
     fill(options.out / "README.md", generated)
     if options.out == FOLDER:
@@ -93,8 +82,6 @@ def fill(page: Path, generated: Mapping[str, str]) -> None:
 
 
 EMPTY_RESULTS = pa.table({name: pa.array([], pa.string()) for name in ("dataset", "normal_class", "method", "seed", "auroc")})
-
-EMPTY_LINEAR = pa.table({name: pa.array([], pa.string()) for name in ("dataset", "normal_class", "scaling", "score", "auroc", "commit")})
 
 
 def read_results(path: Path, empty: pa.Table) -> pa.Table:
@@ -118,7 +105,7 @@ def blocks(results: pa.Table, attacks: pa.Table, linear: pa.Table, expected: Exp
         "means": markdown_of(means_grid([by_dataset["mnist"], by_dataset["cifar10"]])),
         "table-3": as_markdown(by_dataset["mnist"]),
         "table-4": as_markdown(by_dataset["cifar10"]),
-        "linear": linear_scores(linear, expected, out / "figures"),
+        "linear": profiles.table_of_scores(linear, expected, out / "figures"),
         "table-5": "\n".join(attacked) or "Not measured yet.",
         "ahead": ahead(runs, labels),
         "faster": faster(runs, labels),
@@ -141,7 +128,7 @@ def in_short(runs: Sequence[Measured], linear: pa.Table, expected: Expected, lab
         _mean_line("Table 4, declared reading", runs, expected, "cifar10", METHOD, images),
         _mean_line("Table 4, as printed", runs, expected, "cifar10", LITERAL, images),
     ]
-    mean_image = linear_profile(linear, "cifar10", "gcn", "image")
+    mean_image = profiles.profile(linear, "cifar10", "gcn", "image")
     if mean_image:
         lines.append(f"- Table 4, distance to the mean image, nothing learned: {statistics.fmean(mean_image.values()):.1f}.")
     own = [run for run in runs if run.method in (METHOD, LITERAL)]
@@ -151,7 +138,7 @@ def in_short(runs: Sequence[Measured], linear: pa.Table, expected: Expected, lab
         for dataset in ("mnist", "cifar10"):
             found = compare(runs, dataset, first, second)
             if found is not None:
-                won = f"ahead in {found.n_better} of {found.n_classes} classes, {found.difference:+.1f} points"
+                won = f"ahead in {found.n_better} of {found.n_classes} classes, {signed_text(found.difference)} points"
                 lines.append(f"- {labels.get(first, first)} against {labels.get(second, second)}, {dataset}: {won}.")
     return "\n".join(lines)
 
@@ -200,7 +187,7 @@ def ahead(runs: Sequence[Measured], labels: dict[str, str]) -> str:
             else:
                 spread = "" if found.deviation is None else f" ± {found.deviation:.1f}"
                 won = f"{found.n_better} of {found.n_classes}"
-                lines.append(f"| {claim} | {dataset} | {won} | {found.difference:+.1f}{spread} | {found.n_pairs} |")
+                lines.append(f"| {claim} | {dataset} | {won} | {signed_text(found.difference)}{spread} | {found.n_pairs} |")
     return "\n".join(lines)
 
 
@@ -258,77 +245,9 @@ def _readings_on(runs: Sequence[Measured], expected: Expected, dataset: str, sou
         if value is None:
             lines.append(f"| {label} | not measured | |")
             continue
-        moves = "" if reference is None or method in (LITERAL, METHOD, base) else f"{value - reference:+.1f}"
+        moves = "" if reference is None or method in (LITERAL, METHOD, base) else signed_text(value - reference)
         lines.append(f"| {label} | {value:.1f} | {moves} |")
     return [*lines, ""]
-
-
-def linear_profile(linear: pa.Table, dataset: str, scaling: str, score: str) -> dict[str, float]:
-    """Return normal class -> AUROC in percent of a score without learning, empty where it was not measured."""
-    key = (dataset, scaling, score)
-    rows = [row for row in linear.to_pylist() if (row["dataset"], row["scaling"], row["score"]) == key]
-    return {str(row["normal_class"]): 100 * row["auroc"] for row in rows}
-
-
-def linear_scores(linear: pa.Table, expected: Expected, folder: Path) -> str:
-    """Return the mean AUROC of scores without learning, and how like their profile over the classes is to the published ones."""
-    if not linear:
-        return "Not measured yet."
-    lines = []
-    for table in expected.tables:
-        if table.attacked or table.dataset not in linear["dataset"].to_pylist():
-            continue
-        headings = [f"against {table.labels[method]}: correlation | mean distance" for method in LINEAR_BESIDE]
-        lines += [f"**{table.dataset}**", "", f"| | mean AUROC | {' | '.join(headings)} |", "|---" * (2 + 2 * len(LINEAR_BESIDE)) + "|"]
-        for method in LINEAR_BESIDE:
-            published = statistics.fmean(row[method] for row in table.rows.values())
-            lines.append(f"| *published, {table.labels[method]}* | {published:.1f}" + " |" * (2 * len(LINEAR_BESIDE) + 1))
-        for scaling, treatment in LINEAR_SCALINGS.items():
-            for score, label in LINEAR_SCORES.items():
-                found = linear_profile(linear, table.dataset, scaling, score)
-                cells = [f"{statistics.fmean(found.values()):.1f}"]
-                for method in LINEAR_BESIDE:
-                    published = [table.rows[name][method] for name in found]
-                    distance = statistics.fmean(abs(one - other) for one, other in zip(found.values(), published, strict=True))
-                    cells += [f"{statistics.correlation(found.values(), published):.2f}", f"{distance:.1f}"]
-                lines.append(f"| {label}, {treatment} | {' | '.join(cells)} |")
-        lines.append("")
-    names = [f"profile-{dataset}" for dataset in LINEAR_DRAWN if (folder / f"profile-{dataset}.png").exists()]
-    lines += [
-        line for name in names for line in (f"![AUROC class by class]({folder.name}/{name}.png) [data]({folder.name}/{name}.csv)", "")
-    ]
-    commits = ", ".join(sorted(set(linear["commit"].to_pylist())))
-    return "\n".join([*lines, f"All training images of each class, no random choice. Commit: {commits}."])
-
-
-def draw_profiles(linear: pa.Table, runs: Sequence[Measured], expected: Expected, folder: Path) -> None:
-    """Draw a score without learning beside the published columns and ours, class by class, as profile-<dataset>.png with its CSV."""
-    for dataset, (scaling, score) in LINEAR_DRAWN.items():
-        table = next(table for table in expected.tables if table.dataset == dataset)
-        found = linear_profile(linear, dataset, scaling, score)
-        if not found:
-            continue
-        classes = sorted(found, key=found.__getitem__)
-        columns = {f"{LINEAR_SCORES[score]}, {LINEAR_SCALINGS[scaling]}; no network": [found[name] for name in classes]}
-        columns |= {f"{table.labels[method]}, published": [table.rows[name][method] for name in classes] for method in LINEAR_BESIDE}
-        ours = {
-            name: [100 * run.auroc for run in runs if (run.dataset, run.method, run.normal_class) == (dataset, METHOD, name) and run.auroc]
-            for name in classes
-        }
-        if all(ours.values()):
-            columns[f"{table.labels[METHOD]}, ours"] = [statistics.fmean(ours[name]) for name in classes]
-        with matplotlib.style.context(LOOK):
-            picture = Figure(figsize=(7.5, 4.2), layout="constrained")
-            axes = picture.add_subplot()
-            for number, (label, values) in enumerate(columns.items()):
-                axes.plot(classes, values, "-" if number == 0 else "--", marker=MARKERS[number], color=COLORS[number], label=label)
-            axes.set_ylabel("AUROC, %")
-            axes.grid(alpha=0.3)
-            axes.legend(fontsize=8)
-            axes.tick_params(axis="x", labelsize=8)
-            save(picture, folder, f"profile-{dataset}")
-        records = [(name, *(round(values[place], 2) for values in columns.values())) for place, name in enumerate(classes)]
-        write_csv(folder / f"profile-{dataset}.csv", ["normal_class", *columns], records)
 
 
 def figures(expected: Expected, folder: Path) -> str:

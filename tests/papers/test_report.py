@@ -18,6 +18,7 @@ HAND_WRITTEN = re.sub(r"<!-- generated: .*?<!-- end of: [a-z0-9-]+ -->", "", (FO
 
 @pytest.fixture
 def write_report(monkeypatch):
+    monkeypatch.syspath_prepend(FOLDER)  # as for a script, whose folder Python looks in first
     spec = importlib.util.spec_from_file_location("write_report", FOLDER / "write_report.py")
     module = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(module)
@@ -73,6 +74,8 @@ def write_results(folder: Path) -> None:
             "score": score,
             "auroc": 0.8 + 0.01 * int(digit),
             "commit": "c0ffee",
+            "versions": "numpy 2",
+            "machine": "two cores",
         }
         for digit in "0123456789"
         for scaling in ("unit", "gcn")
@@ -95,9 +98,12 @@ def test_the_report_is_filled_from_results(write_report, tmp_path):
     assert "- Table 4, declared reading: not measured." in page
     assert "- Collapse: 0 of 40 runs of the method, in both readings." in page
     assert "| *published* | 93.7 | |" in page and "| *as printed* | 90.0 |  |" in page
-    assert "| epochs 25 | 94.0 |  |" in page and "| norm squared | 92.0 | -2.0 |" in page
+    assert "| epochs 25 | 94.0 |  |" in page and "| norm squared | 92.0 | −2.0 |" in page
     assert "| freed | digits | 1 | 0 | 0 | 1 | 90.0 |" in page
-    assert "| distance to the mean image, contrast normalised | 84.5 | -0.14 | 10.3 | -0.27 | 11.4 |" in page and "Commit: c0ffee" in page
+    assert (
+        "| distance to the mean image, contrast normalised | 84.5 | -0.14 | 10.3 | -0.27 | 11.4 |" in page
+        and "Commit: c0ffee. Versions: numpy 2. Machine: two cores." in page
+    )
     assert "time to fit against One-Class Deep SVDD, mnist: × 1" in page
     assert "| CAE | 70.0 [60.2, 79.8] (71.26, −1.3 ≈) |" in page
     assert "(figures/figure-8.png) [data](figures/figure-8.csv)" in page and (tmp_path / "figures" / "figure-8.csv").exists()

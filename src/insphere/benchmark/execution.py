@@ -280,7 +280,7 @@ def _objective(detector: AbstractDetector | None) -> Any:
 def _environment(place: Workplace, detector: AbstractDetector | None, together: int = 1) -> dict[str, Any]:
     return {
         "commit": place.commit,
-        "versions": {name: _version(name) for name in _PACKAGES} | {"python": platform.python_version()},
+        "versions": package_versions(),
         "device": _device(detector),
         "machine": machine(),
         "n_threads": place.n_threads,
@@ -296,6 +296,11 @@ def _device(detector: AbstractDetector | None) -> str:
     from insphere.training.device import device_name  # here, as PyTorch takes seconds to import and shallow detectors do without
 
     return device_name(objective)
+
+
+def package_versions() -> dict[str, str]:
+    """Return the versions of Python and of the packages that figures depend on, "unknown" for one that is not installed."""
+    return {name: _version(name) for name in _PACKAGES} | {"python": platform.python_version()}
 
 
 def machine() -> str:

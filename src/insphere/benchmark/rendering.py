@@ -169,10 +169,17 @@ def comparison(expected: float | None, difference: float | None, verdict: str, *
     """
     if expected is None:
         return ""
-    return f"({expected:.{n_digits}f}, {'' if difference is None else _signed(difference) + ' '}{SIGNS[verdict]})"
+    return f"({expected:.{n_digits}f}, {'' if difference is None else signed_text(difference) + ' '}{SIGNS[verdict]})"
 
 
-def _signed(value: float) -> str:
+def signed_text(value: float) -> str:
+    """Return a difference with one decimal and its sign.
+
+    Examples
+    --------
+    >>> signed_text(2.04), signed_text(-2.04), signed_text(-0.04)
+    ('+2.0', '−2.0', '±0.0')
+    """
     text = f"{abs(value):.1f}"
     return f"±{text}" if text == "0.0" else f"{'+' if value > 0 else '−'}{text}"
 

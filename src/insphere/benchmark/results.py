@@ -242,10 +242,21 @@ def _row(report: Report) -> dict[str, Any]:
         "fit_seconds": report.seconds.get("fit"),
         "score_seconds": report.seconds.get("score"),
         "health": report.health.get("level"),
-        "versions": ", ".join(f"{name} {number}" for name, number in environment.get("versions", {}).items()),
+        "versions": versions_text(environment.get("versions", {})),
         "parameters": json.dumps(run.parameters, sort_keys=True),
         "source": json.dumps(run.source, sort_keys=True),
     }
+
+
+def versions_text(versions: Mapping[str, str]) -> str:
+    """Return versions as tables have them.
+
+    Examples
+    --------
+    >>> versions_text({"torch": "2.13.0", "python": "3.12.1"})
+    'torch 2.13.0, python 3.12.1'
+    """
+    return ", ".join(f"{name} {number}" for name, number in versions.items())
 
 
 def _from_row(row: Mapping[str, Any]) -> Report:
