@@ -9,6 +9,7 @@ from insphere.detectors.kernels import chunks, squared_distances
 Array = NDArray[np.float64]
 
 _TREE_DIMENSIONS = 10  # in more, a tree visits nearly every row and is slower than comparing with all
+_SCREENED_VALUES = 2**16  # of fewer values, all distances are computed sooner than the near ones are found
 
 
 class Neighbours:
@@ -27,6 +28,7 @@ class Neighbours:
     def __init__(self, references: Array) -> None:
         self.references = references
         self._tree = KDTree(references) if references.shape[1] <= _TREE_DIMENSIONS else None
+        self._screen = _Screen(references) if self._tree is None and references.size >= _SCREENED_VALUES else None
 
     def distances(self, rows: Array, n_neighbors: int, own: NDArray[np.int64] | None = None) -> Array:
         """Return the distances to the nearest references, increasing, shape (n, n_neighbors); fewer columns where there are fewer.
@@ -52,6 +54,45 @@ class Neighbours:
         if self._tree is not None:
             distances, indices = self._tree.query(rows, k=n_found)
             return distances, indices
-        squares = squared_distances(rows, self.references)
-        indices = np.argpartition(squares, n_found - 1, axis=1)[:, :n_found]
-        return np.sqrt(np.take_along_axis(squares, indices, axis=1)), indices
+        if self._screen is None:
+            return _nearest(squared_distances(rows, self.references), n_found)
+        distances, indices = np.empty((len(rows), n_found)), np.empty((len(rows), n_found), dtype=np.int64)
+        for number, near in enumerate(self._screen(rows, n_found)):
+            among = np.flatnonzero(near)
+            squares = squared_distances(rows[number : number + 1], self.references[among])
+            (distances[number],), (places,) = _nearest(squares, n_found)
+            indices[number] = among[places]
+        return distances, indices
+
+
+class _Screen:
+    """Which references can be among the nearest of a row, by a matrix product: many times as fast as differences, but less exact.
+
+    A product's rounding depends on the rows that are computed together, so nothing but this choice comes from it.
+    """
+
+    def __init__(self, references: Array) -> None:
+        self._middle = references.mean(axis=0)
+        self._references = references - self._middle
+        self._norms = np.einsum("md,md->m", self._references, self._references)
+
+    def __call__(self, rows: Array, n_found: int) -> NDArray[np.bool_]:
+        """Return whether each reference can be among the `n_found` nearest of each row, shape (n, m); where in doubt it can."""
+        with np.errstate(over="ignore", invalid="ignore"):  # what overflows compares as near
+            moved = rows - self._middle
+            norms = np.einsum("nd,nd->n", moved, moved)
+            squares = moved @ self._references.T
+            squares *= -2
+            squares += norms[:, None]
+            squares += self._norms
+            # In any order of summation an inner product errs by about d units of the last place of |x|·|y|. The factor has room for three
+            # products, the shift by the middle, the rounding of exact distances, and that the errors of two references add up.
+            error = 16 * (rows.shape[1] + 8) * np.finfo(np.float64).eps * (norms + self._norms.max())
+            limits = np.partition(squares, n_found - 1, axis=1)[:, n_found - 1] + error
+            near: NDArray[np.bool_] = ~(squares > limits[:, None])
+            return near
+
+
+def _nearest(squares: Array, n_found: int) -> tuple[Array, NDArray[np.int64]]:
+    indices = np.argpartition(squares, n_found - 1, axis=1)[:, :n_found]
+    return np.sqrt(np.take_along_axis(squares, indices, axis=1)), indices

@@ -1,0 +1,61 @@
+"""The screen by a matrix product changes no distance: the plain comparison of all pairs is the oracle."""
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from insphere.detectors import neighbours
+from insphere.detectors.neighbours import Neighbours
+
+
+def both(monkeypatch, references, rows, n_neighbors, own=None):
+    found = []
+    for least in (references.size + 1, 0):
+        monkeypatch.setattr(neighbours, "_SCREENED_VALUES", least)
+        found.append(Neighbours(references).distances(rows, n_neighbors, own))
+    return found
+
+
+@settings(max_examples=40, deadline=None)
+@given(
+    seed=st.integers(0, 2**16),
+    n_features=st.integers(11, 40),
+    n_references=st.integers(1, 60),
+    n_neighbors=st.integers(1, 8),
+    offset=st.sampled_from([0.0, 1e3, 1e9]),
+    scale=st.sampled_from([1e-170, 1e-3, 1.0, 1e170]),
+    levels=st.sampled_from([None, 2]),
+)
+def test_the_screen_finds_the_same_distances(seed, n_features, n_references, n_neighbors, offset, scale, levels):
+    random = np.random.default_rng(seed)
+    draw = random.normal if levels is None else lambda size: random.integers(levels, size=size).astype(float)
+    references = scale * (offset + draw(size=(n_references, n_features)))
+    rows = np.concatenate([references[:5], references[:3] * (1 + 1e-15), scale * (offset + draw(size=(10, n_features)))])
+    with pytest.MonkeyPatch.context() as monkeypatch:
+        plain, screened = both(monkeypatch, references, rows, n_neighbors)
+    np.testing.assert_array_equal(screened, plain)
+
+
+def test_a_row_is_not_its_own_neighbour_on_either_way(monkeypatch):
+    references = np.random.default_rng(0).normal(size=(50, 12))
+    references[7] = references[3]
+    plain, screened = both(monkeypatch, references, references, 4, np.arange(50))
+    np.testing.assert_array_equal(screened, plain)
+    assert screened[3, 0] == 0 and screened[7, 0] == 0 and np.delete(screened[:, 0], [3, 7]).min() > 0
+
+
+def test_distances_do_not_depend_on_the_rows_that_come_with_them(monkeypatch):
+    monkeypatch.setattr(neighbours, "_SCREENED_VALUES", 0)
+    random = np.random.default_rng(1)
+    found = Neighbours(random.normal(size=(300, 64)))
+    rows = random.normal(size=(40, 64))
+    alone = np.concatenate([found.distances(row[None], 5) for row in rows])
+    np.testing.assert_array_equal(found.distances(rows, 5), alone)
+
+
+def test_the_screen_leaves_few_references_to_compare(monkeypatch):
+    monkeypatch.setattr(neighbours, "_SCREENED_VALUES", 0)
+    random = np.random.default_rng(2)
+    screen = neighbours._Screen(random.normal(size=(500, 100)))
+    assert screen(random.normal(size=(20, 100)), 5).sum() == 20 * 5
