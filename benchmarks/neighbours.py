@@ -41,7 +41,7 @@ def main() -> None:
     options = parser.parse_args()
     split = one_class_split("mnist:8", data_dir=options.data_dir)
     train, test = (
-        np.concatenate([rows.X for rows in part.batches(1024)]).reshape(part.n_rows, -1) / 255.0 for part in (split.train, split.test)
+        np.concatenate([rows.X for rows in part.batches(1024)]).reshape(len(part), -1) / 255.0 for part in (split.train, split.test)
     )
     rows = test[: options.rows]
     ways = {"screen, then differences": _ours(train, rows, screened=True), "all pairs": _ours(train, rows, screened=False)}
