@@ -172,7 +172,8 @@ def means_grid(frames: Sequence[Frame]) -> Grid:
             for cell in cells
         )
         rows.append((column.heading, tuple(shown)))
-    return Grid("Means over the classes", "method", tuple(frame.title for frame in frames), tuple(rows), frames[0].notes[:2])
+    notes = ("AUROC in percent: mean over the classes ± its standard deviation over seeds.", frames[0].notes[1])
+    return Grid("Means over the classes", "method", tuple(frame.title for frame in frames), tuple(rows), notes)
 
 
 def ahead(runs: Sequence[Measured], labels: dict[str, str]) -> str:
