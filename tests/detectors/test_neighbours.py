@@ -17,14 +17,14 @@ def both(monkeypatch, references, rows, n_neighbors, own=None):
     return found
 
 
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=80, deadline=None)
 @given(
     seed=st.integers(0, 2**16),
     n_features=st.integers(11, 40),
     n_references=st.integers(1, 60),
     n_neighbors=st.integers(1, 8),
     offset=st.sampled_from([0.0, 1e3, 1e9]),
-    scale=st.sampled_from([1e-170, 1e-3, 1.0, 1e170]),
+    scale=st.sampled_from([1e-170, 1e-162, 1e-161, 1e-160, 1e-3, 1.0, 1e170]),
     levels=st.sampled_from([None, 2]),
 )
 def test_the_screen_finds_the_same_distances(seed, n_features, n_references, n_neighbors, offset, scale, levels):
@@ -35,6 +35,14 @@ def test_the_screen_finds_the_same_distances(seed, n_features, n_references, n_n
     with pytest.MonkeyPatch.context() as monkeypatch:
         plain, screened = both(monkeypatch, references, rows, n_neighbors)
     np.testing.assert_array_equal(screened, plain)
+
+
+def test_rows_whose_sum_overflows_are_compared_without_a_warning(monkeypatch, recwarn):
+    references = np.full((20, 12), 1e308)
+    references[:, 0] = np.arange(20)
+    plain, screened = both(monkeypatch, references, references[:5], 3)
+    np.testing.assert_array_equal(screened, plain)
+    assert not recwarn.list
 
 
 def test_a_row_is_not_its_own_neighbour_on_either_way(monkeypatch):

@@ -69,16 +69,24 @@ class _Screen:
     """Which references can be among the nearest of a row, by a matrix product: many times as fast as differences, but less exact.
 
     A product's rounding depends on the rows that are computed together, so nothing but this choice comes from it.
+
+    Parameters
+    ----------
+    references : ndarray, shape (m, d)
     """
 
     def __init__(self, references: Array) -> None:
-        self._middle = references.mean(axis=0)
-        self._references = references - self._middle
-        self._norms = np.einsum("md,md->m", self._references, self._references)
+        with np.errstate(over="ignore", invalid="ignore"):  # what overflows compares as near
+            self._middle = references.mean(axis=0)
+            self._references = references - self._middle
+            self._norms = np.einsum("md,md->m", self._references, self._references)
 
     def __call__(self, rows: Array, n_found: int) -> NDArray[np.bool_]:
-        """Return whether each reference can be among the `n_found` nearest of each row, shape (n, m); where in doubt it can."""
-        with np.errstate(over="ignore", invalid="ignore"):  # what overflows compares as near
+        """Return whether each reference can be among the `n_found` nearest of each of `rows`, shape (n, d); where in doubt it can.
+
+        The answer has the shape (n, m).
+        """
+        with np.errstate(over="ignore", invalid="ignore"):
             moved = rows - self._middle
             norms = np.einsum("nd,nd->n", moved, moved)
             squares = moved @ self._references.T
@@ -87,7 +95,9 @@ class _Screen:
             squares += self._norms
             # In any order of summation an inner product errs by about d units of the last place of |x|·|y|. The factor has room for three
             # products, the shift by the middle, the rounding of exact distances, and that the errors of two references add up.
-            error = 16 * (rows.shape[1] + 8) * np.finfo(np.float64).eps * (norms + self._norms.max())
+            # Where squares are so small that they lose digits, the error is no share of them, and less than the smallest full number each.
+            float64 = np.finfo(np.float64)
+            error = 16 * (rows.shape[1] + 8) * (float64.eps * (norms + self._norms.max()) + float64.tiny)
             limits = np.partition(squares, n_found - 1, axis=1)[:, n_found - 1] + error
             near: NDArray[np.bool_] = ~(squares > limits[:, None])
             return near
