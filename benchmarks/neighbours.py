@@ -24,8 +24,8 @@ from sklearn.neighbors import NearestNeighbors
 import insphere
 from insphere.benchmark.execution import source_commit
 from insphere.data import one_class_split
-from insphere.detectors import neighbours
 from insphere.output_file import replacing
+from insphere.scores import neighbours
 
 REPORT = Path(__file__).parent / "reports" / "neighbours.md"
 

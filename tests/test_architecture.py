@@ -16,7 +16,8 @@ FLOORS = (
     ("validation", "seeding", "estimate", "output_file"),
     ("metrics", "model_file", "scores_file", "drift"),
     ("data",),
-    ("nets",),
+    ("decision",),
+    ("nets", "scores"),
     ("training",),
     ("detectors",),
     ("checking", "explain", "export", "watching", "attacks"),
@@ -29,7 +30,7 @@ FLOOR_OF_ROOM = {room: floor for floor, rooms in enumerate(FLOORS) for room in r
 # Methods that only hand on to a room above, imported when they are called (or for type checkers).
 HANDED_ON = {"detectors": {"insphere.explain.explain", "insphere.explain.Explanation"}}
 
-TORCH_ROOMS = {"nets", "training", "detectors", "explain", "export", "attacks"}
+TORCH_ROOMS = {"nets", "scores", "training", "detectors", "explain", "export", "attacks"}
 FORBIDDEN = {
     "nets": {"sklearn"},
     "training": {"sklearn"},

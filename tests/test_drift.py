@@ -5,7 +5,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from insphere.detectors.calibration import ConformalCalibration
+from insphere.decision.calibration import ConformalCalibration
 from insphere.drift import DriftMonitor
 from insphere.errors import DataError, ParameterError
 

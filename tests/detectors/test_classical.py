@@ -19,13 +19,13 @@ import naive
 from insphere import KDE, KNN, OCSVM, IForest, model_file
 from insphere.data.preprocess import fit_preprocess
 from insphere.detectors.classical import MANY_ROWS, approximates
-from insphere.detectors.density import BANDWIDTHS, GaussianDensity, cross_validated_bandwidth, reduced_density
-from insphere.detectors.isolation import grow_forest
-from insphere.detectors.kernels import KernelExpansion
-from insphere.detectors.neighbours import Neighbours
 from insphere.detectors.one_class_svm import GAMMAS, fit_exact, fit_nystroem, recombine, select_parameters
 from insphere.errors import ModelFileError, ParameterError
 from insphere.metrics import auroc
+from insphere.scores.density import BANDWIDTHS, GaussianDensity, cross_validated_bandwidth, reduced_density
+from insphere.scores.isolation import grow_forest
+from insphere.scores.kernels import KernelExpansion
+from insphere.scores.neighbours import Neighbours
 from insphere.seeding import derive_seed
 
 VECTORS, GREY, COLOUR = contract.blobs(), contract.pictures(), contract.pictures(shape=(8, 8, 3))

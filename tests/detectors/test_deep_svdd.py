@@ -6,8 +6,8 @@ import torch
 
 import contract
 import naive
+from insphere.decision.health import LEAST_SPREAD
 from insphere.detectors.deep_svdd import DeepSVDD, DeepSVDDObjective, DeepSVDDReading
-from insphere.detectors.health import LEAST_SPREAD
 from insphere.errors import CollapseError, HealthWarning
 from insphere.nets.build import initialise
 from insphere.nets.options import Network

@@ -9,9 +9,9 @@ import insphere
 import naive
 from insphere import SVDD, model_file
 from insphere.detectors.kernel_svdd import fit_kernel_sphere
-from insphere.detectors.kernels import KERNELS, Kernel
-from insphere.detectors.simplex_qp import minimise_on_simplex
 from insphere.errors import ModelFileError, ParameterError, TrainingError
+from insphere.scores.kernels import KERNELS, Kernel
+from insphere.scores.simplex_qp import minimise_on_simplex
 
 VECTORS, GREY, COLOUR = contract.blobs(), contract.pictures(), contract.pictures(shape=(8, 8, 3))
 SPHERES = [SVDD(kernel, random_state=0) for kernel in KERNELS]

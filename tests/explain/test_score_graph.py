@@ -8,8 +8,8 @@ import torch
 from numpy.typing import NDArray
 
 from insphere.detectors.base import AbstractDetector
-from insphere.detectors.sphere import EuclideanSphere, LocalSphere, MahalanobisSphere, fit_sphere
 from insphere.explain.score_graph import latent_contributions, network_input, score_function, sphere_distance
+from insphere.scores.sphere import EuclideanSphere, LocalSphere, MahalanobisSphere, fit_sphere
 
 CODES = np.random.default_rng(0).normal(size=(60, 4)) @ np.diag([3.0, 1.0, 0.1, 1.0])
 NEW = np.random.default_rng(1).normal(size=(20, 4)) * 3

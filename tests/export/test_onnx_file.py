@@ -12,8 +12,8 @@ import pytest
 from numpy.typing import NDArray
 
 from export_models import KINDS, fitted, rows_of_kind
+from insphere.decision.health import Finding, HealthReport
 from insphere.detectors.catalog import DETECTORS
-from insphere.detectors.health import Finding, HealthReport
 from insphere.errors import CollapseError, DataError, ExportError, MissingDependencyError, ParameterError
 from insphere.export import export_onnx, graph, onnx_file
 from insphere.output_file import OutputError

@@ -8,10 +8,10 @@ from export_models import KINDS, fitted, rows_of_kind
 from insphere.detectors.base import AbstractDetector
 from insphere.detectors.catalog import DETECTORS
 from insphere.detectors.shallow import AbstractShallowDetector
-from insphere.detectors.sphere import AbstractSphere
 from insphere.errors import ExportError
 from insphere.export.graph import ScoringGraph
 from insphere.export.scorers import features_scorer, scorer, sphere_distance
+from insphere.scores.sphere import AbstractSphere
 
 VARIANTS = [
     ("vae-svdd", {"geometry": "euclidean"}),

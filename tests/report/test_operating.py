@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from insphere.detectors.calibration import ConformalCalibration
+from insphere.decision.calibration import ConformalCalibration
 from insphere.report.operating import MAX_STOPS, RATES, operating_points
 from report.test_charts import judged
 

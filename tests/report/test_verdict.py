@@ -6,7 +6,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from insphere.detectors.health import Finding, HealthReport
+from insphere.decision.health import Finding, HealthReport
 from insphere.report.verdict import LEVELS, reach_verdict
 from report.test_charts import judged
 

@@ -8,8 +8,8 @@ import numpy as np
 import pytest
 from starlette.testclient import TestClient
 
+from insphere.decision.health import Finding, HealthReport
 from insphere.detectors.base import AbstractDetector
-from insphere.detectors.health import Finding, HealthReport
 from serving.conftest import FEATURES, digits, encoded, serving
 
 

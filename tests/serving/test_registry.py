@@ -115,7 +115,7 @@ def test_a_collapsed_model_does_not_replace_a_sound_one(image_file: Path, tmp_pa
     shutil.copy(image_file, path)
     with serving({"digits": path}, reload_seconds=0) as client:
         os.utime(path, ns=(1, 1))
-        monkeypatch.setattr("insphere.detectors.health.HealthReport.collapsed", property(lambda self: True))
+        monkeypatch.setattr("insphere.decision.health.HealthReport.collapsed", property(lambda self: True))
         monkeypatch.setattr("insphere.serving.models._problem", lambda detector: "All rows score the same.")
         client.app.state.service.registry.reload()  # type: ignore[attr-defined]
         monkeypatch.undo()

@@ -10,8 +10,8 @@ from torch import Tensor
 
 from insphere.detectors.base import AbstractDetector
 from insphere.detectors.neural import AbstractNeuralDetector
-from insphere.detectors.sphere import AbstractSphere, EuclideanSphere, LocalSphere, MahalanobisSphere
 from insphere.errors import ParameterError
+from insphere.scores.sphere import AbstractSphere, EuclideanSphere, LocalSphere, MahalanobisSphere
 from insphere.training.feed import as_network_input
 
 _BATCH_ROWS = 256

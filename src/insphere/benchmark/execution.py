@@ -22,8 +22,9 @@ from insphere.benchmark.results import Report, report_path, scores_path, write_r
 from insphere.benchmark.run import Run
 from insphere.data import AbstractSource, ArraySource, RowFacts, one_class_split
 from insphere.data.datasets import DATA_DIR_VARIABLE, DATASETS
+from insphere.decision.scored import ScoredRows
 from insphere.detectors import catalog
-from insphere.detectors.base import AbstractDetector, ScoredRows
+from insphere.detectors.base import AbstractDetector
 from insphere.detectors.batched import fit_many
 from insphere.errors import HealthWarning, InsphereError
 from insphere.scores_file import write_scores

@@ -15,7 +15,8 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from insphere.data.sources import AbstractSource
-    from insphere.detectors.base import AbstractDetector, ScoredRows
+    from insphere.decision.scored import ScoredRows
+    from insphere.detectors.base import AbstractDetector
     from insphere.metrics import Evaluation
 
 

@@ -3,7 +3,7 @@
 from insphere.data.datasets import DATASETS, DatasetEntry, list_datasets, load_dataset, local_folder
 from insphere.data.images import MAX_PIXELS, ImageHeader, ImageSpec, decode, probe
 from insphere.data.protocol import Split, one_class_split
-from insphere.data.rows import AbstractSource, RowFacts, Rows
+from insphere.data.rows import AbstractSource, Notice, RowFacts, Rows
 from insphere.data.sources import ArraySource, ImageSource, folder, open_source
 
 __all__ = [
@@ -15,6 +15,7 @@ __all__ = [
     "ImageHeader",
     "ImageSource",
     "ImageSpec",
+    "Notice",
     "RowFacts",
     "Rows",
     "Split",

@@ -8,7 +8,8 @@ import numpy as np
 
 from insphere.data.arrays import ArraySource
 from insphere.data.labels import binary_labels, label_texts
-from insphere.data.options import OpenOptions, split_positions
+from insphere.data.options import OpenOptions
+from insphere.data.rows import split_positions
 from insphere.errors import DataError, did_you_mean
 
 _ZIP_MAGIC = b"PK"

@@ -11,8 +11,7 @@ from insphere.data.arrays import ArraySource
 from insphere.data.dataset_files import Content, FoundFiles, describe_files, find_files, read_digits, read_files
 from insphere.data.hub import download
 from insphere.data.images import ImageSpec, bring_array_to, check_image_size
-from insphere.data.options import SPLITS
-from insphere.data.rows import AbstractSource, RowFacts
+from insphere.data.rows import SPLITS, AbstractSource, RowFacts
 from insphere.data.stores import BytesStore, FileStore, ImageSource
 from insphere.errors import DataError, DatasetNotFoundError, ParameterError, did_you_mean
 from insphere.validation import check_choice

@@ -12,8 +12,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from insphere.data.images import IMAGE_SUFFIXES
-from insphere.data.options import OpenOptions, split_positions
-from insphere.data.rows import RowFacts
+from insphere.data.options import OpenOptions
+from insphere.data.rows import RowFacts, split_positions
 from insphere.data.stores import AbstractStore, FileStore, ImageSource
 from insphere.errors import DataError
 

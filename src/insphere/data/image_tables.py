@@ -10,8 +10,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from insphere.data.labels import binary_labels, class_texts, label_texts
-from insphere.data.options import OpenOptions, split_positions
-from insphere.data.rows import RowFacts
+from insphere.data.options import OpenOptions
+from insphere.data.rows import RowFacts, split_positions
 from insphere.data.stores import BytesStore, ImageSource
 from insphere.data.tables import read_or_refuse, read_schema
 from insphere.errors import DataError, did_you_mean

@@ -5,11 +5,10 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from insphere.data.images import ImageSpec, check_image_size, choose_spec
+from insphere.data.rows import SPLITS
 from insphere.data.stores import AbstractStore, probe_store
-from insphere.errors import DataError, ParameterError
+from insphere.errors import ParameterError
 from insphere.validation import check_choice
-
-SPLITS = ("train", "test", "all")
 
 
 @dataclass(frozen=True)
@@ -56,30 +55,3 @@ class OpenOptions:
     def spec_for(self, store: AbstractStore, name: str) -> ImageSpec:
         """Return the spec asked for, or the one that the images' headers suggest."""
         return self.spec or choose_spec(probe_store(store, name), image_size=self.image_size, mode=self.mode)
-
-
-def split_positions(
-    split: str, n_rows: int, labels: Sequence[int] | None, parts: Sequence[str] | None, *, name: str, remedy: str
-) -> list[int]:
-    """Return the positions of the rows that a split has.
-
-    "train": the rows of the training part, or all if there are no parts, without those known to be anomalies. "test": the rows of
-    the test part, or all.
-
-    Raises
-    ------
-    DataError
-        If the split has no row; the message ends with `remedy`.
-
-    Examples
-    --------
-    >>> split_positions("train", 3, [0, 1, 0], None, name="table.csv", remedy="")
-    [0, 2]
-    """
-    positions = [row for row in range(n_rows) if split == "all" or parts is None or parts[row] == split]
-    if split == "train" and labels is not None:
-        positions = [row for row in positions if labels[row] == 0]
-    if not positions:
-        kind = "no normal rows to train on" if split == "train" else f"no rows in the split {split!r}"
-        raise DataError(f"{name} has {kind}{remedy}.")
-    return positions

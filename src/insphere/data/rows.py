@@ -9,7 +9,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from insphere.data.images import ImageSpec
-from insphere.errors import DataError
+from insphere.errors import DataError, ParameterError
+from insphere.validation import check_choice
+
+SPLITS = ("train", "test", "all")
 
 
 @dataclass(frozen=True)
@@ -34,6 +37,33 @@ class Rows:
     X: NDArray[Any]
     index: NDArray[np.int64]
     errors: Mapping[int, str]
+
+
+@dataclass(frozen=True)
+class Notice:
+    """One thing about a source that its user should be told: what was left out of it, or what a name was taken to mean.
+
+    Parameters
+    ----------
+    kind : {"left out", "taken as", "changed"}
+        Rows or parts of rows that are not read; a guessed meaning; values that are read as something else than what is stored.
+    count : int
+        How many files, columns or rows it is about.
+    text : str
+        A sentence in plain words, with what to do where there is something to do.
+    examples : tuple of str
+        A few names of what it is about.
+
+    Examples
+    --------
+    >>> Notice("left out", 3, "3 files have suffixes that are not read.", ("notes.txt",)).count
+    3
+    """
+
+    kind: str
+    count: int
+    text: str
+    examples: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -99,6 +129,8 @@ class AbstractSource(ABC):
         What image files are brought to; None for arrays and tables.
     feature_names : sequence of str, optional
         Names of the columns of a table.
+    notices : sequence of Notice
+        What its user should be told: everything left out is counted there, every guessed meaning named.
 
     Examples
     --------
@@ -117,6 +149,7 @@ class AbstractSource(ABC):
         *,
         spec: ImageSpec | None = None,
         feature_names: Sequence[str] | None = None,
+        notices: Sequence[Notice] = (),
     ) -> None:
         self.name = name
         self.row_shape = row_shape
@@ -124,6 +157,7 @@ class AbstractSource(ABC):
         self.facts = facts
         self.spec = spec
         self.feature_names = feature_names
+        self.notices = tuple(notices)
 
     @abstractmethod
     def __len__(self) -> int:
@@ -142,6 +176,33 @@ class AbstractSource(ABC):
     @abstractmethod
     def take(self, positions: Sequence[int] | NDArray[np.int64]) -> Self:
         """Return a source of the rows at `positions` only, in that order."""
+
+    def part(self, split: str) -> Self:
+        """Return a source of the rows that a split has: see `split_positions`.
+
+        Raises
+        ------
+        DataError
+            If the split has no row.
+        ParameterError
+            If `split` is unknown.
+        """
+        check_choice("split", split, SPLITS)
+        if split == "all":
+            return self
+        labels = None if self.labels is None else self.labels.tolist()
+        positions = split_positions(split, len(self), labels, self.parts, name=self.name, remedy="")
+        return self if len(positions) == len(self) else self.take(positions)
+
+    def brought_to(self, spec: ImageSpec) -> Self:
+        """Return a source of the same rows as images of another size, number of channels or type.
+
+        Raises
+        ------
+        ParameterError
+            If the rows are no image files: values of an array are never resampled in silence.
+        """
+        raise ParameterError(f"{self.name} holds no image files, so its rows cannot be brought to another image size.")
 
     def load(self) -> Rows:
         """Return all rows in memory."""
@@ -176,3 +237,30 @@ class AbstractSource(ABC):
     def parts(self) -> Sequence[str] | None:
         """Part ("train" or "test") of each row; None if the source does not keep them apart."""
         return self.facts.parts
+
+
+def split_positions(
+    split: str, n_rows: int, labels: Sequence[int] | None, parts: Sequence[str] | None, *, name: str, remedy: str
+) -> list[int]:
+    """Return the positions of the rows that a split has.
+
+    "train": the rows of the training part, or all if there are no parts, without those known to be anomalies. "test": the rows of
+    the test part, or all.
+
+    Raises
+    ------
+    DataError
+        If the split has no row; the message ends with `remedy`.
+
+    Examples
+    --------
+    >>> split_positions("train", 3, [0, 1, 0], None, name="table.csv", remedy="")
+    [0, 2]
+    """
+    positions = [row for row in range(n_rows) if split == "all" or parts is None or parts[row] == split]
+    if split == "train" and labels is not None:
+        positions = [row for row in positions if labels[row] == 0]
+    if not positions:
+        kind = "no normal rows to train on" if split == "train" else f"no rows in the split {split!r}"
+        raise DataError(f"{name} has {kind}{remedy}.")
+    return positions

@@ -9,7 +9,8 @@ from numpy.typing import NDArray
 
 from insphere.data.arrays import ArraySource
 from insphere.data.labels import binary_labels, label_texts
-from insphere.data.options import OpenOptions, split_positions
+from insphere.data.options import OpenOptions
+from insphere.data.rows import split_positions
 from insphere.errors import DataError, ParameterError, did_you_mean
 
 if TYPE_CHECKING:

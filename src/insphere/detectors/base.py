@@ -20,8 +20,9 @@ from sklearn.utils.validation import check_is_fitted, validate_data
 
 from insphere import model_file
 from insphere.data import AbstractSource, ArraySource, ImageSpec, open_source
-from insphere.detectors import health
-from insphere.detectors.calibration import Calibration, ConformalCalibration, radius, rows_needed, split_rows
+from insphere.decision import health
+from insphere.decision.calibration import Calibration, ConformalCalibration, radius, rows_needed, split_rows
+from insphere.decision.scored import ScoredRows
 from insphere.detectors.fitting import Fitted, Fitting
 from insphere.detectors.stored import KIND, parameters_to_json, restore, to_file
 from insphere.errors import CollapseError, DataError, TrainingError
@@ -49,29 +50,6 @@ class FitContext:
     checkpoint: Path | None = None
     resume: bool = False
     on_epoch: Callable[[Any], None] | None = None
-
-
-@dataclasses.dataclass(frozen=True)
-class ScoredRows:
-    """Scores of some rows of a source.
-
-    Attributes
-    ----------
-    index : ndarray of int64, shape (m,)
-        Positions of the scored rows in the source, increasing.
-    anomaly_score, p_value : ndarray of float64, shape (m,)
-        Higher, and lower, is more anomalous.
-    is_anomaly : ndarray of bool, shape (m,)
-        Decision at the detector's threshold.
-    errors : mapping of int to str
-        Positions of the rows that could not be read, and why.
-    """
-
-    index: NDArray[np.int64]
-    anomaly_score: NDArray[np.float64]
-    p_value: NDArray[np.float64]
-    is_anomaly: NDArray[np.bool_]
-    errors: Mapping[int, str]
 
 
 @dataclasses.dataclass(eq=False, repr=False, kw_only=True)

@@ -7,14 +7,14 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from insphere.detectors.density import GaussianDensity, cross_validated_bandwidth, reduced_density
-from insphere.detectors.health import Finding
-from insphere.detectors.isolation import grow_forest, restore_forest
-from insphere.detectors.kernels import Kernel, KernelExpansion, scale_gamma
-from insphere.detectors.neighbours import Neighbours
+from insphere.decision.health import Finding
 from insphere.detectors.one_class_svm import NUS, choose_parameters, fit_exact, fit_nystroem
 from insphere.detectors.shallow import AbstractShallowDetector, Array, below, check_word_or_number, some_of, stored
 from insphere.errors import ModelFileError
+from insphere.scores.density import GaussianDensity, cross_validated_bandwidth, reduced_density
+from insphere.scores.isolation import grow_forest, restore_forest
+from insphere.scores.kernels import Kernel, KernelExpansion, scale_gamma
+from insphere.scores.neighbours import Neighbours
 from insphere.seeding import derive_seed, generator
 from insphere.validation import check_choice, check_integer, check_number
 

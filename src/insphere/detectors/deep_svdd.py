@@ -8,7 +8,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from insphere.detectors.health import Finding
+from insphere.decision.health import Finding
 from insphere.detectors.pretrained import AbstractPretrainedDetector
 from insphere.nets.options import Network
 from insphere.training.autoencoding import AbstractEncodingObjective

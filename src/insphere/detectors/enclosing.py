@@ -6,9 +6,9 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from insphere.detectors.health import Finding
+from insphere.decision.health import Finding
 from insphere.detectors.neural import AbstractNeuralDetector
-from insphere.detectors.sphere import GEOMETRIES, AbstractSphere, fit_sphere
+from insphere.scores.sphere import GEOMETRIES, AbstractSphere, fit_sphere
 from insphere.seeding import generator
 from insphere.validation import check_choice, check_integer
 

@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from insphere.detectors.health import Finding
+from insphere.decision.health import Finding
 
 Fitted = tuple[NDArray[np.float64], list[Finding]]
 """Scores of the training rows, and what is to be said of the fitted model's health."""

@@ -8,9 +8,9 @@ import numpy as np
 from numpy.typing import NDArray
 from sklearn.base import clone
 
+from insphere.decision.health import Finding
 from insphere.detectors.base import AbstractDetector, FitContext
 from insphere.detectors.catalog import make
-from insphere.detectors.health import Finding
 from insphere.detectors.neural import AbstractNeuralDetector
 from insphere.detectors.shallow import AbstractShallowDetector, Array, below, stored
 from insphere.errors import ParameterError

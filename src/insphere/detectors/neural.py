@@ -16,13 +16,13 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from insphere.data.preprocess import SCALINGS, Preprocess, fit_preprocess
-from insphere.detectors import health
+from insphere.decision import health
 from insphere.detectors.base import AbstractDetector, FitContext, Rows, as_rows, warn_unreadable
 from insphere.detectors.fitting import Fitted
-from insphere.detectors.sphere import AbstractSphere, restore_sphere
 from insphere.errors import ModelFileError
 from insphere.nets.build import initialise
 from insphere.nets.options import Network, default_latent_dim
+from insphere.scores.sphere import AbstractSphere, restore_sphere
 from insphere.seeding import derive_seed, generator
 from insphere.training.device import choose_precision, place, resolve_device
 from insphere.training.history import EpochRecord

@@ -8,7 +8,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from insphere.detectors.health import Finding, check_spread
+from insphere.decision.health import Finding, check_spread
 from insphere.detectors.pretrained import AbstractPretrainedDetector
 from insphere.nets.options import Network
 from insphere.training.autoencoding import AbstractEncodingObjective

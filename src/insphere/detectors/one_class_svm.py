@@ -10,10 +10,10 @@ from sklearn.kernel_approximation import Nystroem
 from sklearn.model_selection import KFold
 from sklearn.svm import OneClassSVM
 
-from insphere.detectors.health import Finding
-from insphere.detectors.kernels import Kernel, KernelExpansion, scale_gamma, squared_distances
+from insphere.decision.health import Finding
 from insphere.detectors.shallow import some_of
 from insphere.metrics import auroc
+from insphere.scores.kernels import Kernel, KernelExpansion, scale_gamma, squared_distances
 
 Array = NDArray[np.float64]
 

@@ -10,8 +10,8 @@ from numpy.typing import NDArray
 from sklearn.decomposition import PCA
 
 from insphere.data.preprocess import SCALINGS, Preprocess, fit_preprocess
+from insphere.decision.health import Finding
 from insphere.detectors.base import AbstractDetector, FitContext
-from insphere.detectors.health import Finding
 from insphere.errors import ModelFileError, ParameterError, did_you_mean
 from insphere.seeding import generator
 from insphere.validation import check_choice, check_number

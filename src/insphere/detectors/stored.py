@@ -8,8 +8,8 @@ from numpy.typing import NDArray
 
 from insphere import model_file
 from insphere.data import ImageSpec
-from insphere.detectors import health
-from insphere.detectors.calibration import ConformalCalibration
+from insphere.decision import health
+from insphere.decision.calibration import ConformalCalibration
 from insphere.errors import ModelFileError
 
 if TYPE_CHECKING:

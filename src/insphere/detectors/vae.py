@@ -9,8 +9,8 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from insphere.detectors.enclosing import AbstractEnclosingDetector
-from insphere.detectors.sphere import AbstractSphere
 from insphere.nets.options import Network
+from insphere.scores.sphere import AbstractSphere
 from insphere.training.autoencoding import squared_error
 from insphere.training.noise import NoiseSource
 from insphere.training.variational import AbstractVariationalObjective, VariationalReading, kl_to_standard_normal, sample_code

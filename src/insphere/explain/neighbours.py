@@ -11,10 +11,10 @@ from sklearn.neighbors import NearestNeighbors
 from insphere.data import AbstractSource, ArraySource
 from insphere.detectors.base import AbstractDetector
 from insphere.detectors.neural import AbstractNeuralDetector
-from insphere.detectors.sphere import LocalSphere, MahalanobisSphere
 from insphere.errors import DataError
 from insphere.explain.scaling import scaled
 from insphere.explain.score_graph import decode
+from insphere.scores.sphere import LocalSphere, MahalanobisSphere
 
 Array = NDArray[np.float64]
 

@@ -8,8 +8,8 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from insphere.detectors.neural import AbstractNeuralDetector
-from insphere.detectors.sphere import AbstractSphere, EuclideanSphere, LocalSphere, MahalanobisSphere
 from insphere.errors import ExplainError
+from insphere.scores.sphere import AbstractSphere, EuclideanSphere, LocalSphere, MahalanobisSphere
 from insphere.training.autoencoding import AbstractAutoencodingObjective
 from insphere.training.feed import as_network_input
 from insphere.training.loop import map_batches

@@ -17,14 +17,14 @@ from insphere.data.preprocess import Preprocess
 from insphere.detectors.base import AbstractDetector
 from insphere.detectors.classical import KDE, KNN, OCSVM, IForest
 from insphere.detectors.hybrid import Hybrid
-from insphere.detectors.isolation import IsolationTrees
 from insphere.detectors.kernel_svdd import SVDD
-from insphere.detectors.kernels import KernelExpansion
 from insphere.detectors.neural import AbstractNeuralDetector
 from insphere.detectors.shallow import AbstractShallowDetector, Projection
-from insphere.detectors.sphere import AbstractSphere, EuclideanSphere, LocalSphere, MahalanobisSphere
 from insphere.detectors.vae_svdd import DeepSVDDVAE, DeepSVDDVAEObjective
 from insphere.errors import ExportError
+from insphere.scores.isolation import IsolationTrees
+from insphere.scores.kernels import KernelExpansion
+from insphere.scores.sphere import AbstractSphere, EuclideanSphere, LocalSphere, MahalanobisSphere
 from insphere.training.feed import as_network_input
 
 
@@ -282,7 +282,7 @@ def _(detector: IForest) -> nn.Module:
 
 
 class NegativeLogDensity(nn.Module):
-    """Negative log-density of a mixture of Gaussians of one width, in nats (see `insphere.detectors.density.GaussianDensity`)."""
+    """Negative log-density of a mixture of Gaussians of one width, in nats (see `insphere.scores.density.GaussianDensity`)."""
 
     def __init__(self, points: NDArray[np.float64], weights: NDArray[np.float64], bandwidth: float) -> None:
         super().__init__()
@@ -302,7 +302,7 @@ class NegativeLogDensity(nn.Module):
 
 
 class Expansion(nn.Module):
-    """A sum of kernels (see `insphere.detectors.kernels.KernelExpansion`)."""
+    """A sum of kernels (see `insphere.scores.kernels.KernelExpansion`)."""
 
     def __init__(self, expansion: KernelExpansion) -> None:
         super().__init__()

@@ -10,7 +10,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from insphere.data import AbstractSource
-from insphere.detectors.base import AbstractDetector, ScoredRows
+from insphere.decision.scored import ScoredRows
+from insphere.detectors.base import AbstractDetector
 from insphere.errors import DataError
 from insphere.metrics import Evaluation, evaluate
 

@@ -6,7 +6,8 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from insphere.detectors.base import AbstractDetector, Rows, ScoredRows
+from insphere.decision.scored import ScoredRows
+from insphere.detectors.base import AbstractDetector, Rows
 from insphere.errors import DataError, ParameterError
 from insphere.output_file import check_writable, replacing
 from insphere.report.contents import gather

@@ -7,9 +7,9 @@ from hypothesis import strategies as st
 from numpy.typing import NDArray
 
 import naive
-from insphere.detectors import sphere
-from insphere.detectors.sphere import GEOMETRIES, AbstractSphere, LocalSphere, fit_sphere, fit_whitening, restore_sphere
 from insphere.errors import ModelFileError, ParameterError, TrainingError
+from insphere.scores import sphere
+from insphere.scores.sphere import GEOMETRIES, AbstractSphere, LocalSphere, fit_sphere, fit_whitening, restore_sphere
 
 
 def correlated(n_rows: int, n_dims: int = 3, seed: int = 0) -> NDArray[np.float64]:

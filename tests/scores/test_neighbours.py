@@ -5,8 +5,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from insphere.detectors import neighbours
-from insphere.detectors.neighbours import Neighbours
+from insphere.scores import neighbours
+from insphere.scores.neighbours import Neighbours
 
 
 def both(monkeypatch, references, rows, n_neighbors, own=None):

@@ -4,7 +4,7 @@ import numpy as np
 from numpy.typing import NDArray
 from sklearn.neighbors import KDTree
 
-from insphere.detectors.kernels import chunks, squared_distances
+from insphere.scores.kernels import chunks, squared_distances
 
 Array = NDArray[np.float64]
 

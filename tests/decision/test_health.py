@@ -7,8 +7,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 
-from insphere.detectors import health
-from insphere.detectors.health import Finding, HealthReport
+from insphere.decision import health
+from insphere.decision.health import Finding, HealthReport
 from insphere.errors import HealthWarning
 
 

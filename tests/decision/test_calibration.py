@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from scipy.stats import beta
 
 import naive
-from insphere.detectors.calibration import Calibration, ConformalCalibration, radius, rows_needed, split_rows
+from insphere.decision.calibration import Calibration, ConformalCalibration, radius, rows_needed, split_rows
 from insphere.errors import DataError, ParameterError
 
 scores_with_ties = st.lists(st.one_of(st.integers(-3, 3).map(float), st.floats(allow_nan=False, allow_infinity=False)), max_size=40)

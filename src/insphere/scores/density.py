@@ -8,8 +8,8 @@ from numpy.typing import NDArray
 from sklearn.metrics.pairwise import euclidean_distances
 from sklearn.model_selection import KFold
 
-from insphere.detectors.kernels import Kernel, chunks, squared_distances
-from insphere.detectors.simplex_qp import minimise_on_simplex
+from insphere.scores.kernels import Kernel, chunks, squared_distances
+from insphere.scores.simplex_qp import minimise_on_simplex
 
 Array = NDArray[np.float64]
 

@@ -1,0 +1,39 @@
+"""The one shape of scored rows: what every consumer (files, report, service, export, watch) is given."""
+
+import dataclasses
+from collections.abc import Mapping
+
+import numpy as np
+from numpy.typing import NDArray
+
+
+@dataclasses.dataclass(frozen=True)
+class ScoredRows:
+    """Scores of some rows of a source.
+
+    Attributes
+    ----------
+    index : ndarray of int64, shape (m,)
+        Positions of the scored rows in the source, increasing.
+    anomaly_score, p_value : ndarray of float64, shape (m,)
+        Higher, and lower, is more anomalous.
+    is_anomaly : ndarray of bool, shape (m,)
+        Decision at the detector's threshold.
+    errors : mapping of int to str
+        Positions of the rows that could not be read, and why.
+    maps : ndarray of float32, shape (m, map_height, map_width), optional
+        A heat-map a row, higher = more anomalous, where the detector scores places of a picture; None where it does not.
+
+    Examples
+    --------
+    >>> one = np.zeros(1)
+    >>> ScoredRows(np.array([0]), one, one + 1, one > 0, {1: "is not an image"}).maps is None
+    True
+    """
+
+    index: NDArray[np.int64]
+    anomaly_score: NDArray[np.float64]
+    p_value: NDArray[np.float64]
+    is_anomaly: NDArray[np.bool_]
+    errors: Mapping[int, str]
+    maps: NDArray[np.float32] | None = None
