@@ -23,6 +23,7 @@ from starlette.testclient import TestClient
 import insphere
 from browser import chromium as chromium
 from browser import chromium_page as chromium_page
+from insphere.data import ArraySource
 from insphere.detectors.base import AbstractDetector
 from insphere.errors import HealthWarning
 from insphere.serving import Settings, make_app
@@ -56,9 +57,8 @@ def images() -> AbstractDetector:
 
 @pytest.fixture(scope="session")
 def vectors() -> AbstractDetector:
-    detector = fitted(insphere.KNN(random_state=0), np.random.default_rng(0).normal(size=(120, 3)))
-    detector.feature_names_ = FEATURES
-    return detector
+    rows = ArraySource(np.random.default_rng(0).normal(size=(120, 3)), feature_names=FEATURES)
+    return fitted(insphere.KNN(random_state=0), rows)
 
 
 @pytest.fixture(scope="session")

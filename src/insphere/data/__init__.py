@@ -5,6 +5,7 @@ from insphere.data.images import MAX_PIXELS, ImageHeader, ImageSpec, decode, pro
 from insphere.data.protocol import Split, one_class_split
 from insphere.data.rows import AbstractSource, Notice, RowFacts, Rows
 from insphere.data.sources import ArraySource, ImageSource, folder, open_source
+from insphere.data.table_spec import TableSpec
 
 __all__ = [
     "DATASETS",
@@ -19,6 +20,7 @@ __all__ = [
     "RowFacts",
     "Rows",
     "Split",
+    "TableSpec",
     "decode",
     "folder",
     "list_datasets",

@@ -1,13 +1,16 @@
 """Arrays as a source: rows with NaN or infinity are reported one by one, types that are no numbers are refused."""
 
+import dataclasses
 from collections.abc import Iterator, Sequence
 from typing import Any, Self, final
 
 import numpy as np
 from numpy.typing import NDArray
 
+from insphere.data.columns import match_columns, told_aside
 from insphere.data.labels import binary_labels
-from insphere.data.rows import AbstractSource, RowFacts, Rows
+from insphere.data.rows import AbstractSource, Notice, RowFacts, Rows
+from insphere.data.table_spec import TableSpec
 from insphere.errors import DataError
 from insphere.validation import check_integer
 
@@ -29,6 +32,10 @@ class ArraySource(AbstractSource):
         One entry per row; see `RowFacts`.
     feature_names : sequence of str, optional
         Names of the features; taken from a data frame's columns if not given.
+    notices : sequence of Notice
+        What is to be told of the rows; see `AbstractSource`.
+    table_spec : TableSpec, optional
+        What a table's columns were read as.
 
     Raises
     ------
@@ -53,6 +60,8 @@ class ArraySource(AbstractSource):
         ids: Sequence[str] | None = None,
         feature_names: Sequence[str] | None = None,
         parts: Sequence[str] | None = None,
+        notices: Sequence[Notice] = (),
+        table_spec: TableSpec | None = None,
     ) -> None:
         facts = RowFacts(
             ids=_texts(ids),
@@ -66,7 +75,8 @@ class ArraySource(AbstractSource):
         facts.check(len(self._X))
         if names is not None and (self._X.ndim != 2 or len(names) != self._X.shape[1]):
             raise DataError(f"`feature_names` of {name} has {len(names)} names, but a row has shape {self._X.shape[1:]}.")
-        super().__init__(name, self._X.shape[1:], self._X.dtype, facts, feature_names=names)
+        shape, dtype = self._X.shape[1:], self._X.dtype
+        super().__init__(name, shape, dtype, facts, feature_names=names, notices=notices, table_spec=table_spec)
 
     def __len__(self) -> int:
         """Return the number of rows."""
@@ -79,16 +89,43 @@ class ArraySource(AbstractSource):
 
     def take(self, positions: Sequence[int] | NDArray[np.int64]) -> Self:
         """Return a source of the rows at `positions` only, in that order."""
-        facts = self.facts.take(positions)
+        return self._like(self._X[np.asarray(positions, dtype=np.int64)], self.facts.take(positions), self.feature_names, self.notices)
+
+    def with_features(self, names: Sequence[str], *, aside: Sequence[str] = ()) -> Self:
+        """Return a source of the features called `names`, in that order; further ones are left aside and told, but for those in `aside`.
+
+        Raises
+        ------
+        DataError
+            If the features have no names, or one of `names` is missing or there more than once.
+
+        Examples
+        --------
+        >>> source = ArraySource([[1.0, 2.0, 3.0]], feature_names=["rpm", "volt", "temp"]).with_features(["volt", "rpm"])
+        >>> source.load().X.tolist(), source.notices[0].examples
+        ([[2.0, 1.0]], ('temp',))
+        """
+        if self.feature_names is None:
+            raise DataError(f"{self.name} has no names of features, so they cannot be chosen by name.")
+        if tuple(self.feature_names) == tuple(names):
+            return self
+        order = match_columns(self.name, self.feature_names, names)
+        told = told_aside(self.name, self.feature_names, [*names, *aside])
+        return self._like(self._X[:, order], self.facts, tuple(names), (*self.notices, *told))
+
+    def _like(self, X: NDArray[Any], facts: RowFacts, names: Sequence[str] | None, notices: Sequence[Notice]) -> Self:
+        """Return a source of other rows or features, of which the same is known otherwise."""
         return type(self)(
-            self._X[np.asarray(positions, dtype=np.int64)],
+            X,
             name=self.name,
             labels=facts.labels,
             types=facts.types,
             groups=facts.groups,
             ids=facts.ids,
-            feature_names=self.feature_names,
+            feature_names=names,
             parts=facts.parts,
+            notices=notices,
+            table_spec=dataclasses.replace(self.table_spec, feature_names=None if names is None else tuple(names)),
         )
 
     def _batches(self, batch_size: int) -> Iterator[Rows]:

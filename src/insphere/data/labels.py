@@ -33,14 +33,15 @@ def binary_labels(values: Any, *, subject: str, normal_label: object = None) -> 
     >>> binary_labels(["good", "crack", "good"], subject="column 'state'", normal_label="good")
     array([0, 1, 0])
     """
-    values = np.asarray(values)
+    # A series with labels of its own is read in its order, never looked up by label.
+    values = values if isinstance(values, np.ndarray) else np.asarray(list(values))
     if values.ndim != 1:
         raise DataError(f"{subject} must have one value per row, but has shape {values.shape}.")
     texts = label_texts(values, subject=subject)
     found = sorted(set(texts))
     listed = ", ".join(repr(text) for text in found[:_LISTED]) + (", ..." if len(found) > _LISTED else "")
     if normal_label is not None:
-        normal = _text(normal_label)
+        normal = label_text(normal_label)
         if normal not in found:
             raise DataError(
                 f"{subject} has no value {normal!r}, which `normal_label` asks for; it has {listed}.{did_you_mean(normal, found)}"
@@ -69,7 +70,7 @@ def label_texts(values: NDArray[Any], *, subject: str) -> list[str]:
     for row, value in enumerate(values.tolist()):
         if value is None or value != value:
             raise DataError(f"{subject} has no value in row {row}; give every row a label or remove the row.")
-        texts.append(_text(value))
+        texts.append(label_text(value))
     return texts
 
 
@@ -87,7 +88,14 @@ def class_texts(values: NDArray[Any], names: Sequence[str] | None, *, subject: s
     return [names[value] if 0 <= value < len(names) else text for value, text in zip(values.tolist(), texts, strict=True)]
 
 
-def _text(value: object) -> str:
+def label_text(value: object) -> str:
+    """Return one label as text: truth values and whole numbers without a decimal point.
+
+    Examples
+    --------
+    >>> label_text(8.0), label_text(True), label_text("good")
+    ('8', '1', 'good')
+    """
     if isinstance(value, bool | np.bool_):
         return str(int(value))
     if isinstance(value, float | np.floating) and float(value).is_integer():

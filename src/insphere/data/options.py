@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from insphere.data.images import ImageSpec, check_image_size, choose_spec
 from insphere.data.rows import SPLITS
 from insphere.data.stores import AbstractStore, probe_store
+from insphere.data.table_spec import TableSpec
 from insphere.errors import ParameterError
 from insphere.validation import check_choice
 
@@ -35,6 +36,7 @@ class OpenOptions:
     columns: Sequence[str] | None = None
     data_dir: str | os.PathLike[str] | None = None
     groups: str | None = None
+    table_spec: TableSpec | None = None
 
     def __post_init__(self) -> None:
         """Check the values."""

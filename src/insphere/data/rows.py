@@ -9,6 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from insphere.data.images import ImageSpec
+from insphere.data.table_spec import TableSpec
 from insphere.errors import DataError, ParameterError
 from insphere.validation import check_choice
 
@@ -129,6 +130,8 @@ class AbstractSource(ABC):
         What image files are brought to; None for arrays and tables.
     feature_names : sequence of str, optional
         Names of the columns of a table.
+    table_spec : TableSpec, optional
+        What the columns of a table are read as; by default its features are those named.
     notices : sequence of Notice
         What its user should be told: everything left out is counted there, every guessed meaning named.
 
@@ -150,6 +153,7 @@ class AbstractSource(ABC):
         spec: ImageSpec | None = None,
         feature_names: Sequence[str] | None = None,
         notices: Sequence[Notice] = (),
+        table_spec: TableSpec | None = None,
     ) -> None:
         self.name = name
         self.row_shape = row_shape
@@ -158,6 +162,7 @@ class AbstractSource(ABC):
         self.spec = spec
         self.feature_names = feature_names
         self.notices = tuple(notices)
+        self.table_spec = table_spec or TableSpec(None if feature_names is None else tuple(feature_names))
 
     @abstractmethod
     def __len__(self) -> int:

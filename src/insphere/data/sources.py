@@ -11,11 +11,14 @@ from insphere.data.arrays import ArraySource
 from insphere.data.csv_files import open_csv
 from insphere.data.datasets import DATASETS, load_dataset
 from insphere.data.folders import LOOKED_FOR, open_folder, open_glob, open_image_file
+from insphere.data.frames import frame_table, is_frame
 from insphere.data.images import IMAGE_SUFFIXES, ImageSpec
 from insphere.data.options import OpenOptions
 from insphere.data.parquet_files import open_parquet
 from insphere.data.rows import AbstractSource, RowFacts, Rows
 from insphere.data.stores import ImageSource
+from insphere.data.table_spec import TableSpec
+from insphere.data.tables import open_table
 from insphere.errors import DataError, did_you_mean
 
 __all__ = ["AbstractSource", "ArraySource", "ImageSource", "RowFacts", "Rows", "folder", "open_source"]
@@ -35,6 +38,7 @@ def open_source(
     columns: list[str] | tuple[str, ...] | None = None,
     data_dir: str | os.PathLike[str] | None = None,
     groups: str | None = None,
+    table_spec: TableSpec | None = None,
 ) -> AbstractSource:
     """Return the rows that `source` points at.
 
@@ -62,6 +66,9 @@ def open_source(
         Folder of the named data sets; default: the environment variable INSPHERE_DATA.
     groups : str, optional
         Column of a table whose equal values mark near-duplicate rows.
+    table_spec : TableSpec, optional
+        What a table is read as, for example by a fitted model: its features are matched by name, further columns left aside, and
+        labels and groups read where it has their columns. The options above win.
 
     Returns
     -------
@@ -84,13 +91,15 @@ def open_source(
     >>> len(open_source("digits:3", split="train"))
     122
     """
-    options = OpenOptions(split, spec, image_size, mode, label_column, normal_label, columns, data_dir, groups)
+    options = OpenOptions(split, spec, image_size, mode, label_column, normal_label, columns, data_dir, groups, table_spec)
     if isinstance(source, ImageSource) and spec is not None and source.spec != spec:
         return source.brought_to(spec)
     if isinstance(source, AbstractSource):
         return source
     if isinstance(source, str | os.PathLike):
         return _open_path(os.path.expanduser(os.fspath(source)), options)
+    if is_frame(source):
+        return open_table("the data frame", frame_table(source), options)
     options.refuse(("image_size", "mode", "label_column", "normal_label", "columns", "groups"), "an array")
     return ArraySource(source)
 

@@ -1,6 +1,7 @@
 """Tables of numbers as a source: which columns are features, and what a column that is no number may be."""
 
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -8,9 +9,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from insphere.data.arrays import ArraySource
+from insphere.data.columns import match_columns, told_aside
 from insphere.data.labels import binary_labels, label_texts
 from insphere.data.options import OpenOptions
-from insphere.data.rows import split_positions
+from insphere.data.rows import Notice, split_positions
+from insphere.data.table_spec import TableSpec
 from insphere.errors import DataError, ParameterError, did_you_mean
 
 if TYPE_CHECKING:
@@ -26,21 +29,48 @@ def open_table(name: str, table: "pa.Table", options: OpenOptions, parts: Sequen
         If a column is missing, a feature is no number, a label is not understood, or there are no rows.
     """
     options.refuse(("image_size", "mode"), "a table of numbers")
-    if options.normal_label is not None and options.label_column is None:
+    if options.normal_label is not None and options.label_column is None and (options.table_spec or TableSpec()).label_column is None:
         raise ParameterError("`normal_label` says which value of a column is normal; name that column with `label_column`.")
-    names = _feature_columns(name, table, options)
+    spec, notices = _spec(name, table, options)
+    names = spec.feature_names or ()
     X = _features(name, table, names)
-    groups = None if options.groups is None else label_texts(_values(name, table, options.groups), subject=f"column {options.groups!r}")
-    if options.label_column is None:
-        return ArraySource(X, name=name, groups=groups, feature_names=names, parts=parts)
-    subject = f"column {options.label_column!r} of {name}"
-    values = _values(name, table, options.label_column)
-    labels = binary_labels(values, subject=subject, normal_label=options.normal_label)
-    types = None if options.normal_label is None else label_texts(values, subject=subject)
-    source = ArraySource(X, name=name, labels=labels, types=types, groups=groups, feature_names=names, parts=parts)
-    if options.split != "train":
+    groups = None if spec.groups is None else label_texts(_values(name, table, spec.groups), subject=f"column {spec.groups!r}")
+    labels, types = _labels(name, table, spec)
+    source = ArraySource(
+        X, name=name, labels=labels, types=types, groups=groups, feature_names=names, parts=parts, notices=notices, table_spec=spec
+    )
+    if labels is None or options.split != "train":
         return source
     return source.take(split_positions("train", len(source), labels.tolist(), None, name=name, remedy=" (every label is an anomaly)"))
+
+
+def _spec(name: str, table: "pa.Table", options: OpenOptions) -> tuple[TableSpec, list[Notice]]:
+    """Return what the table is read as: by the options, then by what a model remembers, then all columns as features."""
+    remembered = options.table_spec or TableSpec()
+    present = set(table.column_names)
+    label, groups = (
+        given if given is not None or known not in present else known
+        for given, known in ((options.label_column, remembered.label_column), (options.groups, remembered.groups))
+    )
+    normal = remembered.normal_label if options.normal_label is None and options.label_column is None else options.normal_label
+    spec = TableSpec(None, label, None if label is None else normal, groups)
+    if options.columns is None and remembered.feature_names is not None:
+        for column in spec.set_aside:
+            _column(name, table, column)
+        match_columns(name, table.column_names, remembered.feature_names)
+        names, aside = list(remembered.feature_names), (*spec.set_aside, *remembered.set_aside)
+        return replace(spec, feature_names=tuple(names)), told_aside(name, table.column_names, [*names, *aside])
+    return replace(spec, feature_names=tuple(_feature_columns(name, table, options, spec))), []
+
+
+def _labels(name: str, table: "pa.Table", spec: TableSpec) -> tuple[NDArray[np.int64] | None, list[str] | None]:
+    """Return labels and types of the rows, as far as there are any."""
+    if spec.label_column is None:
+        return None, None
+    subject = f"column {spec.label_column!r} of {name}"
+    values = _values(name, table, spec.label_column)
+    labels = binary_labels(values, subject=subject, normal_label=spec.normal_label)
+    return labels, None if spec.normal_label is None else label_texts(values, subject=subject)
 
 
 def read_or_refuse(path: Path, read: Callable[[Path], Any]) -> Any:
@@ -116,8 +146,8 @@ def _values(name: str, table: "pa.Table", column: str) -> NDArray[Any]:
     return np.array(_listed(name, column, values), dtype=object)
 
 
-def _feature_columns(name: str, table: "pa.Table", options: OpenOptions) -> list[str]:
-    aside = [column for column in (options.label_column, options.groups) if column is not None]
+def _feature_columns(name: str, table: "pa.Table", options: OpenOptions, spec: TableSpec) -> list[str]:
+    aside = spec.set_aside
     if options.columns is None:
         names = [column for column in table.column_names if column not in aside]
     else:

@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any, ClassVar, Self
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 from sklearn.base import BaseEstimator, OutlierMixin
-from sklearn.utils.validation import check_is_fitted, validate_data
+from sklearn.utils.validation import check_array, check_is_fitted
 
 from insphere import model_file
 from insphere.data import AbstractSource, ArraySource, ImageSpec, open_source
@@ -24,6 +24,7 @@ from insphere.decision import health
 from insphere.decision.calibration import Calibration, ConformalCalibration, radius, rows_needed, split_rows
 from insphere.decision.scored import ScoredRows
 from insphere.detectors.fitting import Fitted, Fitting
+from insphere.detectors.inputs import InputContract, is_plain_table
 from insphere.detectors.stored import KIND, parameters_to_json, restore, to_file
 from insphere.errors import CollapseError, DataError, TrainingError
 from insphere.seeding import generator, resolve_seed
@@ -155,11 +156,11 @@ class AbstractDetector(OutlierMixin, BaseEstimator, ABC):  # type: ignore[misc]
         """Check the parameters, read the rows and part them into those to train on and those held out."""
         self._check_parameters()
         rows, source, readable = self._training_rows(X)
-        groups = source.groups if groups is None else groups
+        # As a list: a labelled series would be looked up by its labels, and rows go by position.
+        groups = source.groups if groups is None else list(groups)
         if groups is not None and len(groups) != len(source):
             raise DataError(f"`groups` must have one label per row: {len(source)}, got {len(groups)}.")
         self.seed_ = resolve_seed(self.random_state)
-        self.input_shape_ = tuple(int(size) for size in rows.shape[1:])
         train_index, calibration_index = split_rows(
             len(rows),
             fraction=self._calibration.fraction,
@@ -226,12 +227,7 @@ class AbstractDetector(OutlierMixin, BaseEstimator, ABC):  # type: ignore[misc]
                 f"All {len(rows)} training rows of {source.name} are equal, so there is nothing to learn what normal varies by."
                 " Check that the source holds different examples."
             )
-        self.image_spec_ = None
-        if source.is_image:
-            height, width, channels = source.row_shape
-            self.image_spec_ = ImageSpec(height, width, channels, str(source.dtype))
-        self.from_files_ = source.spec is not None
-        self.feature_names_ = None if source.feature_names is None else list(source.feature_names)
+        self.input_ = InputContract.of(source)
         return rows, source, loaded.index
 
     def _decide(self, train_scores: NDArray[np.float64], calibration_scores: NDArray[np.float64]) -> None:
@@ -367,49 +363,49 @@ class AbstractDetector(OutlierMixin, BaseEstimator, ABC):  # type: ignore[misc]
 
         return explain(self, X, **options)
 
+    @property
+    def input_shape_(self) -> tuple[int, ...]:
+        """Shape of one row: (features,) or (height, width, channels)."""
+        return self.input_.shape
+
+    @property
+    def image_spec_(self) -> ImageSpec | None:
+        """What image files are brought to; None for vectors."""
+        return self.input_.image
+
+    @property
+    def from_files_(self) -> bool:
+        """Whether the detector was fitted on image files."""
+        return self.input_.from_files
+
+    @property
+    def feature_names_(self) -> list[str] | None:
+        """Names of the features, in the order of the input; None where they had none."""
+        names = self.input_.table.feature_names
+        return None if names is None else list(names)
+
+    @property
+    def feature_names_in_(self) -> NDArray[Any]:
+        """Names of the features as scikit-learn has them; there where the features had names."""
+        if self.feature_names_ is None:
+            raise AttributeError("The detector was fitted on features without names, so it has no `feature_names_in_`.")
+        return np.array(self.feature_names_, dtype=object)
+
+    @property
+    def n_features_in_(self) -> int:
+        """Number of features; there where rows are vectors."""
+        if self.input_.image is not None:
+            raise AttributeError("The detector was fitted on images, so it has no `n_features_in_`.")
+        return self.input_.shape[0]
+
     def _as_source(self, X: Rows, *, fitting: bool, split: str = "all", **options: Any) -> AbstractSource:
-        if isinstance(X, AbstractSource | str | os.PathLike):
-            source = open_source(X, split="train" if fitting else split, spec=None if fitting else self._file_spec(X), **options)
-        elif not hasattr(X, "shape") or np.ndim(X) <= 2:
-            if not fitting and self.image_spec_ is not None and np.ndim(X) == 2:
-                raise DataError(
-                    f"`X` must be images of shape (n, {self._shape_text()}), got an array of shape {np.shape(X)}; one image is `X[None]`."
-                )
-            source = ArraySource(validate_data(self, X, reset=fitting, dtype="numeric", ensure_min_samples=MIN_ROWS if fitting else 1))
-        else:
-            source = ArraySource(X)
-        if not fitting:
-            self._check_fits(source)
-        elif not source.is_image:
-            self.n_features_in_ = source.row_shape[0]
-        return source
-
-    def _file_spec(self, X: Rows) -> ImageSpec | None:
-        """Return what image files are brought to, or None where `X` holds no files or the detector takes vectors."""
-        if self.image_spec_ is None or isinstance(X, ArraySource):
-            return None
-        if not self.from_files_ and self.image_spec_.dtype != "uint8":
-            raise DataError(
-                f"This detector was fitted on an array of {self.image_spec_.dtype} images, whose range of values image files need not"
-                " share; read them into an array in the same way and score that."
-            )
-        return self.image_spec_
-
-    def _check_fits(self, source: AbstractSource) -> None:
-        if tuple(source.row_shape) != self.input_shape_:
-            got = ", ".join(map(str, source.row_shape))
-            raise DataError(f"This detector takes rows of shape ({self._shape_text()}), got ({got}) from {source.name}.")
-        if self.image_spec_ is not None and str(source.dtype) != self.image_spec_.dtype:
-            raise DataError(
-                f"This detector was fitted on {self.image_spec_.dtype} images, got {source.dtype} from {source.name};"
-                " give pixels of the same type and range."
-            )
-        if self.feature_names_ is not None and source.feature_names is not None and list(source.feature_names) != self.feature_names_:
-            expected, got = ", ".join(self.feature_names_), ", ".join(source.feature_names)
-            raise DataError(f"The columns of {source.name} must be {expected}, in this order, got {got}; choose them with `columns`.")
-
-    def _shape_text(self) -> str:
-        return ", ".join(map(str, self.input_shape_))
+        if is_plain_table(X):
+            # Without names, because arrays go by position: scikit-learn's own check would warn that they have none.
+            X = check_array(X, dtype="numeric", ensure_min_samples=MIN_ROWS if fitting else 1, estimator=self, input_name="X")
+            return ArraySource(X) if fitting else self.input_.admit(ArraySource(X, name="X"), estimator=type(self).__name__)
+        if fitting:
+            return open_source(X, split="train", **options)
+        return self.input_.open(X, split=split, **options)
 
     # Saving.
 

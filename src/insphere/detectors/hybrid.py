@@ -11,6 +11,7 @@ from sklearn.base import clone
 from insphere.decision.health import Finding
 from insphere.detectors.base import AbstractDetector, FitContext
 from insphere.detectors.catalog import make
+from insphere.detectors.inputs import InputContract
 from insphere.detectors.neural import AbstractNeuralDetector
 from insphere.detectors.shallow import AbstractShallowDetector, Array, below, stored
 from insphere.errors import ParameterError
@@ -91,7 +92,7 @@ class Hybrid(AbstractDetector):
         return np.asarray((codes - self.center_) / self.scale_)
 
     def _seed_parts(self) -> None:
-        self.encoder_.input_shape_ = self.input_shape_
+        self.encoder_.input_ = self.input_
         for role, part in (("encoder", self.encoder_), ("detector", self.detector_)):
             own = part.random_state
             part.seed_ = derive_seed(self.seed_, role) % 2**31 if own is None else resolve_seed(own)
@@ -111,7 +112,7 @@ class Hybrid(AbstractDetector):
         self.history_ = self.encoder_.history_
         self.center_ = stored(arrays, "center", (header["encoder"]["latent_dim"],))
         self.scale_ = check_number("scale", header["scale"], above=0)
-        self.detector_.input_shape_ = self.center_.shape
+        self.detector_.input_ = InputContract(self.center_.shape)
         self.detector_._restore(header["detector"], below(arrays, "detector/"))
 
     def _parameters_to_json(self) -> dict[str, Any]:

@@ -7,9 +7,9 @@ from typing import TYPE_CHECKING, Any, TypeVar
 from numpy.typing import NDArray
 
 from insphere import model_file
-from insphere.data import ImageSpec
 from insphere.decision import health
 from insphere.decision.calibration import ConformalCalibration
+from insphere.detectors.inputs import InputContract
 from insphere.errors import ModelFileError
 
 if TYPE_CHECKING:
@@ -29,12 +29,7 @@ def to_file(detector: "AbstractDetector") -> tuple[dict[str, Any], dict[str, NDA
     header = {
         "detector": detector.name,
         "parameters": detector._parameters_to_json(),
-        "input": {
-            "shape": list(detector.input_shape_),
-            "image": None if detector.image_spec_ is None else detector.image_spec_.to_json(),
-            "from_files": detector.from_files_,
-            "feature_names": detector.feature_names_,
-        },
+        "input": detector.input_.to_json(),
         "seed": detector.seed_,
         "decision": {
             "by": detector.decision_,
@@ -84,13 +79,7 @@ def restore(kind: type[Detector], saved: model_file.ModelFile) -> Detector:
 def _restored(kind: type[Detector], header: Mapping[str, Any], arrays: Mapping[str, NDArray[Any]]) -> Detector:
     detector = kind(**header["parameters"])
     detector._check_parameters()
-    spec = header["input"]["image"]
-    detector.input_shape_ = tuple(header["input"]["shape"])
-    detector.image_spec_ = None if spec is None else ImageSpec(**spec)
-    detector.from_files_ = header["input"]["from_files"]
-    detector.feature_names_ = header["input"]["feature_names"]
-    if spec is None:
-        detector.n_features_in_ = detector.input_shape_[0]
+    detector.input_ = InputContract.from_json(header["input"])
     detector.seed_, detector.data_ = header["seed"], header["data"]
     detector.health_ = health.HealthReport.from_json(header["health"])
     detector.versions_, detector.created_ = header["versions"], header["created"]

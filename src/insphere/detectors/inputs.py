@@ -1,0 +1,150 @@
+"""What may come into a fitted detector, as one record: shape, image specification, columns by name. It opens and checks what is given."""
+
+import os
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any, Self
+
+import numpy as np
+
+from insphere.data import AbstractSource, ArraySource, ImageSpec, TableSpec, open_source
+from insphere.data.frames import is_frame
+from insphere.data.labels import label_text
+from insphere.errors import DataError
+
+_NO_TABLE = TableSpec()
+_TEXTS = ("label_column", "normal_label", "groups")
+
+
+@dataclass(frozen=True)
+class InputContract:
+    """What a fitted detector takes.
+
+    Parameters
+    ----------
+    shape : tuple of int
+        Of one row: (features,) or (height, width, channels).
+    image : ImageSpec, optional
+        What image files are brought to; None where rows are vectors.
+    from_files : bool
+        Whether the detector was fitted on image files; if not, the range of its arrays' values is known to the user alone.
+    table : TableSpec
+        The columns by name, and the label options that were given at the fit.
+
+    Examples
+    --------
+    >>> contract = InputContract.of(ArraySource([[0.0, 1.0]], feature_names=["volt", "ampere"]))
+    >>> contract.admit(ArraySource([[1.0, 0.0]], feature_names=["ampere", "volt"])).load().X
+    array([[0., 1.]])
+    """
+
+    shape: tuple[int, ...]
+    image: ImageSpec | None = None
+    from_files: bool = False
+    table: TableSpec = _NO_TABLE
+
+    @classmethod
+    def of(cls, source: AbstractSource) -> Self:
+        """Return the contract of a detector that is fitted on `source`."""
+        shape = tuple(int(size) for size in source.row_shape)
+        image = None if len(shape) == 1 else ImageSpec(shape[0], shape[1], shape[2], str(source.dtype))
+        return cls(shape, image, source.spec is not None, source.table_spec)
+
+    @property
+    def shape_text(self) -> str:
+        """The shape as messages show it."""
+        return ", ".join(map(str, self.shape))
+
+    def open(self, X: Any, *, split: str = "all", **options: Any) -> AbstractSource:
+        """Return the source of a path, an array of images or a data frame, checked and put in order.
+
+        What the fit was told of labels, groups and columns need not be said again; `options` of `insphere.open_source` win.
+
+        Raises
+        ------
+        DataError
+            If the rows have other features, another image shape or another type than the training rows.
+        """
+        files = isinstance(X, AbstractSource | str | os.PathLike)
+        source = open_source(X, split=split, spec=self._file_spec(X) if files else None, table_spec=self.table, **options)
+        return self.admit(source)
+
+    def admit(self, source: AbstractSource, *, estimator: str = "The detector") -> AbstractSource:
+        """Return the source with its features in the detector's order; `estimator` is what messages call the detector.
+
+        Raises
+        ------
+        DataError
+            If its rows do not fit.
+        """
+        names = self.table.feature_names
+        if names is not None and isinstance(source, ArraySource) and source.feature_names is not None:
+            source = source.with_features(names, aside=self.table.set_aside)
+        if len(self.shape) == 1 == len(source.row_shape) and source.row_shape != self.shape:
+            # In the words of scikit-learn, whose checks look for them.
+            raise DataError(
+                f"{source.name} has {source.row_shape[0]} features, but {estimator} is expecting {self.shape[0]} features as input."
+            )
+        if tuple(source.row_shape) != self.shape:
+            got = ", ".join(map(str, source.row_shape))
+            one = "; one image is `X[None]`" if source.row_shape == self.shape[1:2] else ""
+            raise DataError(f"This detector takes rows of shape ({self.shape_text}), got ({got}) from {source.name}{one}.")
+        if self.image is not None and str(source.dtype) != self.image.dtype:
+            raise DataError(
+                f"This detector was fitted on {self.image.dtype} images, got {source.dtype} from {source.name};"
+                " give pixels of the same type and range."
+            )
+        return source
+
+    def _file_spec(self, X: Any) -> ImageSpec | None:
+        """Return what image files are brought to, or None where `X` holds no files or the detector takes vectors."""
+        if self.image is None or isinstance(X, ArraySource):
+            return None
+        if not self.from_files and self.image.dtype != "uint8":
+            raise DataError(
+                f"This detector was fitted on an array of {self.image.dtype} images, whose range of values image files need not"
+                " share; read them into an array in the same way and score that."
+            )
+        return self.image
+
+    def to_json(self) -> dict[str, Any]:
+        """Return the record as what a model file's header holds."""
+        table = self.table
+        return {
+            "shape": list(self.shape),
+            "image": None if self.image is None else self.image.to_json(),
+            "from_files": self.from_files,
+            "feature_names": None if table.feature_names is None else list(table.feature_names),
+            "label_column": table.label_column,
+            "normal_label": None if table.normal_label is None else label_text(table.normal_label),
+            "groups": table.groups,
+        }
+
+    @classmethod
+    def from_json(cls, header: Mapping[str, Any]) -> Self:
+        """Return the record that `to_json` wrote; those of older files lack the label options.
+
+        Raises
+        ------
+        ValueError
+            If a part has another type or size than it must have.
+        """
+        shape, names, image = header["shape"], header["feature_names"], header["image"]
+        if not isinstance(shape, list) or len(shape) not in (1, 3) or not all(type(size) is int and size > 0 for size in shape):
+            raise ValueError(f"the shape of the input must be 1 or 3 whole numbers above 0, got {shape!r}")
+        if (image is None) != (len(shape) == 1):
+            raise ValueError("the input must have an image specification if its rows are images, and only then")
+        if names is not None and (len(names) != shape[0] or not all(isinstance(name, str) for name in names)):
+            raise ValueError("the input must have one name per feature")
+        texts = {field: header.get(field) for field in _TEXTS}
+        if not all(text is None or isinstance(text, str) for text in texts.values()):
+            raise ValueError(f"{', '.join(_TEXTS)} of the input must be texts")
+        table = TableSpec(None if names is None else tuple(names), **texts)
+        return cls(tuple(shape), None if image is None else ImageSpec(**image), bool(header["from_files"]), table)
+
+
+def is_plain_table(X: Any) -> bool:
+    """Return whether `X` is rows of numbers without names or options: an array or lists with at most two axes."""
+    if isinstance(X, AbstractSource | str | os.PathLike) or is_frame(X):
+        return False
+    return not hasattr(X, "shape") or bool(np.ndim(X) <= 2)

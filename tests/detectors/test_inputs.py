@@ -1,0 +1,157 @@
+import numpy as np
+import pyarrow as pa
+import pytest
+
+import insphere
+from contract import fit_quietly
+from insphere.data import ArraySource, ImageSpec, TableSpec, open_source
+from insphere.detectors.inputs import InputContract, is_plain_table
+from insphere.errors import DataError, ModelFileError
+
+NAMES = ["temp", "volt", "rpm"]
+
+
+@pytest.fixture
+def rows():
+    return np.random.default_rng(0).normal(size=(200, 3)) * [1, 100, 10_000]
+
+
+@pytest.fixture
+def detector(rows):
+    return insphere.KNN(random_state=0).fit(ArraySource(rows, feature_names=NAMES))
+
+
+def write_csv(path, names, X):
+    path.write_text("\n".join([",".join(names), *(",".join(map(repr, row)) for row in X.tolist())]) + "\n")
+    return path
+
+
+@pytest.mark.parametrize(
+    "contract",
+    [
+        InputContract((3,)),
+        InputContract((3,), table=TableSpec(("a", "b", "c"), "state", "ok", "film")),
+        InputContract((4, 5, 3), ImageSpec(4, 5, 3), from_files=True),
+    ],
+)
+def test_contract_survives_its_json_form(contract):
+    assert InputContract.from_json(contract.to_json()) == contract
+
+
+def test_header_of_older_files_is_read():
+    old = {"shape": [2], "image": None, "from_files": False, "feature_names": ["a", "b"]}
+    assert InputContract.from_json(old) == InputContract((2,), table=TableSpec(("a", "b")))
+
+
+@pytest.mark.parametrize(
+    "wrong",
+    [
+        {"shape": []},
+        {"shape": [2, 3]},
+        {"shape": [0]},
+        {"shape": [True]},
+        {"shape": "3"},
+        {"shape": [4, 5, 3]},
+        {"feature_names": ["a"]},
+        {"feature_names": [1, 2, 3]},
+        {"label_column": 7},
+    ],
+)
+def test_header_that_breaks_a_rule_is_refused(wrong):
+    with pytest.raises(ValueError):
+        InputContract.from_json(InputContract((3,)).to_json() | wrong)
+
+
+def test_damaged_input_of_a_model_file_is_a_model_file_error(detector, tmp_path):
+    from insphere import model_file
+    from insphere.detectors.stored import restore
+
+    detector.save(tmp_path / "m.insphere")
+    saved = model_file.read(tmp_path / "m.insphere")
+    header = dict(saved.header) | {"input": saved.header["input"] | {"feature_names": ["a"]}}
+    with pytest.raises(ModelFileError, match="one name per feature"):
+        restore(insphere.KNN, saved._replace(header=header))
+
+
+@pytest.mark.parametrize("order", [[2, 1, 0], [1, 2, 0]])
+def test_columns_go_by_name_at_every_door(detector, rows, order, tmp_path):
+    detector.save(tmp_path / "m.insphere")
+    loaded = insphere.load(tmp_path / "m.insphere")
+    assert loaded.feature_names_ == NAMES and list(loaded.feature_names_in_) == NAMES and loaded.n_features_in_ == 3
+    names, turned = [NAMES[column] for column in order], rows[:, order]
+    expected = detector.anomaly_score(rows)
+    table = pa.table(dict(zip(names, turned.T, strict=True)))
+    doors = [ArraySource(turned, feature_names=names), write_csv(tmp_path / "t.csv", names, turned), table]
+    for door in doors:
+        np.testing.assert_array_equal(loaded.anomaly_score(door), expected)
+    np.testing.assert_array_equal(loaded.anomaly_score(rows), expected)
+
+
+def test_further_columns_are_left_aside_and_told(detector, rows, tmp_path):
+    path = write_csv(tmp_path / "t.csv", ["site", *NAMES], np.c_[np.arange(200), rows])
+    source = detector.open(path)
+    np.testing.assert_array_equal(detector.anomaly_score(source), detector.anomaly_score(rows))
+    assert [(notice.kind, notice.count, notice.examples) for notice in source.notices] == [("left out", 1, ("site",))]
+    assert detector.open(ArraySource(np.c_[rows, rows[:, 0]], feature_names=[*NAMES, "x"])).notices[0].examples == ("x",)
+
+
+def test_missing_and_repeated_columns_are_named(detector, rows, tmp_path):
+    with pytest.raises(DataError, match=r"t\.csv has no column 'rpm', .*Did you mean 'rpn'"):
+        detector.anomaly_score(write_csv(tmp_path / "t.csv", ["temp", "volt", "rpn"], rows))
+    with pytest.raises(DataError, match="no column 'rpm'"):
+        detector.anomaly_score(ArraySource(rows, feature_names=["temp", "volt", "x"]))
+    with pytest.raises(DataError, match="several columns named 'rpm'"):
+        detector.anomaly_score(ArraySource(np.c_[rows, rows[:, 0]], feature_names=[*NAMES, "rpm"]))
+
+
+def test_label_options_of_the_fit_need_not_be_said_again(rows, tmp_path):
+    states = ["ok"] * 150 + ["bad"] * 50
+    lines = [",".join([state, *map(repr, row)]) for state, row in zip(states, rows.tolist(), strict=True)]
+    path = tmp_path / "t.csv"
+    path.write_text("\n".join(["state,temp,volt,rpm", *lines]) + "\n")
+    options = {"label_column": "state", "normal_label": "ok"}
+    detector = insphere.KNN(random_state=0).fit(open_source(path, split="train", **options))
+    detector.save(tmp_path / "m.insphere")
+    source = insphere.load(tmp_path / "m.insphere").open(path)
+    assert source.feature_names == tuple(NAMES) and source.labels.tolist() == [0] * 150 + [1] * 50 and source.notices == ()
+    unlabelled = detector.open(write_csv(tmp_path / "u.csv", NAMES, rows))
+    assert unlabelled.labels is None and len(unlabelled) == 200
+
+
+def test_groups_go_by_position_never_by_label(rows):
+    class Labelled:  # as a pandas Series with a shuffled index
+        def __init__(self, values, index):
+            self.values, self.place = list(values), {label: row for row, label in enumerate(index)}
+
+        def __len__(self):
+            return len(self.values)
+
+        def __iter__(self):
+            return iter(self.values)
+
+        def __getitem__(self, label):
+            return self.values[self.place[label]]
+
+    rng = np.random.default_rng(0)
+    part, order = np.repeat(np.arange(40), 5), rng.permutation(200)
+    X = rows[part] + 0.01 * rng.normal(size=(200, 3))
+    by_list = fit_quietly(insphere.KNN(random_state=0), X[order], groups=part[order].tolist())
+    by_series = fit_quietly(insphere.KNN(random_state=0), X[order], groups=Labelled(part[order], order))
+    np.testing.assert_array_equal(by_series.conformal_.scores, by_list.conformal_.scores)
+    labels = (part[order] > 30).astype(int)
+    assert ArraySource(X, labels=Labelled(labels, order)).labels.tolist() == labels.tolist()
+    assert ArraySource(X, groups=Labelled(labels, order)).groups == tuple(map(str, labels))
+
+
+def test_names_are_absent_where_there_were_none(rows):
+    detector = insphere.KNN(random_state=0)
+    assert not hasattr(detector, "n_features_in_") and not hasattr(detector, "feature_names_in_")
+    detector.fit(rows)
+    assert detector.feature_names_ is None and not hasattr(detector, "feature_names_in_") and detector.n_features_in_ == 3
+    images = insphere.KNN(random_state=0).fit(np.random.default_rng(0).integers(0, 255, (120, 8, 8, 1), dtype=np.uint8))
+    assert not hasattr(images, "n_features_in_")
+
+
+def test_plain_tables():
+    assert is_plain_table([[1.0]]) and is_plain_table(np.ones((2, 3))) and is_plain_table(np.ones(3))
+    assert not is_plain_table(np.ones((2, 3, 3))) and not is_plain_table("x.csv") and not is_plain_table(pa.table({"a": [1]}))
