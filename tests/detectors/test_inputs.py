@@ -6,7 +6,9 @@ import insphere
 from contract import fit_quietly
 from insphere.data import ArraySource, ImageSpec, TableSpec, open_source
 from insphere.detectors.inputs import InputContract, is_plain_table
+from insphere.detectors.stored import restore, to_file
 from insphere.errors import DataError, ModelFileError
+from insphere.model_file import ModelFile
 
 NAMES = ["temp", "volt", "rpm"]
 
@@ -62,15 +64,11 @@ def test_header_that_breaks_a_rule_is_refused(wrong):
         InputContract.from_json(InputContract((3,)).to_json() | wrong)
 
 
-def test_damaged_input_of_a_model_file_is_a_model_file_error(detector, tmp_path):
-    from insphere import model_file
-    from insphere.detectors.stored import restore
-
-    detector.save(tmp_path / "m.insphere")
-    saved = model_file.read(tmp_path / "m.insphere")
-    header = dict(saved.header) | {"input": saved.header["input"] | {"feature_names": ["a"]}}
+def test_damaged_input_of_a_model_file_is_a_model_file_error(detector):
+    header, arrays = to_file(detector)
+    header["input"] |= {"feature_names": ["a"]}
     with pytest.raises(ModelFileError, match="one name per feature"):
-        restore(insphere.KNN, saved._replace(header=header))
+        restore(insphere.KNN, ModelFile(header, arrays))
 
 
 @pytest.mark.parametrize("order", [[2, 1, 0], [1, 2, 0]])
