@@ -4,7 +4,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
-from insphere.data import ArraySource
+from insphere.data import ArraySource, open_source
 from insphere.errors import DataError, ParameterError
 
 
@@ -138,3 +138,35 @@ def test_data_frame_gives_its_column_names():
             return np.ones((2, 2))
 
     assert ArraySource(Frame()).feature_names == ("a", "b")
+
+
+@pytest.mark.parametrize("shape", [(5, 3, 32, 32), (5, 1, 28, 28), (5, 4, 9, 7)])
+def test_channels_first_is_refused_or_turned(shape, tmp_path):
+    X = np.random.default_rng(0).integers(0, 255, shape, dtype=np.uint8)
+    np.save(tmp_path / "x.npy", X)
+    for source in (X, tmp_path / "x.npy"):
+        with pytest.raises(DataError, match=r'channels first.*channels="first".*--channels first'):
+            open_source(source)
+        turned = open_source(source, channels="first")
+        np.testing.assert_array_equal(turned.load().X, X.transpose(0, 2, 3, 1))
+        assert open_source(source, channels="last").row_shape == shape[1:]
+    assert turned.take([2]).row_shape == (*shape[2:], shape[1])
+
+
+@pytest.mark.parametrize("shape", [(5, 3, 3, 3), (5, 28, 28, 1), (5, 1, 28, 3), (5, 3, 32, 4), (5, 16, 16, 12), (5, 2, 9, 9)])
+def test_channels_last_is_taken_as_it_is(shape):
+    assert open_source(np.zeros(shape)).row_shape == shape[1:]
+
+
+def test_channels_apply_to_arrays_of_images_only(tmp_path):
+    (tmp_path / "t.csv").write_text("a,b\n1,2\n")
+    for source in (np.ones((3, 2)), tmp_path / "t.csv"):
+        with pytest.raises(ParameterError, match="`channels` does not apply"):
+            open_source(source, channels="first")
+
+
+def test_row_errors_keep_their_rows():
+    source = ArraySource(np.arange(8.0).reshape(4, 2), row_errors={1: "line 3: cut"})
+    assert source.load().errors == {1: "line 3: cut"} and source.load().index.tolist() == [0, 2, 3]
+    assert [rows.errors for rows in source.batches(2)] == [{1: "line 3: cut"}, {}]
+    assert source.take([3, 1, 1]).load().errors == {1: "line 3: cut", 2: "line 3: cut"}

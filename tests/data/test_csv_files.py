@@ -1,3 +1,5 @@
+import time
+
 import numpy as np
 import pytest
 from hypothesis import HealthCheck, given, settings
@@ -48,7 +50,9 @@ def test_fraction_after_a_megabyte_of_whole_numbers(write):
 
 def test_text_column_is_named_with_its_value_and_remedy(write):
     path = write("a,state\n1,good\n2,crack\n")
-    with pytest.raises(DataError, match=r"column 'state' of table\.csv is no number but string \(row 0: 'good'\).*columns.*label_column"):
+    with pytest.raises(
+        DataError, match=r"column 'state' of table\.csv does not hold numbers but string \(line 2: 'good'\).*columns.*label_column"
+    ):
         open_source(path)
     assert open_source(path, columns=["a"]).row_shape == (1,)
     with pytest.raises(DataError, match=r"has text: 'crack', 'good'.*normal_label"):
@@ -57,9 +61,124 @@ def test_text_column_is_named_with_its_value_and_remedy(write):
     assert source.labels.tolist() == [0, 1] and list(source.types) == ["good", "crack"] and source.feature_names == ("a",)
 
 
-def test_one_bad_cell_in_a_column_of_numbers_is_shown(write):
-    with pytest.raises(DataError, match=r"row 1: '1,5'"):
-        open_source(write('a;b\n1;1\n2;"1,5"\n'))
+def test_one_bad_cell_is_one_row_that_cannot_be_read(write):
+    source = open_source(write("a,b\n1,2\n\nERR,4\n5,x\n7,8\n9,10\n"))
+    rows = source.load()
+    assert rows.index.tolist() == [0, 3, 4] and rows.X.tolist() == [[1, 2], [7, 8], [9, 10]]
+    assert rows.errors == {1: "line 4: column 'a' is not a number but 'ERR'", 2: "line 5: column 'b' is not a number but 'x'"}
+    assert source.take([3, 2]).load().errors == {1: "line 5: column 'b' is not a number but 'x'"}
+    with pytest.raises(DataError, match=r"column 'a' of table\.csv does not hold numbers but string \(line 2: 'x'\)"):
+        open_source(write("a,b\nx,1\ny,2\n3,4\n"))
+
+
+@pytest.mark.parametrize(
+    ("last", "why"),
+    [
+        ("5", "it has 1 cells instead of 2"),
+        ("5,6,7", "it has 3 cells instead of 2"),
+        ("5,-", None),
+        ("5,1e", "column 'b' is not a number but '1e'"),
+    ],
+)
+def test_cut_last_line_is_one_row_that_cannot_be_read(write, last, why):
+    rows = open_source(write(f"a,b\n1,2\n3,4\n3,4\n{last}")).load()
+    assert rows.index.tolist() == [0, 1, 2]
+    assert rows.errors == {3: "feature 1 'b' is nan" if why is None else f"line 5: {why}"}
+
+
+def test_broken_lines_between_whole_ones_keep_their_places(write):
+    rows = open_source(write("a,b\n1,2\n3\n4,5\n6,7,8\n9,10\n")).load()
+    assert rows.index.tolist() == [0, 2, 4] and rows.X[:, 0].tolist() == [1, 4, 9]
+    assert list(rows.errors) == [1, 3] and rows.errors[3].startswith("line 5: it has 3 cells")
+    with pytest.raises(DataError, match="2 of 3 lines have another number of cells"):
+        open_source(write("a,b\n1\n3\n4,5\n"))
+
+
+@pytest.mark.parametrize(
+    ("text", "expected", "told"),
+    [
+        ("a;b\n1,5;2,7\n3;4,1\n", [[1.5, 2.7], [3, 4.1]], "decimal commas"),
+        ("a;b\n1.234,5;1\n2,5;2\n", [[1234.5, 1], [2.5, 2]], "decimal commas"),
+        ('a,b\n"1,234,567",1\n"2,500",2\n', [[1234567, 1], [2500, 2]], "groups of digits"),
+        ('a;b\n"1,5";1\n2;1\n', [[1.5, 1], [2, 1]], "decimal commas"),
+    ],
+)
+def test_notation_of_numbers_is_read_where_it_is_beyond_doubt(write, text, expected, told):
+    source = open_source(write(text))
+    assert source.load().X.tolist() == expected
+    assert len(source.notices) == 1 and told in source.notices[0].text
+
+
+@pytest.mark.parametrize("text", ['a,b\n"1,234",1\n"2,500",2\n', "a;b\n1,234;1\n2,500;2\n"])
+def test_notation_of_numbers_in_doubt_is_refused(write, text):
+    with pytest.raises(DataError, match="'1,234'"):
+        open_source(write(text))
+
+
+@pytest.mark.parametrize("mark", ["?", "NA", "null", "N/A", "-", "None", ""])
+def test_marks_for_missing_values(write, mark):
+    rows = open_source(write(f"a,b\n1,2\n{mark},4\n5,6\n")).load()
+    assert rows.errors == {1: "feature 0 'a' is nan"} and rows.X[:, 0].tolist() == [1, 5]
+
+
+@pytest.mark.parametrize("encoding", ["utf-8-sig", "utf-16", "utf-16-le", "utf-16-be", "latin-1"])
+def test_encodings(write, encoding):
+    marks = {"utf-16-le": "\ufeff", "utf-16-be": "\ufeff"}
+    source = open_source(write((marks.get(encoding, "") + "Größe,b\n1,2\n").encode(encoding)))
+    assert source.feature_names == ("Größe", "b") and source.load().X.tolist() == [[1, 2]]
+    assert [notice.kind for notice in source.notices] == (["taken as"] if encoding == "latin-1" else [])
+
+
+def test_utf_16_without_its_mark_is_named(write):
+    with pytest.raises(DataError, match="UTF-16 without its mark; save it as UTF-8"):
+        open_source(write("a,b\n1,2\n".encode("utf-16-le")))
+
+
+@pytest.mark.parametrize("date", ["2024-05-01", "2024-05-01 10:30:00", "2024-05-01T10:30:00Z", "01.05.2024", "10:30"])
+def test_dates_are_named(write, date):
+    with pytest.raises(DataError, match=r"column 'when' of table\.csv does not hold numbers but dates or times.*--columns"):
+        open_source(write(f"when,b\n{date},2\n{date},3\n"))
+
+
+@pytest.mark.parametrize(
+    ("text", "names", "rows"),
+    [
+        ("5.1,3.5,0.2\n4.9,3.0,0.2\n", ("f0", "f1", "f2"), 2),
+        ("5.1,?,0.2\n4.9,3.0,0.2\n", ("f0", "f1", "f2"), 2),
+        ("1,5;2,5\n3,5;4,5\n", ("f0", "f1"), 2),
+        ("volt,2020,2021\n1,2,3\n", ("volt", "2020", "2021"), 1),
+    ],
+)
+def test_first_line_in_doubt_is_told(write, text, names, rows):
+    source = open_source(write(text))
+    assert source.feature_names == names and len(source) == rows
+    assert any("first line" in notice.text and "header=" in notice.text for notice in source.notices)
+
+
+def test_first_line_of_text_and_numbers_like_those_below_is_data(write):
+    path = write("5.1,3.5,setosa\n4.9,3.0,setosa\n4.8,3.1,virginica\n")
+    assert open_source(path, columns=["f0", "f1"]).load().X[:, 0].tolist() == [5.1, 4.9, 4.8]
+    dated = write("2024-05-01,1.5\n2024-05-02,2.5\n")
+    assert len(open_source(dated, columns=["f1"])) == 2
+
+
+def test_header_can_be_said(write):
+    path = write("400,410\n0.5,0.25\n")
+    assert open_source(path, header=True).feature_names == ("400", "410") and open_source(path, header=True).notices == ()
+    assert len(open_source(path, header=False)) == 2 and open_source(path, header=False).notices == ()
+    with pytest.raises(ParameterError, match="`header` must be"):
+        open_source(path, header="yes")
+    with pytest.raises(ParameterError, match="`header` does not apply"):
+        open_source("digits:3", header=True)
+
+
+def test_wide_tables_take_linear_time(write):
+    width = 20_000
+    line = ",".join(["1.5"] * width)
+    path = write(",".join(f"c{column}" for column in range(width)) + f"\n{line}\n{line}\n")
+    started = time.process_time()
+    assert open_source(path).row_shape == (width,)
+    assert time.process_time() - started < 20, "quadratic in the number of columns"
 
 
 def test_labelled_table_trains_on_normal_rows(write):

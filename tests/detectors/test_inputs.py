@@ -153,3 +153,37 @@ def test_names_are_absent_where_there_were_none(rows):
 def test_plain_tables():
     assert is_plain_table([[1.0]]) and is_plain_table(np.ones((2, 3))) and is_plain_table(np.ones(3))
     assert not is_plain_table(np.ones((2, 3, 3))) and not is_plain_table("x.csv") and not is_plain_table(pa.table({"a": [1]}))
+
+
+def test_channels_first_of_the_fit_is_remembered(tmp_path):
+    X = np.random.default_rng(0).integers(0, 255, (120, 3, 8, 9), dtype=np.uint8)
+    np.save(tmp_path / "x.npy", X)
+    insphere.KNN(random_state=0).fit(open_source(X, channels="first")).save(tmp_path / "m.insphere")
+    loaded = insphere.load(tmp_path / "m.insphere")
+    expected = loaded.anomaly_score(X.transpose(0, 2, 3, 1))
+    np.testing.assert_array_equal(loaded.anomaly_score(X), expected)
+    np.testing.assert_array_equal(loaded.anomaly_score(tmp_path / "x.npy"), expected)
+    with pytest.raises(DataError, match="channels first"):
+        insphere.KNN().fit(X)
+
+
+def test_tables_without_names_go_by_position_and_say_so(detector, rows, tmp_path):
+    path = write_csv(tmp_path / "t.csv", ["1.5", "2.5", "3.5"], rows)
+    source = detector.open(path)
+    assert len(source) == 201 and any("by position" in notice.text for notice in source.notices)
+    np.testing.assert_array_equal(detector.anomaly_score(source)[1:], detector.anomaly_score(rows))
+    nameless = insphere.KNN(random_state=0).fit(path)
+    assert nameless.feature_names_ == ["f0", "f1", "f2"]
+    assert any("by position" in notice.text for notice in nameless.open(write_csv(tmp_path / "n.csv", NAMES, rows)).notices)
+    with pytest.raises(DataError, match="2 columns to use, but the detector takes 3"):
+        detector.open(write_csv(tmp_path / "two.csv", ["1.5", "2.5"], rows[:, :2]))
+
+
+def test_labels_that_are_only_remembered_never_refuse_rows(rows, tmp_path):
+    states = ["ok"] * 150 + ["bad"] * 50
+    table = pa.table(dict(zip(NAMES, rows.T, strict=True)) | {"state": states})
+    detector = insphere.KNN(random_state=0).fit(open_source(table, split="train", label_column="state", normal_label="ok"))
+    only_bad = detector.open(table.slice(150))
+    assert only_bad.labels.tolist() == [1] * 50
+    unknown = detector.open(table.set_column(3, "state", pa.array(["ok", None] * 100)))
+    assert unknown.labels is None and "no value in row 1" in unknown.notices[0].text

@@ -23,6 +23,8 @@ def check(
     columns: options.Columns = None,
     label_column: options.LabelColumn = None,
     normal_label: options.NormalLabel = None,
+    header: options.Header = None,
+    channels: options.Channels = None,
     data_dir: options.DataDir = None,
     json: options.Json = False,
 ) -> None:
@@ -41,7 +43,14 @@ def check(
     from insphere.checking import check_source
     from insphere.data import open_source
 
-    chosen: dict[str, Any] = {"columns": columns, "label_column": label_column, "normal_label": normal_label, "data_dir": data_dir}
+    chosen: dict[str, Any] = {
+        "columns": columns,
+        "label_column": label_column,
+        "normal_label": normal_label,
+        "header": header,
+        "channels": channels,
+    }
+    chosen["data_dir"] = data_dir
     chosen = source_options({**chosen, "image_size": image_size, "mode": mode})
     rows = open_source(source, **chosen)
     sizing = {name: value for name, value in chosen.items() if name not in ("image_size", "mode")}

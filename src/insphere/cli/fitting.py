@@ -91,6 +91,8 @@ def fit(
     label_column: options.LabelColumn = None,
     normal_label: options.NormalLabel = None,
     groups: options.Groups = None,
+    header: options.Header = None,
+    channels: options.Channels = None,
     data_dir: options.DataDir = None,
     json: options.Json = False,
 ) -> None:
@@ -119,6 +121,8 @@ def fit(
         "label_column": label_column,
         "normal_label": normal_label,
         "groups": groups,
+        "header": header,
+        "channels": channels,
         "data_dir": data_dir,
     }
     settings = gather(config, assignments or [], given)

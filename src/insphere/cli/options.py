@@ -70,6 +70,25 @@ Columns = Annotated[
         "--columns", metavar="A,B,…", show_default=False, rich_help_panel=_TABLES, help="Columns to use. Default: all but the label."
     ),
 ]
+Header = Annotated[
+    bool | None,
+    typer.Option(
+        "--header/--no-header",
+        show_default=False,
+        rich_help_panel=_TABLES,
+        help="Whether the first line of a CSV file has the names of the columns. Default: found by a rule, and told where in doubt.",
+    ),
+]
+Channels = Annotated[
+    str | None,
+    typer.Option(
+        "--channels",
+        metavar="first|last",
+        show_default=False,
+        rich_help_panel=_IMAGES,
+        help="Where the channels of an array of images are: (n, channels, height, width) is first. Default: last; the other is refused.",
+    ),
+]
 Groups = Annotated[
     str | None,
     typer.Option(

@@ -30,6 +30,8 @@ def score(
     columns: options.Columns = None,
     label_column: options.LabelColumn = None,
     normal_label: options.NormalLabel = None,
+    header: options.Header = None,
+    channels: options.Channels = None,
     data_dir: options.DataDir = None,
     json: options.Json = False,
 ) -> None:
@@ -47,7 +49,14 @@ def score(
 
     check_suffix(output)
     detector = catalog.load(model)
-    chosen = {"columns": columns, "label_column": label_column, "normal_label": normal_label, "data_dir": data_dir}
+    chosen: dict[str, Any] = {
+        "columns": columns,
+        "label_column": label_column,
+        "normal_label": normal_label,
+        "header": header,
+        "channels": channels,
+    }
+    chosen["data_dir"] = data_dir
     rows = detector.open(source, split=split, **source_options(chosen))
     with write_scores(output, ids=rows.ids) as table:
         scored(detector, rows, on_batch=table.append)
@@ -76,6 +85,8 @@ def evaluate(
     columns: options.Columns = None,
     label_column: options.LabelColumn = None,
     normal_label: options.NormalLabel = None,
+    header: options.Header = None,
+    channels: options.Channels = None,
     data_dir: options.DataDir = None,
     json: options.Json = False,
 ) -> None:
@@ -92,7 +103,14 @@ def evaluate(
     from insphere.detectors import catalog
 
     detector = catalog.load(model)
-    chosen = {"columns": columns, "label_column": label_column, "normal_label": normal_label, "data_dir": data_dir}
+    chosen: dict[str, Any] = {
+        "columns": columns,
+        "label_column": label_column,
+        "normal_label": normal_label,
+        "header": header,
+        "channels": channels,
+    }
+    chosen["data_dir"] = data_dir
     rows = detector.open(source, split="test", **source_options(chosen))
     check_labelled(rows)
     evaluation, known = measure(rows, *scored(detector, rows))

@@ -25,15 +25,15 @@ def open_array_file(path: Path, options: OpenOptions) -> ArraySource:
     DataError
         If the file cannot be read without unpickling, or has no array that can be taken for the rows.
     """
-    options.refuse(("image_size", "mode", "columns", "groups"), "a NumPy file")
+    options.refuse(("image_size", "mode", "columns", "groups", "header"), "a NumPy file")
     X, y, label_name = _read(path, options.label_column)
     if y is None:
         options.refuse(("label_column", "normal_label"), "a NumPy file without labels")
-        return ArraySource(X, name=path.name)
+        return ArraySource(X, name=path.name, channels=options.channels)
     subject = f"array {label_name!r} of {path.name}"
     labels = binary_labels(y, subject=subject, normal_label=options.normal_label)
     types = None if options.normal_label is None else label_texts(y, subject=subject)
-    source = ArraySource(X, name=path.name, labels=labels, types=types)
+    source = ArraySource(X, name=path.name, labels=labels, types=types, channels=options.channels)
     if options.split != "train":
         return source
     return source.take(split_positions("train", len(source), labels.tolist(), None, name=path.name, remedy=" (every label is 1)"))

@@ -1,7 +1,7 @@
 """Arrays as a source: rows with NaN or infinity are reported one by one, types that are no numbers are refused."""
 
 import dataclasses
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, Self, final
 
 import numpy as np
@@ -11,7 +11,7 @@ from insphere.data.columns import match_columns, told_aside
 from insphere.data.labels import binary_labels
 from insphere.data.rows import AbstractSource, Notice, RowFacts, Rows
 from insphere.data.table_spec import TableSpec
-from insphere.errors import DataError
+from insphere.errors import DataError, ParameterError
 from insphere.validation import check_integer
 
 
@@ -36,6 +36,12 @@ class ArraySource(AbstractSource):
         What is to be told of the rows; see `AbstractSource`.
     table_spec : TableSpec, optional
         What a table's columns were read as.
+    row_errors : mapping of int to str, optional
+        Rows that could not be read, to the reason.
+    channels : {"auto", "first", "last"}
+        Where the channels of images are; see `insphere.open_source`.
+    doubt : str, optional
+        Why a fit must not go on with these rows; see `AbstractSource`.
 
     Raises
     ------
@@ -62,6 +68,9 @@ class ArraySource(AbstractSource):
         parts: Sequence[str] | None = None,
         notices: Sequence[Notice] = (),
         table_spec: TableSpec | None = None,
+        row_errors: Mapping[int, str] | None = None,
+        doubt: str | None = None,
+        channels: str = "auto",
     ) -> None:
         facts = RowFacts(
             ids=_texts(ids),
@@ -71,12 +80,14 @@ class ArraySource(AbstractSource):
             parts=_texts(parts),
         )
         names = _texts(feature_names) if feature_names is not None else _column_names(X)
-        self._X = _numbers(X, name)
+        self._X = _channels_last(_numbers(X, name), name, channels)
+        self.channels_first = channels == "first"
         facts.check(len(self._X))
         if names is not None and (self._X.ndim != 2 or len(names) != self._X.shape[1]):
             raise DataError(f"`feature_names` of {name} has {len(names)} names, but a row has shape {self._X.shape[1:]}.")
         shape, dtype = self._X.shape[1:], self._X.dtype
-        super().__init__(name, shape, dtype, facts, feature_names=names, notices=notices, table_spec=table_spec)
+        super().__init__(name, shape, dtype, facts, feature_names=names, notices=notices, table_spec=table_spec, doubt=doubt)
+        self._row_errors = dict(row_errors or {})
 
     def __len__(self) -> int:
         """Return the number of rows."""
@@ -89,7 +100,11 @@ class ArraySource(AbstractSource):
 
     def take(self, positions: Sequence[int] | NDArray[np.int64]) -> Self:
         """Return a source of the rows at `positions` only, in that order."""
-        return self._like(self._X[np.asarray(positions, dtype=np.int64)], self.facts.take(positions), self.feature_names, self.notices)
+        rows = np.asarray(positions, dtype=np.int64)
+        errors = (
+            {new: self._row_errors[old] for new, old in enumerate(rows.tolist()) if old in self._row_errors} if self._row_errors else {}
+        )
+        return self._like(self._X[rows], self.facts.take(positions), self.feature_names, self.notices, errors)
 
     def with_features(self, names: Sequence[str], *, aside: Sequence[str] = ()) -> Self:
         """Return a source of the features called `names`, in that order; further ones are left aside and told, but for those in `aside`.
@@ -111,9 +126,11 @@ class ArraySource(AbstractSource):
             return self
         order = match_columns(self.name, self.feature_names, names)
         told = told_aside(self.name, self.feature_names, [*names, *aside])
-        return self._like(self._X[:, order], self.facts, tuple(names), (*self.notices, *told))
+        return self._like(self._X[:, order], self.facts, tuple(names), (*self.notices, *told), self._row_errors)
 
-    def _like(self, X: NDArray[Any], facts: RowFacts, names: Sequence[str] | None, notices: Sequence[Notice]) -> Self:
+    def _like(
+        self, X: NDArray[Any], facts: RowFacts, names: Sequence[str] | None, notices: Sequence[Notice], row_errors: Mapping[int, str]
+    ) -> Self:
         """Return a source of other rows or features, of which the same is known otherwise."""
         return type(self)(
             X,
@@ -126,6 +143,9 @@ class ArraySource(AbstractSource):
             parts=facts.parts,
             notices=notices,
             table_spec=dataclasses.replace(self.table_spec, feature_names=None if names is None else tuple(names)),
+            row_errors=row_errors,
+            doubt=self.doubt,
+            channels="last",
         )
 
     def _batches(self, batch_size: int) -> Iterator[Rows]:
@@ -133,11 +153,13 @@ class ArraySource(AbstractSource):
             block = self._X[start : start + batch_size]
             index = np.arange(start, start + len(block), dtype=np.int64)
             finite = self._finite(block)
+            finite[[row - start for row in self._row_errors if start <= row < start + len(block)]] = False
             if finite.all():
                 # A mapped or read-only array is copied: consumers may then write, and torch does not warn.
                 yield Rows(block if block.flags.writeable else np.array(block), index, {})
             else:
-                errors = {start + int(row): self._why(block[row]) for row in np.flatnonzero(~finite)}
+                bad = (start + np.flatnonzero(~finite)).tolist()
+                errors = {row: self._row_errors.get(row) or self._why(self._X[row]) for row in bad}
                 yield Rows(block[finite], index[finite], errors)
 
     @staticmethod
@@ -194,6 +216,26 @@ def _numbers(X: Any, name: str) -> NDArray[Any]:
         raise DataError(f"{name} must have at least one row and one value per row, but its shape is {X.shape}.")
     rows: NDArray[Any] = X.astype(_computed_type(X.dtype), copy=False)
     return rows[:, :, :, np.newaxis] if rows.ndim == 3 else rows
+
+
+def _channels_last(X: NDArray[Any], name: str, channels: str) -> NDArray[Any]:
+    """Return images with their channels along the last axis; refuse those that seem to have them along the second.
+
+    That is so with 1, 3 or 4 along the second axis and more than 4 along both others: a picture of 3 rows and 32 columns in 32 colours
+    is not what people have, one of 32 by 32 pixels in 3 colours is. With at most 4 along the last axis, that has the channels.
+    """
+    if channels == "first":
+        if X.ndim != 4:
+            raise ParameterError(f"`channels` does not apply to {name}, whose rows have shape {X.shape[1:]}; leave it out.")
+        return np.moveaxis(X, 1, -1)
+    _, second, height, width = X.shape if X.ndim == 4 else (0, 0, 0, 0)
+    if channels == "auto" and second in (1, 3, 4) and min(height, width) > 4:
+        raise DataError(
+            f"{name} has shape {X.shape}, which looks like images with their channels first, {second} of {height}×{width} pixels; images"
+            ' have shape (n, height, width, channels). Turn them with `channels="first"` in `insphere.open_source` (`--channels first`) or'
+            f' `X.transpose(0, 2, 3, 1)`; if they are {second} pixels high and have {width} channels, say `channels="last"`.'
+        )
+    return X
 
 
 def _computed_type(dtype: np.dtype[Any]) -> np.dtype[Any]:

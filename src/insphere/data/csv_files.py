@@ -1,59 +1,96 @@
-"""CSV files as a source: separator and header are found by a stated rule, types from the whole file."""
+"""CSV files as a source: encoding, separator and header are found by stated rules, types from the whole file, broken lines told."""
 
+import re
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from insphere.data.arrays import ArraySource
+from insphere.data.csv_text import CsvText, read_file
 from insphere.data.options import OpenOptions
-from insphere.data.tables import is_number, open_table, read_or_refuse
+from insphere.data.table_content import TableContent
+from insphere.data.tables import open_table, read_or_refuse
 from insphere.errors import DataError
 
 if TYPE_CHECKING:
     import pyarrow as pa
 
-_SEPARATORS = (",", ";", "\t")
+_MOST_BROKEN = 0.5
+"""Share of the lines that may be broken; beyond it the separator or the file is wrong."""
 
 
 def open_csv(path: Path, options: OpenOptions) -> ArraySource:
     """Return the source of the numeric columns of a CSV file.
 
-    Comma, semicolon or tab, whichever is most frequent in the first line. A first line of numbers only is data, unless it counts
-    0, 1, 2, ..., which are then the columns' names.
+    Comma, semicolon or tab, whichever is most frequent in the first line. UTF-8, UTF-16 with its mark, else Latin-1. A first line of
+    numbers only is data, unless it counts 0, 1, 2, ..., which are then the columns' names. A line with more or fewer cells than the
+    first is one row that cannot be read, and so is one with a cell that is not a number in a column of numbers.
 
     Raises
     ------
     DataError
-        If it cannot be read, has no rows, or a column to be used is no number.
+        If it cannot be read, has no rows, or a column to be used does not have numbers.
     """
-    return open_table(path.name, _read_csv(path), options)
+    table_spec = options.table_spec
+    header = options.header if options.header is not None or table_spec is None else table_spec.header
+    return open_table(_read(path, header), options)
 
 
-def _read_csv(path: Path) -> "pa.Table":
+def _read(path: Path, header: bool | None) -> TableContent:
+    text = read_or_refuse(path, lambda path: read_file(path, header))
+    try:
+        table, broken = read_or_refuse(path, lambda _: (_parse(text), {}))
+    except DataError as error:
+        # Only then line by line, because that takes one thread and reads twice.
+        if not re.search(r"Expected \d+ columns, got \d+", str(error)):
+            raise
+        table, broken = read_or_refuse(path, lambda _: _parse_around(text, path.name))
+    lines = text.line_numbers(table.num_rows + text.has_header) or []
+    return TableContent(
+        path.name,
+        table,
+        named=text.has_header,
+        broken=broken,
+        lines=lines[1:] if text.has_header else lines,
+        separator=text.separator,
+        notices=tuple(text.notices),
+    )
+
+
+def _parse(text: CsvText, on_invalid: Any = None) -> "pa.Table":
+    import pyarrow as pa
     from pyarrow import csv
 
-    def read(path: Path) -> Any:
-        with path.open("rb") as file:
-            first = file.readline(1 << 20).decode("utf-8-sig", "replace").rstrip("\r\n")
-        if not first.strip():
-            raise DataError(f"{path.name} has an empty first line; give a CSV file with a header.")
-        separator = max(_SEPARATORS, key=first.count)
-        cells = [cell.strip().strip('"') for cell in first.split(separator)]
-        # One block, because types are inferred from the first one: 1, 2, 3 ... 1.5 must not fail in the second megabyte.
-        block = min(max(path.stat().st_size + 1, 1 << 16), 1 << 30)
-        table = csv.read_csv(
-            path,
-            read_options=csv.ReadOptions(block_size=block, autogenerate_column_names=_is_data(cells)),
-            parse_options=csv.ParseOptions(delimiter=separator),
+    # One block, because types are inferred from the first one: 1, 2, 3 ... 1.5 must not fail in the second megabyte.
+    block = min(max(len(text.data) + 1, 1 << 16), 1 << 30)
+    return csv.read_csv(
+        pa.BufferReader(text.data),
+        read_options=csv.ReadOptions(block_size=block, autogenerate_column_names=not text.has_header, use_threads=on_invalid is None),
+        parse_options=csv.ParseOptions(delimiter=text.separator, invalid_row_handler=on_invalid),
+    )
+
+
+def _parse_around(text: CsvText, name: str) -> "tuple[pa.Table, dict[int, str]]":
+    """Return the rows with as many cells as the first line, with empty rows where the broken ones are, and what these are."""
+    import pyarrow as pa
+
+    found: list[tuple[int, str]] = []
+
+    def note(row: Any) -> str:
+        found.append((row.number, f"it has {row.actual_columns} cells instead of {row.expected_columns}"))
+        return "skip"
+
+    table = _parse(text, note)
+    first = 2 if text.has_header else 1  # row numbers count from 1, the header among them
+    broken = {number - first: why for number, why in found}
+    n_rows = table.num_rows + len(broken)
+    if len(broken) > _MOST_BROKEN * n_rows:
+        row, why = next(iter(broken.items()))
+        raise DataError(
+            f"{name} cannot be read as a table: {len(broken)} of {n_rows} lines have another number of cells than the first line"
+            f" (row {row}: {why}). Check that the cells are separated by {text.separator!r}."
         )
-        # Names that are not UTF-8 fail when they are asked for, so that is done here, where the failure is this file's.
-        if not table.column_names:
-            raise DataError(f"{path.name} has no columns.")
-        return table
-
-    return read_or_refuse(path, read)
-
-
-def _is_data(cells: list[str]) -> bool:
-    """Return whether a first line holds data: numbers only (empty cells aside), and not the count 0, 1, 2, ... of columns."""
-    filled = [cell for cell in cells if cell]
-    return bool(filled) and all(is_number(cell) for cell in filled) and filled != [str(number) for number in range(len(filled))]
+    places, next_row = [], 0
+    for row in range(n_rows):
+        places.append(None if row in broken else next_row)
+        next_row += row not in broken
+    return table.take(pa.array(places, pa.int64())), broken

@@ -5,6 +5,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from insphere.data.table_content import TableContent
 from insphere.errors import DataError
 
 if TYPE_CHECKING:
@@ -23,6 +24,14 @@ def is_frame(X: Any) -> bool:
     if isinstance(X, np.ndarray | type):
         return False
     return hasattr(X, "__arrow_c_stream__") or hasattr(X, "__dataframe__") or (hasattr(X, "columns") and hasattr(X, "dtypes"))
+
+
+def frame_content(frame: Any) -> TableContent:
+    """Return a data frame as the content of a table; columns that count 0, 1, 2, ... are called as those of a file without a header."""
+    table = frame_table(frame)
+    counted = list(range(len(table.column_names)))
+    named = list(getattr(frame, "columns", ())) != counted
+    return TableContent("the data frame", table if named else table.rename_columns([f"f{column}" for column in counted]), named=named)
 
 
 def frame_table(frame: Any) -> "pa.Table":

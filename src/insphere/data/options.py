@@ -11,6 +11,9 @@ from insphere.data.table_spec import TableSpec
 from insphere.errors import ParameterError
 from insphere.validation import check_choice
 
+CHANNELS = ("auto", "first", "last")
+"""Where the channels of an array of images are: along the second axis, along the last, or to be found by its shape."""
+
 
 @dataclass(frozen=True)
 class OpenOptions:
@@ -37,11 +40,16 @@ class OpenOptions:
     data_dir: str | os.PathLike[str] | None = None
     groups: str | None = None
     table_spec: TableSpec | None = None
+    header: bool | None = None
+    channels: str = "auto"
 
     def __post_init__(self) -> None:
         """Check the values."""
         check_choice("split", self.split, SPLITS)
         check_choice("mode", self.mode, ("auto", "grey", "rgb"))
+        check_choice("channels", self.channels, CHANNELS)
+        if self.header not in (None, True, False):
+            raise ParameterError(f"`header` must be True, False or None (found by a rule), got {self.header!r}.")
         if self.image_size is not None:
             check_image_size(self.image_size)
         if isinstance(self.columns, str):

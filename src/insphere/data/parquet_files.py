@@ -7,6 +7,7 @@ from typing import Any
 from insphere.data.image_tables import image_column, open_image_table
 from insphere.data.options import OpenOptions
 from insphere.data.rows import AbstractSource
+from insphere.data.table_content import TableContent
 from insphere.data.tables import first_line, open_table, read_or_refuse, read_schema
 from insphere.errors import DataError
 
@@ -35,7 +36,7 @@ def open_parquet(name: str, files: Sequence[Path], options: OpenOptions) -> Abst
     except pa.ArrowInvalid as error:
         problem = f"the Parquet files of {name} do not have the same columns ({first_line(error)})"
         raise DataError(f"{problem}; write them with one schema.") from error
-    return open_table(name, table, options, parts)
+    return open_table(TableContent(name, table), options, parts)
 
 
 def _read(path: Path) -> Any:

@@ -132,6 +132,8 @@ class AbstractSource(ABC):
         Names of the columns of a table.
     table_spec : TableSpec, optional
         What the columns of a table are read as; by default its features are those named.
+    doubt : str, optional
+        Why a fit must not go on with these rows, with the remedy: a guess that would be badly wrong if it is.
     notices : sequence of Notice
         What its user should be told: everything left out is counted there, every guessed meaning named.
 
@@ -154,6 +156,7 @@ class AbstractSource(ABC):
         feature_names: Sequence[str] | None = None,
         notices: Sequence[Notice] = (),
         table_spec: TableSpec | None = None,
+        doubt: str | None = None,
     ) -> None:
         self.name = name
         self.row_shape = row_shape
@@ -162,6 +165,7 @@ class AbstractSource(ABC):
         self.spec = spec
         self.feature_names = feature_names
         self.notices = tuple(notices)
+        self.doubt = doubt
         self.table_spec = table_spec or TableSpec(None if feature_names is None else tuple(feature_names))
 
     @abstractmethod

@@ -11,7 +11,7 @@ from insphere.data.arrays import ArraySource
 from insphere.data.csv_files import open_csv
 from insphere.data.datasets import DATASETS, load_dataset
 from insphere.data.folders import LOOKED_FOR, open_folder, open_glob, open_image_file
-from insphere.data.frames import frame_table, is_frame
+from insphere.data.frames import frame_content, is_frame
 from insphere.data.images import IMAGE_SUFFIXES, ImageSpec
 from insphere.data.options import OpenOptions
 from insphere.data.parquet_files import open_parquet
@@ -39,6 +39,8 @@ def open_source(
     data_dir: str | os.PathLike[str] | None = None,
     groups: str | None = None,
     table_spec: TableSpec | None = None,
+    header: bool | None = None,
+    channels: str = "auto",
 ) -> AbstractSource:
     """Return the rows that `source` points at.
 
@@ -69,6 +71,11 @@ def open_source(
     table_spec : TableSpec, optional
         What a table is read as, for example by a fitted model: its features are matched by name, further columns left aside, and
         labels and groups read where it has their columns. The options above win.
+    header : bool, optional
+        Whether the first line of a CSV file has the names of the columns. Default: found by a rule; see `open_csv`.
+    channels : {"auto", "first", "last"}
+        Where the channels of an array of images are. "first" turns (n, channels, height, width), as PyTorch has it, round; "auto" is
+        last, and refuses what looks like channels first.
 
     Returns
     -------
@@ -91,7 +98,9 @@ def open_source(
     >>> len(open_source("digits:3", split="train"))
     122
     """
-    options = OpenOptions(split, spec, image_size, mode, label_column, normal_label, columns, data_dir, groups, table_spec)
+    options = OpenOptions(
+        split, spec, image_size, mode, label_column, normal_label, columns, data_dir, groups, table_spec, header, channels
+    )
     if isinstance(source, ImageSource) and spec is not None and source.spec != spec:
         return source.brought_to(spec)
     if isinstance(source, AbstractSource):
@@ -99,9 +108,9 @@ def open_source(
     if isinstance(source, str | os.PathLike):
         return _open_path(os.path.expanduser(os.fspath(source)), options)
     if is_frame(source):
-        return open_table("the data frame", frame_table(source), options)
-    options.refuse(("image_size", "mode", "label_column", "normal_label", "columns", "groups"), "an array")
-    return ArraySource(source)
+        return open_table(frame_content(source), options)
+    options.refuse(("image_size", "mode", "label_column", "normal_label", "columns", "groups", "header"), "an array")
+    return ArraySource(source, channels=options.channels)
 
 
 def folder(path: str | os.PathLike[str], **options: Any) -> AbstractSource:
@@ -134,6 +143,11 @@ def folder(path: str | os.PathLike[str], **options: Any) -> AbstractSource:
 
 def _open_path(text: str, options: OpenOptions) -> AbstractSource:
     path = Path(text)
+    suffix = "" if os.path.isdir(text) else path.suffix.lower()
+    if suffix not in (".npy", ".npz"):
+        options.refuse(("channels",), "what is not an array")
+    if suffix != ".csv":
+        options.refuse(("header",), "what is not a CSV file")
     if os.path.isdir(text):
         return _open_directory(path, options)
     if os.path.isfile(text):

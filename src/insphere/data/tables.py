@@ -1,7 +1,8 @@
-"""Tables of numbers as a source: which columns are features, and what a column that is no number may be."""
+"""Tables of numbers as a source: which columns are features, and what a column that does not have numbers may be."""
 
-from collections.abc import Callable, Sequence
-from dataclasses import replace
+from collections import Counter
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -9,68 +10,66 @@ import numpy as np
 from numpy.typing import NDArray
 
 from insphere.data.arrays import ArraySource
-from insphere.data.columns import match_columns, told_aside
+from insphere.data.cells import is_date, read_numbers
+from insphere.data.columns import listed, match_columns, told_aside
+from insphere.data.guesses import index_columns, label_columns
 from insphere.data.labels import binary_labels, label_texts
 from insphere.data.options import OpenOptions
 from insphere.data.rows import Notice, split_positions
+from insphere.data.table_content import TableContent
 from insphere.data.table_spec import TableSpec
-from insphere.errors import DataError, ParameterError, did_you_mean
+from insphere.errors import DataError, ParameterError
 
 if TYPE_CHECKING:
     import pyarrow as pa
 
+_MOST_BAD = 0.5
+"""Share of a column's filled cells that may be something else than numbers; beyond it the column does not hold numbers."""
 
-def open_table(name: str, table: "pa.Table", options: OpenOptions, parts: Sequence[str] | None = None) -> ArraySource:
+
+@dataclass(frozen=True)
+class _Features:
+    X: NDArray[Any]
+    errors: dict[int, str]
+    notices: list[Notice]
+
+
+def open_table(content: TableContent, options: OpenOptions, parts: Sequence[str] | None = None) -> ArraySource:
     """Return the source of a table's numeric columns; `parts` says of each row whether it is for "train" or "test".
 
     Raises
     ------
     DataError
-        If a column is missing, a feature is no number, a label is not understood, or there are no rows.
+        If a column is missing, a feature does not hold numbers, a label is not understood, or there are no rows.
     """
     options.refuse(("image_size", "mode"), "a table of numbers")
-    if options.normal_label is not None and options.label_column is None and (options.table_spec or TableSpec()).label_column is None:
+    remembered = options.table_spec or TableSpec()
+    if options.normal_label is not None and options.label_column is None and remembered.label_column is None:
         raise ParameterError("`normal_label` says which value of a column is normal; name that column with `label_column`.")
-    spec, notices = _spec(name, table, options)
-    names = spec.feature_names or ()
-    X = _features(name, table, names)
-    groups = None if spec.groups is None else label_texts(_values(name, table, spec.groups), subject=f"column {spec.groups!r}")
-    labels, types = _labels(name, table, spec)
+    content, spec, told, doubt = _meaning(content, options)
+    features = _features(content, spec.feature_names or (), lenient=remembered.feature_names is not None)
+    groups = None
+    if spec.groups is not None:
+        groups = label_texts(_values(content, spec.groups), subject=f"column {spec.groups!r} of {content.name}")
+    labels, types, told_of_labels = _labels(content, spec, remembered=options.label_column is None)
     source = ArraySource(
-        X, name=name, labels=labels, types=types, groups=groups, feature_names=names, parts=parts, notices=notices, table_spec=spec
+        features.X,
+        name=content.name,
+        labels=labels,
+        types=types,
+        groups=groups,
+        feature_names=spec.feature_names,
+        parts=parts,
+        notices=(*content.notices, *told, *features.notices, *told_of_labels),
+        table_spec=spec,
+        row_errors=features.errors,
+        doubt=doubt,
     )
     if labels is None or options.split != "train":
         return source
-    return source.take(split_positions("train", len(source), labels.tolist(), None, name=name, remedy=" (every label is an anomaly)"))
-
-
-def _spec(name: str, table: "pa.Table", options: OpenOptions) -> tuple[TableSpec, list[Notice]]:
-    """Return what the table is read as: by the options, then by what a model remembers, then all columns as features."""
-    remembered = options.table_spec or TableSpec()
-    present = set(table.column_names)
-    label, groups = (
-        given if given is not None or known not in present else known
-        for given, known in ((options.label_column, remembered.label_column), (options.groups, remembered.groups))
+    return source.take(
+        split_positions("train", len(source), labels.tolist(), None, name=content.name, remedy=" (every label is an anomaly)")
     )
-    normal = remembered.normal_label if options.normal_label is None and options.label_column is None else options.normal_label
-    spec = TableSpec(None, label, None if label is None else normal, groups)
-    if options.columns is None and remembered.feature_names is not None:
-        for column in spec.set_aside:
-            _column(name, table, column)
-        match_columns(name, table.column_names, remembered.feature_names)
-        names, aside = list(remembered.feature_names), (*spec.set_aside, *remembered.set_aside)
-        return replace(spec, feature_names=tuple(names)), told_aside(name, table.column_names, [*names, *aside])
-    return replace(spec, feature_names=tuple(_feature_columns(name, table, options, spec))), []
-
-
-def _labels(name: str, table: "pa.Table", spec: TableSpec) -> tuple[NDArray[np.int64] | None, list[str] | None]:
-    """Return labels and types of the rows, as far as there are any."""
-    if spec.label_column is None:
-        return None, None
-    subject = f"column {spec.label_column!r} of {name}"
-    values = _values(name, table, spec.label_column)
-    labels = binary_labels(values, subject=subject, normal_label=spec.normal_label)
-    return labels, None if spec.normal_label is None else label_texts(values, subject=subject)
 
 
 def read_or_refuse(path: Path, read: Callable[[Path], Any]) -> Any:
@@ -110,93 +109,215 @@ def first_line(error: Exception) -> str:
     return (str(error).strip() or type(error).__name__).splitlines()[0].rstrip(".")
 
 
-def is_number(cell: str) -> bool:
-    """Return whether a text is a number, as Python reads it."""
-    try:
-        float(cell)
-    except ValueError:
-        return False
-    return True
+def _meaning(content: TableContent, options: OpenOptions) -> tuple[TableContent, TableSpec, list[Notice], str | None]:
+    """Return what the columns mean: by the options, then by what a model remembers, then by their names and values.
+
+    The last entry says why a fit must not go on, where a column is used as a feature that is likely to be the label.
+    """
+    remembered = options.table_spec or TableSpec()
+    label = options.label_column or _if_present(content, remembered.label_column)
+    groups = options.groups or _if_present(content, remembered.groups)
+    normal = remembered.normal_label if options.normal_label is None and options.label_column is None else options.normal_label
+    spec = TableSpec(None, label, None if label is None else normal, groups, options.header)
+    for column in spec.set_aside:
+        content.column(column)
+    if options.columns is not None:
+        return content, replace(spec, feature_names=_named_columns(content, options.columns, spec)), [], None
+    index = [column for column in index_columns(content.table) if column not in spec.set_aside]
+    if remembered.feature_names is not None and content.named and not remembered.is_generated:
+        names, aside = remembered.feature_names, (*spec.set_aside, *remembered.set_aside)
+        match_columns(content.name, content.table.column_names, names)
+        told = told_aside(content.name, content.table.column_names, [*names, *aside])
+        return content, replace(spec, feature_names=names), told, None
+    names = tuple(column for column in content.table.column_names if column not in {*spec.set_aside, *index})
+    told = _told_index(content, index)
+    if remembered.feature_names is not None:
+        return *_by_position(content, remembered, spec, names, told), None
+    _check_names(content, names)
+    doubt, told_of_doubt = _doubt(content, names)
+    return content, replace(spec, feature_names=names), told + told_of_doubt, doubt
 
 
-def _listed(name: str, column: str, values: Any) -> list[Any]:
-    try:
-        return list(values.to_pylist())
-    except UnicodeDecodeError as error:
-        raise DataError(f"column {column!r} of {name} has text that is not UTF-8; write the table anew in UTF-8.") from error
+def _by_position(
+    content: TableContent, remembered: TableSpec, spec: TableSpec, names: tuple[str, ...], told: list[Notice]
+) -> tuple[TableContent, TableSpec, list[Notice]]:
+    """Match columns of which the table's or the detector's have no names of their own."""
+    wanted = remembered.feature_names or ()
+    if set(wanted) <= set(content.positions):
+        unused = told_aside(content.name, content.table.column_names, [*wanted, *spec.set_aside])
+        return content, replace(spec, feature_names=wanted), told and unused
+    if len(names) != len(wanted):
+        whose = "the detector was fitted" if content.named else f"{content.name} was written"
+        raise DataError(
+            f"{content.name} has {len(names)} columns to use, but the detector takes {len(wanted)}, and {whose} without names of columns,"
+            " so they cannot be matched by name. Give a header line with the names, or choose the columns with `columns` (`--columns`)."
+        )
+    text = f"The columns of {content.name} are matched with those of the fit by position, because one of the two has no names."
+    renamed = dict(zip(names, wanted, strict=True))
+    table = content.table.rename_columns([renamed.get(column, column) for column in content.table.column_names])
+    return replace(content, table=table), replace(spec, feature_names=wanted), [*told, Notice("taken as", len(names), text, names[:3])]
 
 
-def _column(name: str, table: "pa.Table", column: str) -> Any:
-    count = table.column_names.count(column)
-    if count == 0:
-        listed = ", ".join(table.column_names[:20])
-        raise DataError(f"{name} has no column {column!r}; its columns are {listed}.{did_you_mean(column, table.column_names)}")
-    if count > 1:
-        raise DataError(f"{name} has {count} columns named {column!r}; rename them.")
-    return table.column(column)
+def _if_present(content: TableContent, column: str | None) -> str | None:
+    return column if column is not None and column in content.positions else None
 
 
-def _values(name: str, table: "pa.Table", column: str) -> NDArray[Any]:
-    """Return a column of numbers or text; missing values are None or NaN."""
-    import pyarrow as pa
-
-    values = _column(name, table, column)
-    if pa.types.is_boolean(values.type) or pa.types.is_integer(values.type) or pa.types.is_floating(values.type):
-        return np.asarray(values.to_numpy())
-    return np.array(_listed(name, column, values), dtype=object)
-
-
-def _feature_columns(name: str, table: "pa.Table", options: OpenOptions, spec: TableSpec) -> list[str]:
-    aside = spec.set_aside
-    if options.columns is None:
-        names = [column for column in table.column_names if column not in aside]
-    else:
-        names = [str(column) for column in options.columns]
-    for column in aside:
+def _named_columns(content: TableContent, columns: Sequence[str], spec: TableSpec) -> tuple[str, ...]:
+    names = tuple(str(column) for column in columns)
+    for column in spec.set_aside:
         if column in names:
             raise ParameterError(f"`columns` names {column!r}, which is the label or group column; leave it out.")
-        _column(name, table, column)
-    if not names:
-        raise DataError(f"{name} has no column left to use; its columns are {', '.join(table.column_names) or 'none'}.")
-    if len(set(names)) < len(names):
-        twice = next(column for column in names if names.count(column) > 1)
-        raise DataError(f"{name} has several columns named {twice!r}; rename them, or name each once in `columns`.")
+    _check_names(content, names)
     return names
 
 
-def _features(name: str, table: "pa.Table", names: Sequence[str]) -> NDArray[Any]:
+def _check_names(content: TableContent, names: Sequence[str]) -> None:
+    if not names:
+        raise DataError(f"{content.name} has no column left to use; its columns are {listed(content.table.column_names) or 'none'}.")
+    if len(set(names)) < len(names):
+        twice = Counter(names).most_common(1)[0][0]
+        raise DataError(f"{content.name} has several columns named {twice!r}; rename them, or name each once in `columns`.")
+
+
+def _told_index(content: TableContent, index: Sequence[str]) -> list[Notice]:
+    if not index:
+        return []
+    named = listed([column or "(without a name)" for column in index])
+    text = (
+        f"{content.name} has the row numbers of a data frame as a column, which say nothing about a row; left aside: {named}."
+        " Name it in `columns` (`--columns`) to use it."
+    )
+    return [Notice("left out", len(index), text, tuple(index))]
+
+
+def _doubt(content: TableContent, names: Sequence[str]) -> tuple[str | None, list[Notice]]:
+    found = label_columns(content.table, names)
+    if not found:
+        return None, []
+    rest = [name for name in names if name not in found]
+    text = (
+        f"Column {listed(found)} of {content.name} looks like the label, not like a feature: learned from, it would give the answer away."
+        f" If it is, say label_column={found[0]!r} (--label-column {found[0]}); to leave it out, or to use it all the same, name the"
+        f" columns to use with `columns` (--columns {','.join(rest[:8]) + (',…' if len(rest) > 8 else '')})."
+    )
+    return text, [Notice("taken as", len(found), text, tuple(found))]
+
+
+def _values(content: TableContent, column: str) -> NDArray[Any]:
+    """Return a column of numbers or text; missing values are None or NaN."""
+    import pyarrow as pa
+
+    values = content.column(column)
+    if pa.types.is_boolean(values.type) or pa.types.is_integer(values.type) or pa.types.is_floating(values.type):
+        return np.asarray(values.to_numpy())
+    return np.array(_texts(content, column, values), dtype=object)
+
+
+def _texts(content: TableContent, column: str, values: Any) -> list[Any]:
+    try:
+        return list(values.to_pylist())
+    except UnicodeDecodeError as error:
+        raise DataError(f"column {column!r} of {content.name} has text that is not UTF-8; write the table again in UTF-8.") from error
+
+
+def _labels(content: TableContent, spec: TableSpec, *, remembered: bool) -> tuple[NDArray[np.int64] | None, list[str] | None, list[Notice]]:
+    """Return labels and types of the rows, as far as there are any, and what is to be told of them.
+
+    Labels that a model only remembers are no reason to refuse rows: those that cannot be read are told.
+    """
+    if spec.label_column is None:
+        return None, None, []
+    subject = f"column {spec.label_column!r} of {content.name}"
+    values = _values(content, spec.label_column)
+    try:
+        if remembered and spec.normal_label is not None:
+            texts = label_texts(values, subject=subject)
+            return np.array([text != spec.normal_text for text in texts], dtype=np.int64), texts, []
+        labels = binary_labels(values, subject=subject, normal_label=spec.normal_label)
+    except DataError as error:
+        if not remembered:
+            raise
+        return None, None, [Notice("left out", 1, f"The labels that the detector was fitted with are not used: {error}")]
+    return labels, None if spec.normal_label is None else label_texts(values, subject=subject), []
+
+
+def _features(content: TableContent, names: Sequence[str], *, lenient: bool) -> _Features:
     """Return columns as an array of shape (n, features); missing values are NaN. float32 only if every column has at most that."""
     import pyarrow as pa
     import pyarrow.compute as pc
 
-    if table.num_rows == 0:
-        raise DataError(f"{name} has a header but no rows.")
-    columns = [_column(name, table, column) for column in names]
-    for column, values in zip(names, columns, strict=True):
-        _check_numeric(name, column, values)
+    n_rows = content.table.num_rows
+    if n_rows == 0:
+        raise DataError(f"{content.name} has a header but no rows.")
+    columns = [content.column(column) for column in names]
     small = all(pa.types.is_float32(values.type) or pa.types.is_float16(values.type) for values in columns)
-    X = np.empty((table.num_rows, len(names)), dtype=np.float32 if small else np.float64)
-    for position, values in enumerate(columns):
-        # Not "safe": whole numbers beyond 2**53 are rounded, as everywhere in floating point, instead of refused.
-        X[:, position] = pc.cast(values, pa.float32() if small else pa.float64(), safe=False).to_numpy()
-    return X
+    X = np.empty((n_rows, len(names)), dtype=np.float32 if small else np.float64)
+    bad: dict[int, list[str]] = {row: [why] for row, why in content.broken.items()}
+    notations: dict[str, list[str]] = {}
+    for position, (column, values) in enumerate(zip(names, columns, strict=True)):
+        if _is_numeric(values):
+            # Not "safe": whole numbers beyond 2**53 are rounded, as everywhere in floating point, instead of refused.
+            X[:, position] = pc.cast(values, X.dtype.name, safe=False).to_numpy()
+            continue
+        X[:, position] = _read_cells(content, column, values, bad, notations, lenient=lenient)
+    errors = {row: content.place(row) + ": " + _together(reasons) for row, reasons in sorted(bad.items())}
+    return _Features(X, errors, [_told_notation(content.name, *entry) for entry in notations.items()])
 
 
-def _check_numeric(name: str, column: str, values: Any) -> None:
+def _read_cells(
+    content: TableContent, column: str, values: Any, bad: dict[int, list[str]], notations: dict[str, list[str]], *, lenient: bool
+) -> NDArray[np.float64]:
+    """Return a column of texts as numbers; note the cells that are not, and the notation."""
+    import pyarrow as pa
+
+    if not (pa.types.is_string(values.type) or pa.types.is_large_string(values.type)):
+        raise _not_numbers(content, column, values)
+    numbers = read_numbers(values, separator=content.separator)
+    most = max(_MOST_BAD * numbers.n_filled, 1 if lenient else 0)
+    if not numbers.n_filled or len(numbers.bad) > most:
+        raise _not_numbers(content, column, values, numbers.bad)
+    if numbers.notation:
+        notations.setdefault(numbers.notation, []).append(column)
+    for row, text in numbers.bad.items():
+        bad.setdefault(row, []).append(f"column {column!r} is not a number but {text[:40]!r}")
+    return numbers.values
+
+
+def _together(reasons: Sequence[str]) -> str:
+    return reasons[0] + (f" (and {len(reasons) - 1} more)" if len(reasons) > 1 else "")
+
+
+def _told_notation(name: str, notation: str, columns: list[str]) -> Notice:
+    text = f"Numbers with {notation} are read in {len(columns)} column{'s' if len(columns) > 1 else ''} of {name}: {listed(columns)}."
+    return Notice("taken as", len(columns), text, tuple(columns[:10]))
+
+
+def _is_numeric(values: Any) -> bool:
     import pyarrow as pa
 
     types = pa.types
-    if types.is_boolean(values.type) or types.is_integer(values.type) or types.is_floating(values.type) or types.is_decimal(values.type):
-        return
-    if types.is_null(values.type):
-        raise DataError(f"column {column!r} of {name} is empty; leave it out with `columns` (`--columns`).")
-    shown = ""
-    if types.is_string(values.type) or types.is_large_string(values.type):
-        row, text = next(
-            ((row, text) for row, text in enumerate(_listed(name, column, values)) if text is not None and not is_number(text)), (0, "")
-        )
-        shown = f" (row {row}: {text[:40]!r})"
-    raise DataError(
-        f"column {column!r} of {name} is no number but {values.type}{shown}; "
-        "leave it out with `columns` (`--columns`), or name it with `label_column` (`--label-column`) if it is the label."
+    return bool(
+        types.is_boolean(values.type) or types.is_integer(values.type) or types.is_floating(values.type) or types.is_decimal(values.type)
     )
+
+
+def _not_numbers(content: TableContent, column: str, values: Any, bad: Mapping[int, str] | None = None) -> DataError:
+    """Return the error that says what a column holds instead of numbers, and what to do."""
+    import pyarrow as pa
+
+    if pa.types.is_null(values.type) or values.null_count == len(values) or bad == {}:
+        return DataError(f"column {column!r} of {content.name} is empty; leave it out with `columns` (`--columns`).")
+    what, shown = str(values.type), ""
+    if bad:
+        row, text = next(iter(bad.items()))
+        shown = f" ({content.place(row)}: {text[:40]!r})"
+    if pa.types.is_temporal(values.type) or (bad and all(map(is_date, _some(bad.values())))):
+        what = f"dates or times ({values.type})"
+    return DataError(
+        f"column {column!r} of {content.name} does not hold numbers but {what}{shown}; leave it out with `columns` (`--columns`), or name"
+        " it with `label_column` (`--label-column`) if it is the label."
+    )
+
+
+def _some(texts: Iterable[str]) -> list[str]:
+    return list(texts)[:100]

@@ -30,6 +30,9 @@ class InputContract:
         Whether the detector was fitted on image files; if not, the range of its arrays' values is known to the user alone.
     table : TableSpec
         The columns by name, and the label options that were given at the fit.
+    channels_first : bool
+        Whether the arrays of images that it was fitted on had their channels along the second axis; later ones of that shape are
+        turned alike.
 
     Examples
     --------
@@ -42,13 +45,22 @@ class InputContract:
     image: ImageSpec | None = None
     from_files: bool = False
     table: TableSpec = _NO_TABLE
+    channels_first: bool = False
 
     @classmethod
     def of(cls, source: AbstractSource) -> Self:
-        """Return the contract of a detector that is fitted on `source`."""
+        """Return the contract of a detector that is fitted on `source`.
+
+        Raises
+        ------
+        DataError
+            If something about the source is in such doubt that a fit must not go on.
+        """
+        if source.doubt is not None:
+            raise DataError(source.doubt)
         shape = tuple(int(size) for size in source.row_shape)
         image = None if len(shape) == 1 else ImageSpec(shape[0], shape[1], shape[2], str(source.dtype))
-        return cls(shape, image, source.spec is not None, source.table_spec)
+        return cls(shape, image, source.spec is not None, source.table_spec, bool(getattr(source, "channels_first", False)))
 
     @property
     def shape_text(self) -> str:
@@ -65,6 +77,9 @@ class InputContract:
         DataError
             If the rows have other features, another image shape or another type than the training rows.
         """
+        array_file = isinstance(X, str | os.PathLike) and os.fspath(X).lower().endswith((".npy", ".npz"))
+        if self.channels_first and (array_file or np.shape(X)[1:] == (self.shape[2], *self.shape[:2])):
+            options.setdefault("channels", "first")
         files = isinstance(X, AbstractSource | str | os.PathLike)
         source = open_source(X, split=split, spec=self._file_spec(X) if files else None, table_spec=self.table, **options)
         return self.admit(source)
@@ -118,6 +133,8 @@ class InputContract:
             "label_column": table.label_column,
             "normal_label": None if table.normal_label is None else label_text(table.normal_label),
             "groups": table.groups,
+            "header": table.header,
+            "channels_first": self.channels_first,
         }
 
     @classmethod
@@ -139,8 +156,12 @@ class InputContract:
         texts = {field: header.get(field) for field in _TEXTS}
         if not all(text is None or isinstance(text, str) for text in texts.values()):
             raise ValueError(f"{', '.join(_TEXTS)} of the input must be texts")
-        table = TableSpec(None if names is None else tuple(names), **texts)
-        return cls(tuple(shape), None if image is None else ImageSpec(**image), bool(header["from_files"]), table)
+        header_line = header.get("header")
+        if header_line not in (None, True, False):
+            raise ValueError("`header` of the input must be true, false or null")
+        table = TableSpec(None if names is None else tuple(names), **texts, header=header_line)
+        spec, first = None if image is None else ImageSpec(**image), bool(header.get("channels_first", False))
+        return cls(tuple(shape), spec, bool(header["from_files"]), table, first)
 
 
 def is_plain_table(X: Any) -> bool:

@@ -1,0 +1,138 @@
+"""Columns whose name and values suggest that they are not features: the index that a data frame wrote, and labels."""
+
+import json
+import re
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+if TYPE_CHECKING:
+    import pyarrow as pa
+
+_NAMELESS = re.compile(r"^(|unnamed: ?\d+(\.\d+)?|__index_level_\d+__|__null_dask_index__)$")
+_INDEX_NAMES = frozenset({"index", "level_0", "rowid", "row_id", "row", "row_number", "rownames", "id", "no", "nr", "#"})
+_LABEL_WORDS = frozenset(
+    {
+        "label",
+        "labels",
+        "target",
+        "targets",
+        "class",
+        "classes",
+        "outlier",
+        "outliers",
+        "anomaly",
+        "anomalies",
+        "anomalous",
+        "abnormal",
+        "fraud",
+        "fraudulent",
+        "defect",
+        "defective",
+        "defects",
+        "fault",
+        "faulty",
+        "failure",
+        "failed",
+        "attack",
+        "groundtruth",
+        "gt",
+        "isnormal",
+        "novelty",
+    }
+)
+_ALSO_LABELS = frozenset({"y", "y_true", "ground_truth", "normal", "is_normal", "good", "ok", "ng", "pass/fail", "pass_fail", "bad"})
+_MOST_CLASSES = 20
+
+
+def index_columns(table: "pa.Table") -> list[str]:
+    """Return the columns that hold the index of a data frame: declared in the file, or found by name and values.
+
+    A column without a name (or the names that pandas and R give to those) is one if its values are all different, and whole numbers or
+    texts; one called index, id, row, ... is one if it counts k, k + 1, k + 2, ...
+
+    Examples
+    --------
+    >>> import pyarrow as pa
+    >>> index_columns(pa.table({"": [7, 3, 9], "id": [4, 5, 6], "volt": [1, 2, 3]}))
+    ['', 'id']
+    """
+    declared = _declared(table)
+    named = [column for column in table.column_names if column not in declared and _names_an_index(column)]
+    return [column for column in table.column_names if column in declared or (column in named and _is_index(table, column))]
+
+
+def label_columns(table: "pa.Table", columns: Sequence[str]) -> list[str]:
+    """Return those of `columns` that are labels by name and by values: two values at most, or few whole numbers in one called class.
+
+    Examples
+    --------
+    >>> import pyarrow as pa
+    >>> label_columns(pa.table({"volt": [1, 2, 1], "Is_Fraud": [0, 1, 0], "target_temp": [20, 22, 24]}), ["volt", "Is_Fraud"])
+    ['Is_Fraud']
+    """
+    return [column for column in columns if _names_a_label(column) and _holds_labels(table.column(column), column)]
+
+
+def _declared(table: "pa.Table") -> frozenset[str]:
+    """Return the columns that pandas wrote its index to, as the file's metadata says."""
+    try:
+        content = json.loads((table.schema.metadata or {}).get(b"pandas", b"{}"))
+        columns = content.get("index_columns", []) if isinstance(content, dict) else []
+    except (ValueError, RecursionError):  # another writer's metadata says nothing about an index
+        return frozenset()
+    return frozenset(column for column in columns if isinstance(column, str)) if isinstance(columns, list) else frozenset()
+
+
+def _names_an_index(column: str) -> bool:
+    name = column.strip().lower()
+    return bool(_NAMELESS.match(name)) or name in _INDEX_NAMES
+
+
+def _is_index(table: "pa.Table", column: str) -> bool:
+    import pyarrow as pa
+    import pyarrow.compute as pc
+
+    if table.column_names.count(column) > 1:
+        return False
+    values = table.column(column)
+    whole, text = pa.types.is_integer(values.type), pa.types.is_string(values.type) or pa.types.is_large_string(values.type)
+    if values.null_count or not (whole or text) or not len(values):
+        return False
+    if column.strip().lower() in _INDEX_NAMES:
+        if not whole or len(values) < 2:
+            return False
+        steps = np.diff(np.asarray(values.to_numpy()))
+        # A frame's index called so by pandas may be shuffled; the other names are features too often.
+        distinct = column.strip().lower() in ("index", "level_0") and pc.count_distinct(values).as_py() == len(values)
+        return bool((steps == 1).all()) or distinct
+    return bool(pc.count_distinct(values).as_py() == len(values))
+
+
+def _names_a_label(column: str) -> bool:
+    name = column.strip().lower()
+    words = [word for word in re.split(r"[^a-z0-9]+", re.sub(r"(?<=[a-z0-9])(?=[A-Z])", "_", column.strip()).lower()) if word]
+    if not words:
+        return False
+    return (
+        name in _ALSO_LABELS or words[-1] in _LABEL_WORDS or words[0] in ("is", "has") or "".join(words) in _LABEL_WORDS or _is_joined(name)
+    )
+
+
+def _is_joined(name: str) -> bool:
+    return name.startswith("is") and name[2:] in _LABEL_WORDS
+
+
+def _holds_labels(values: Any, column: str) -> bool:
+    import pyarrow as pa
+    import pyarrow.compute as pc
+
+    types = pa.types
+    if not (types.is_boolean(values.type) or types.is_integer(values.type) or types.is_floating(values.type)):
+        return False
+    distinct = [value for value in pc.unique(values).slice(0, _MOST_CLASSES + 2).to_pylist() if value is not None and value == value]
+    whole = all(float(value).is_integer() for value in distinct)
+    is_class = column.strip().lower() in ("label", "labels", "class", "classes", "target")
+    most = _MOST_CLASSES if is_class and len(values) > 5 * len(distinct) else 2
+    return whole and 0 < len(distinct) <= most
