@@ -2,6 +2,7 @@
 
 from insphere.data.datasets import DATASETS, DatasetEntry, list_datasets, load_dataset, local_folder
 from insphere.data.images import MAX_PIXELS, ImageHeader, ImageSpec, decode, probe
+from insphere.data.imputation import Imputer
 from insphere.data.protocol import Split, one_class_split
 from insphere.data.rows import AbstractSource, Notice, RowFacts, Rows
 from insphere.data.sources import ArraySource, ImageSource, folder, open_source
@@ -16,6 +17,7 @@ __all__ = [
     "ImageHeader",
     "ImageSource",
     "ImageSpec",
+    "Imputer",
     "Notice",
     "RowFacts",
     "Rows",

@@ -8,6 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from insphere.data.columns import match_columns, told_aside
+from insphere.data.imputation import Imputer
 from insphere.data.labels import binary_labels
 from insphere.data.rows import AbstractSource, Notice, RowFacts, Rows
 from insphere.data.table_spec import TableSpec
@@ -40,6 +41,8 @@ class ArraySource(AbstractSource):
         Rows that could not be read, to the reason.
     channels : {"auto", "first", "last"}
         Where the channels of images are; see `insphere.open_source`.
+    keep_missing : bool
+        Whether rows of features in which some, but not all, are NaN are given as they are instead of as errors.
     doubt : str, optional
         Why a fit must not go on with these rows; see `AbstractSource`.
 
@@ -71,6 +74,7 @@ class ArraySource(AbstractSource):
         row_errors: Mapping[int, str] | None = None,
         doubt: str | None = None,
         channels: str = "auto",
+        keep_missing: bool = False,
     ) -> None:
         facts = RowFacts(
             ids=_texts(ids),
@@ -82,6 +86,7 @@ class ArraySource(AbstractSource):
         names = _texts(feature_names) if feature_names is not None else _column_names(X)
         self._X = _channels_last(_numbers(X, name), name, channels)
         self.channels_first = channels == "first"
+        self._keep_missing = keep_missing and self._X.ndim == 2
         facts.check(len(self._X))
         if names is not None and (self._X.ndim != 2 or len(names) != self._X.shape[1]):
             raise DataError(f"`feature_names` of {name} has {len(names)} names, but a row has shape {self._X.shape[1:]}.")
@@ -128,6 +133,19 @@ class ArraySource(AbstractSource):
         told = told_aside(self.name, self.feature_names, [*names, *aside])
         return self._like(self._X[:, order], self.facts, tuple(names), (*self.notices, *told), self._row_errors)
 
+    def keeping_missing(self) -> Self:
+        """Return a source of the same rows in which missing features are given as NaN; a row without any is an error."""
+        source = self._like(self._X, self.facts, self.feature_names, self.notices, self._row_errors)
+        source._keep_missing = self._X.ndim == 2
+        return source
+
+    def imputed(self, imputer: Imputer) -> Self:
+        """Return a source of the rows as `Imputer.transform` gives them; what it leaves missing makes its row an error."""
+        names = None if self.feature_names is None else imputer.names(self.feature_names)
+        source = self._like(imputer.transform(self._X), self.facts, names, self.notices, self._row_errors)
+        source._keep_missing = False
+        return source
+
     def _like(
         self, X: NDArray[Any], facts: RowFacts, names: Sequence[str] | None, notices: Sequence[Notice], row_errors: Mapping[int, str]
     ) -> Self:
@@ -146,6 +164,7 @@ class ArraySource(AbstractSource):
             row_errors=row_errors,
             doubt=self.doubt,
             channels="last",
+            keep_missing=self._keep_missing,
         )
 
     def _batches(self, batch_size: int) -> Iterator[Rows]:
@@ -162,10 +181,13 @@ class ArraySource(AbstractSource):
                 errors = {row: self._row_errors.get(row) or self._why(self._X[row]) for row in bad}
                 yield Rows(block[finite], index[finite], errors)
 
-    @staticmethod
-    def _finite(block: NDArray[Any]) -> NDArray[np.bool_]:
+    def _finite(self, block: NDArray[Any]) -> NDArray[np.bool_]:
         if block.dtype.kind != "f":
             return np.ones(len(block), dtype=np.bool_)
+        if self._keep_missing:
+            missing = np.isnan(block)
+            usable: NDArray[np.bool_] = (np.isfinite(block) | missing).all(axis=1) & ~missing.all(axis=1)
+            return usable
         finite: NDArray[np.bool_] = np.isfinite(block).reshape(len(block), -1).all(axis=1)
         return finite
 

@@ -20,15 +20,16 @@ from sklearn.utils.validation import check_array, check_is_fitted
 
 from insphere import model_file
 from insphere.data import AbstractSource, ArraySource, ImageSpec, open_source
+from insphere.data.imputation import MISSING
 from insphere.decision import health
 from insphere.decision.calibration import Calibration, ConformalCalibration, radius, rows_needed, split_rows
 from insphere.decision.scored import ScoredRows
 from insphere.detectors.fitting import Fitted, Fitting
-from insphere.detectors.inputs import InputContract, is_plain_table
+from insphere.detectors.inputs import InputContract, is_plain_table, keeping_missing
 from insphere.detectors.stored import KIND, parameters_to_json, restore, to_file
 from insphere.errors import CollapseError, DataError, TrainingError
 from insphere.seeding import generator, resolve_seed
-from insphere.validation import as_record, check_number
+from insphere.validation import as_record, check_choice, check_number
 
 if TYPE_CHECKING:
     from insphere.explain import Explanation
@@ -73,6 +74,9 @@ class AbstractDetector(OutlierMixin, BaseEstimator, ABC):  # type: ignore[misc]
         How many normal rows are held out, and whether the threshold is conformal or the paper's radius.
     random_state : int, RandomState, Generator or None
         Seed of all chance. The same seed gives the same scores.
+    missing : {"refuse", "impute"}
+        What becomes of rows of a table with missing values. "refuse": they are errors. "impute": a missing feature is filled with its
+        median in the training rows, and one more feature says that it was missing; see `insphere.data.Imputer`.
     """
 
     name: ClassVar[str]
@@ -80,6 +84,7 @@ class AbstractDetector(OutlierMixin, BaseEstimator, ABC):  # type: ignore[misc]
     trim: float = 0.0
     calibration: Calibration | Mapping[str, Any] | None = None
     random_state: Any = None
+    missing: str = "refuse"
 
     # What a concrete detector implements.
 
@@ -169,6 +174,8 @@ class AbstractDetector(OutlierMixin, BaseEstimator, ABC):  # type: ignore[misc]
             groups=None if groups is None else [groups[row] for row in readable],
             rng=generator(self.seed_, "calibration split"),
         )
+        if self.missing == "impute":
+            rows, calibration_index = self._fill_missing(rows, train_index, calibration_index)
         self.data_ = _data_facts(source, rows, len(train_index), len(calibration_index))
         return Fitting(rows, readable, train_index, calibration_index)
 
@@ -200,12 +207,15 @@ class AbstractDetector(OutlierMixin, BaseEstimator, ABC):  # type: ignore[misc]
     def _check_parameters(self) -> None:
         """Check the parameters and keep the resolved option records; a subclass calls this first and adds its own."""
         check_number("target_fpr", self.target_fpr, above=0, below=1)
+        check_choice("missing", self.missing, MISSING)
         check_number("trim", self.trim, at_least=0, below=0.5)
         self._calibration = as_record("calibration", self.calibration, Calibration)
 
     def _training_rows(self, X: Rows) -> tuple[NDArray[Any], AbstractSource, NDArray[np.int64]]:
         """Return the readable rows, their source and their positions in it."""
         source = self._as_source(X, fitting=True)
+        if self.missing == "impute":
+            source = keeping_missing(source)
         loaded = source.load()
         ids = source.ids
         self.training_errors_ = {(ids[row] if ids is not None else str(row)): text for row, text in loaded.errors.items()}
@@ -227,8 +237,16 @@ class AbstractDetector(OutlierMixin, BaseEstimator, ABC):  # type: ignore[misc]
                 f"All {len(rows)} training rows of {source.name} are equal, so there is nothing to learn what normal varies by."
                 " Check that the source holds different examples."
             )
-        self.input_ = InputContract.of(source)
+        self.input_: InputContract = InputContract.of(source)
         return rows, source, loaded.index
+
+    def _fill_missing(
+        self, rows: NDArray[Any], train_index: NDArray[np.int64], calibration_index: NDArray[np.int64]
+    ) -> tuple[NDArray[Any], NDArray[np.int64]]:
+        """Return all rows with missing features filled, and those held out that can be."""
+        contract, filled, usable = self.input_.imputing(rows, train_index, calibration_index)
+        self.input_ = contract
+        return filled, usable
 
     def _decide(self, train_scores: NDArray[np.float64], calibration_scores: NDArray[np.float64]) -> None:
         finite = np.isfinite(np.concatenate([train_scores, calibration_scores])).all()
@@ -365,8 +383,8 @@ class AbstractDetector(OutlierMixin, BaseEstimator, ABC):  # type: ignore[misc]
 
     @property
     def input_shape_(self) -> tuple[int, ...]:
-        """Shape of one row: (features,) or (height, width, channels)."""
-        return self.input_.shape
+        """Shape of one row as the model gets it: (features,), with one more for each that may be missing, or (height, width, channels)."""
+        return self.input_.model_shape
 
     @property
     def image_spec_(self) -> ImageSpec | None:
@@ -380,16 +398,17 @@ class AbstractDetector(OutlierMixin, BaseEstimator, ABC):  # type: ignore[misc]
 
     @property
     def feature_names_(self) -> list[str] | None:
-        """Names of the features, in the order of the input; None where they had none."""
-        names = self.input_.table.feature_names
+        """Names of the features, in the order of the model's input; None where they had none."""
+        names = self.input_.model_names
         return None if names is None else list(names)
 
     @property
     def feature_names_in_(self) -> NDArray[Any]:
         """Names of the features as scikit-learn has them; there where the features had names."""
-        if self.feature_names_ is None:
+        names = self.input_.table.feature_names
+        if names is None:
             raise AttributeError("The detector was fitted on features without names, so it has no `feature_names_in_`.")
-        return np.array(self.feature_names_, dtype=object)
+        return np.array(names, dtype=object)
 
     @property
     def n_features_in_(self) -> int:
@@ -401,7 +420,9 @@ class AbstractDetector(OutlierMixin, BaseEstimator, ABC):  # type: ignore[misc]
     def _as_source(self, X: Rows, *, fitting: bool, split: str = "all", **options: Any) -> AbstractSource:
         if is_plain_table(X):
             # Without names, because arrays go by position: scikit-learn's own check would warn that they have none.
-            X = check_array(X, dtype="numeric", ensure_min_samples=MIN_ROWS if fitting else 1, estimator=self, input_name="X")
+            finite: bool | str = "allow-nan" if self.missing == "impute" else True
+            least = MIN_ROWS if fitting else 1
+            X = check_array(X, dtype="numeric", ensure_min_samples=least, ensure_all_finite=finite, estimator=self, input_name="X")
             return ArraySource(X) if fitting else self.input_.admit(ArraySource(X, name="X"), estimator=type(self).__name__)
         if fitting:
             return open_source(X, split="train", **options)

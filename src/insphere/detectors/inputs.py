@@ -2,15 +2,16 @@
 
 import os
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, Self
 
 import numpy as np
+from numpy.typing import NDArray
 
-from insphere.data import AbstractSource, ArraySource, ImageSpec, TableSpec, open_source
+from insphere.data import AbstractSource, ArraySource, ImageSpec, Imputer, TableSpec, open_source
 from insphere.data.frames import is_frame
 from insphere.data.labels import label_text
-from insphere.errors import DataError
+from insphere.errors import DataError, ParameterError
 
 _NO_TABLE = TableSpec()
 _TEXTS = ("label_column", "normal_label", "groups")
@@ -33,6 +34,8 @@ class InputContract:
     channels_first : bool
         Whether the arrays of images that it was fitted on had their channels along the second axis; later ones of that shape are
         turned alike.
+    imputer : Imputer, optional
+        How missing values are filled; None: a row with one is an error.
 
     Examples
     --------
@@ -46,6 +49,7 @@ class InputContract:
     from_files: bool = False
     table: TableSpec = _NO_TABLE
     channels_first: bool = False
+    imputer: Imputer | None = None
 
     @classmethod
     def of(cls, source: AbstractSource) -> Self:
@@ -61,6 +65,17 @@ class InputContract:
         shape = tuple(int(size) for size in source.row_shape)
         image = None if len(shape) == 1 else ImageSpec(shape[0], shape[1], shape[2], str(source.dtype))
         return cls(shape, image, source.spec is not None, source.table_spec, bool(getattr(source, "channels_first", False)))
+
+    @property
+    def model_shape(self) -> tuple[int, ...]:
+        """Shape of one row as the model gets it: with an indicator for each feature that may be missing."""
+        return self.shape if self.imputer is None else (self.shape[0] + len(self.imputer.columns),)
+
+    @property
+    def model_names(self) -> tuple[str, ...] | None:
+        """Names of the features as the model gets them."""
+        names = self.table.feature_names
+        return names if names is None or self.imputer is None else self.imputer.names(names)
 
     @property
     def shape_text(self) -> str:
@@ -92,6 +107,8 @@ class InputContract:
         DataError
             If its rows do not fit.
         """
+        if self.imputer is not None and tuple(source.row_shape) == self.model_shape:
+            return source  # rows that came from here: an explanation's variants, for example
         names = self.table.feature_names
         if names is not None and isinstance(source, ArraySource) and source.feature_names is not None:
             source = source.with_features(names, aside=self.table.set_aside)
@@ -109,7 +126,16 @@ class InputContract:
                 f"This detector was fitted on {self.image.dtype} images, got {source.dtype} from {source.name};"
                 " give pixels of the same type and range."
             )
-        return source
+        return source if self.imputer is None or not isinstance(source, ArraySource) else source.imputed(self.imputer)
+
+    def imputing(
+        self, rows: NDArray[Any], train_index: NDArray[np.int64], calibration_index: NDArray[np.int64]
+    ) -> tuple[Self, NDArray[Any], NDArray[np.int64]]:
+        """Return the contract with the imputer of the rows to train on, all rows as it gives them, and those held out that it can fill."""
+        imputer = Imputer.fit(rows[train_index], self.table.feature_names)
+        filled = imputer.transform(rows)
+        usable = np.isfinite(filled[calibration_index]).all(axis=1)
+        return replace(self, imputer=imputer), filled, calibration_index[usable]
 
     def _file_spec(self, X: Any) -> ImageSpec | None:
         """Return what image files are brought to, or None where `X` holds no files or the detector takes vectors."""
@@ -135,6 +161,7 @@ class InputContract:
             "groups": table.groups,
             "header": table.header,
             "channels_first": self.channels_first,
+            "imputer": None if self.imputer is None else self.imputer.to_json(),
         }
 
     @classmethod
@@ -161,7 +188,9 @@ class InputContract:
             raise ValueError("`header` of the input must be true, false or null")
         table = TableSpec(None if names is None else tuple(names), **texts, header=header_line)
         spec, first = None if image is None else ImageSpec(**image), bool(header.get("channels_first", False))
-        return cls(tuple(shape), spec, bool(header["from_files"]), table, first)
+        imputer = header.get("imputer")
+        imputer = None if imputer is None else Imputer.from_json(imputer, shape[0])
+        return cls(tuple(shape), spec, bool(header["from_files"]), table, first, imputer)
 
 
 def is_plain_table(X: Any) -> bool:
@@ -169,3 +198,16 @@ def is_plain_table(X: Any) -> bool:
     if isinstance(X, AbstractSource | str | os.PathLike) or is_frame(X):
         return False
     return not hasattr(X, "shape") or bool(np.ndim(X) <= 2)
+
+
+def keeping_missing(source: AbstractSource) -> AbstractSource:
+    """Return the source with missing features as NaN instead of as errors, for a detector that fills them.
+
+    Raises
+    ------
+    ParameterError
+        If the rows are images.
+    """
+    if source.is_image or not isinstance(source, ArraySource):
+        raise ParameterError(f'`missing="impute"` is for rows of features, and {source.name} has images; leave it out.')
+    return source.keeping_missing()
