@@ -3,22 +3,26 @@
 import json
 from typing import Any
 
+import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+import insphere
 from insphere.detectors.base import AbstractDetector
 from insphere.serving.answers import Refusal
 from insphere.serving.inference import InferRequest
 from insphere.serving.models import ServedModel
 from insphere.serving.uploads import Upload, decode_uploads, read_json, read_multipart, read_rows
-from serving.conftest import digits
+from serving.conftest import digits, fitted
 
 TYPE = "multipart/form-data; boundary=frontier"
 DATA = st.binary(max_size=200).filter(lambda data: b"--frontier" not in data)
 JSON = st.recursive(
     st.none() | st.booleans() | st.integers() | st.floats() | st.text(max_size=5),
-    lambda inner: st.lists(inner, max_size=4) | st.dictionaries(st.sampled_from(["rows", "inputs", "name", "shape", "data", "id"]), inner),
+    lambda inner: (
+        st.lists(inner, max_size=4) | st.dictionaries(st.sampled_from(["rows", "inputs", "name", "shape", "data", "columns", "id"]), inner)
+    ),
     max_leaves=12,
 )
 
@@ -111,3 +115,46 @@ def test_rows_keep_every_bit(served_vectors: ServedModel, rows: list[list[float]
     assert read_rows(json.dumps({"rows": rows}).encode(), served_vectors).tolist() == rows
     tensor = {"name": "x", "datatype": "FP64", "shape": [len(rows), 3], "data": rows}
     assert InferRequest(json.dumps({"inputs": [tensor]}).encode(), served_vectors).X.tolist() == rows
+
+
+@pytest.mark.parametrize("field", ["rows", "data"])
+def test_rows_go_by_the_names_of_their_columns(served_vectors: ServedModel, field: str) -> None:
+    expected = [[1.0, 2.0, 3.0], [4.0, 5.0, 6.0]]
+    by_columns = {"columns": ["drift", "heat", "hum"], field: [[3, 1, 2], [6, 4, 5]]}
+    by_objects = {field: [{"hum": 2, "drift": 3, "heat": 1}, {"heat": 4, "hum": 5, "drift": 6}]}
+    for content in (by_columns, by_objects):
+        assert read_rows(json.dumps(content).encode(), served_vectors).tolist() == expected
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        ({"columns": ["heat", "hum"], "rows": [[1, 2]]}, "missing: drift"),
+        ({"columns": ["heat", "hum", "drit"], "rows": [[1, 2, 3]]}, "missing: drift; unknown: drit. Did you mean 'drift'?"),
+        ({"columns": ["heat", "hum", "drift", "x"], "rows": [[1, 2, 3, 4]]}, "unknown: x"),
+        ({"columns": ["heat", "hum", "drift", "heat"], "rows": [[1, 2, 3, 4]]}, "there twice"),
+        ({"columns": "heat", "rows": [[1, 2, 3]]}, "list of names"),
+        ({"columns": [1, 2, 3], "rows": [[1, 2, 3]]}, "list of names"),
+        ({"rows": [{"heat": 1, "hum": 2}]}, "Row 0 must have the features heat, hum, drift; missing: drift"),
+        ({"rows": [[1, 2, 3]], "data": [[1, 2, 3]]}, "both rows and data"),
+        ({"rows": [[1, None, 3]]}, "must be a number"),
+        ({"row": [[1, 2, 3]], "data": [[1, 2, 3]]}, "unknown field 'row'"),
+    ],
+)
+def test_columns_that_do_not_fit_are_named(served_vectors: ServedModel, content: dict[str, Any], message: str) -> None:
+    with pytest.raises(Refusal) as caught:
+        read_rows(json.dumps(content).encode(), served_vectors)
+    assert caught.value.status == 422 and message in str(caught.value)
+
+
+def test_columns_of_a_model_without_names_and_features_that_may_be_missing() -> None:
+    X = np.random.default_rng(0).normal(size=(120, 3))
+    X[::7, 1] = np.nan
+    model = ServedModel("filled", "1", fitted(insphere.KNN(random_state=0, missing="impute"), X), max_rows=4)
+    assert model.input_shape == (3,) and model.describe()["input"]["shape"] == [3]
+    rows = read_rows(b'{"rows": [[0.1, null, 0.2]]}', model)
+    assert np.isnan(rows[0, 1]) and np.isfinite(model.score(rows).anomaly_score).all()
+    with pytest.raises(Refusal, match="must be a number"):
+        read_rows(b'{"rows": [[null, 1, 0.2]]}', model)
+    with pytest.raises(Refusal, match="without names"):
+        read_rows(b'{"columns": ["a", "b", "c"], "rows": [[1, 1, 0.2]]}', model)

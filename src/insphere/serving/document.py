@@ -323,12 +323,33 @@ def _score_body(model: ServedModel) -> dict[str, Any]:
         return {"application/json": {"schema": False}}
     n_features, names = model.input_shape[0], model.feature_names
     row: dict[str, Any] = {"type": "array", "items": _NUMBER, "minItems": n_features, "maxItems": n_features}
+    if model.may_be_missing:
+        row |= {"items": False, "prefixItems": [_value(model, feature) for feature in range(n_features)]}
     if names is not None:
-        named = {"type": "object", "required": names, "properties": dict.fromkeys(names, _NUMBER), "additionalProperties": False}
+        values = {name: _value(model, feature) for feature, name in enumerate(names)}
+        named = {"type": "object", "required": names, "properties": values, "additionalProperties": False}
         row = {"anyOf": [row, named]}
     rows = {"type": "array", "minItems": 1, "maxItems": model.max_rows, "items": row}
-    schema = {"type": "object", "required": ["rows"], "properties": {"rows": rows}, "additionalProperties": False}
+    bodies: list[dict[str, Any]] = [
+        {"type": "object", "required": [name], "properties": {name: rows}, "additionalProperties": False} for name in ("rows", "data")
+    ]
+    if names is not None:
+        # In the model's order, because a schema cannot say that the values follow the columns.
+        columns = {"const": names, "description": "Names of the rows' values, in any order; rows may then be in that order."}
+        bodies += [
+            {**body, "required": [*body["required"], "columns"], "properties": body["properties"] | {"columns": columns}} for body in bodies
+        ]
+    schema = {"anyOf": bodies}
     return {"application/json": {"schema": schema}}
+
+
+def _value(model: ServedModel, feature: int) -> dict[str, Any]:
+    """Return what a feature's value may be: null too where it may be missing."""
+    return (
+        {"type": ["number", "null"], **{key: bound for key, bound in _NUMBER.items() if key != "type"}}
+        if (feature in model.may_be_missing)
+        else _NUMBER
+    )
 
 
 def _infer_body(model: ServedModel) -> dict[str, Any]:

@@ -162,8 +162,11 @@ class ServedModel:
         self.name, self.version, self.detector, self.max_rows = name, version, detector, max_rows
         self.loaded_at = time.time()
         self.image_spec: ImageSpec | None = detector.image_spec_
-        self.input_shape: tuple[int, ...] = detector.input_shape_
-        self.feature_names: list[str] | None = detector.feature_names_
+        self.input_shape: tuple[int, ...] = detector.input_.shape
+        names = detector.input_.table.feature_names
+        self.feature_names: list[str] | None = None if names is None else list(names)
+        imputer = detector.input_.imputer
+        self.may_be_missing: frozenset[int] = frozenset(() if imputer is None else imputer.columns)
         self.decision: dict[str, Any] = {
             "by": detector.decision_,
             "threshold": detector.threshold_,

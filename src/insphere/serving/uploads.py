@@ -2,7 +2,8 @@
 
 import dataclasses
 import json
-from collections.abc import Mapping, Sequence
+import math
+from collections.abc import Collection, Mapping, Sequence
 from typing import Any, NoReturn
 
 import numpy as np
@@ -12,7 +13,7 @@ from python_multipart.multipart import MultipartParser, parse_options_header
 
 from insphere.data.images import decode, probe
 from insphere.data.stores import reason
-from insphere.errors import DataError
+from insphere.errors import DataError, did_you_mean
 from insphere.serving.answers import Refusal
 from insphere.serving.models import ServedModel
 
@@ -177,6 +178,9 @@ def _refuse_constant(word: str) -> NoReturn:
 def read_rows(body: bytes, model: ServedModel) -> NDArray[np.float64]:
     """Return the rows of ``{"rows": [[...], ...]}``, each a list of numbers or an object with a number for each feature.
 
+    ``{"columns": ["volt", ...], "rows": [[...], ...]}`` names the columns of all rows once (and "data" may stand for "rows"): they are put
+    in the model's order. A feature that may be missing may be null.
+
     Raises
     ------
     Refusal
@@ -185,27 +189,57 @@ def read_rows(body: bytes, model: ServedModel) -> NDArray[np.float64]:
     if model.is_image:
         raise Refusal(415, "This model takes images; upload them as multipart/form-data, or use /v2/models/NAME/infer for tensors.")
     content = read_json(body)
-    rows = content.get("rows") if isinstance(content, dict) else None
+    rows = content.get("rows", content.get("data")) if isinstance(content, dict) else None
     if not isinstance(rows, list) or not rows:
         raise Refusal(422, 'The body must be an object with a list of rows: {"rows": [[0.5, 1.2], [0.4, 1.3]]}.')
-    if unknown := [str(name)[:50] for name in content if name != "rows"]:
-        raise Refusal(422, f"The body has the unknown field {unknown[0]!r}; its only field is rows.")
+    if unknown := [str(name)[:50] for name in content if name not in ("rows", "data", "columns")]:
+        raise Refusal(422, f"The body has the unknown field {unknown[0]!r}; its fields are rows (or data) and columns.")
+    if "rows" in content and "data" in content:
+        raise Refusal(422, "The body has both rows and data, which are two names of one field; leave one out.")
+    order = _order(content["columns"], model) if "columns" in content else None
     if len(rows) > model.max_rows:
         raise Refusal(422, f"The body has {len(rows)} rows, more than the limit of {model.max_rows}; send them in several requests.")
-    return np.array([_row(row, number, model) for number, row in enumerate(rows)], dtype=np.float64)
+    return np.array([_row(row, number, model, order) for number, row in enumerate(rows)], dtype=np.float64)
 
 
-def _row(row: Any, number: int, model: ServedModel) -> list[float]:
-    names, n_features = model.feature_names, model.input_shape[0]
+def _order(columns: Any, model: ServedModel) -> list[int]:
+    """Return where each of the model's features is among the columns of the rows."""
+    names = model.feature_names
+    if names is None:
+        raise Refusal(422, "This model was fitted on features without names, so its rows cannot be matched by columns; leave it out.")
+    if not isinstance(columns, list) or not all(isinstance(column, str) for column in columns):
+        raise Refusal(422, "The field columns must be a list of names.")
+    _check_features(columns, names, "The field columns")
+    return [columns.index(name) for name in names]
+
+
+def _check_features(given: Collection[str], names: Sequence[str], subject: str) -> None:
+    """Refuse names that are not exactly the features, saying which are missing, unknown or repeated."""
+    missing = [name for name in names if name not in set(given)]
+    unknown = [str(name)[:50] for name in given if name not in set(names)]
+    told = [f"missing: {', '.join(missing[:3])}"] if missing else []
+    if unknown:
+        told.append(f"unknown: {', '.join(unknown[:3])}.{did_you_mean(unknown[0], missing or names)}".rstrip("."))
+    if not told and len(given) > len(names):
+        told.append("one is there twice")
+    if told:
+        raise Refusal(422, f"{subject} must have the features {', '.join(names[:20])}; {'; '.join(told)}.")
+
+
+def _row(row: Any, number: int, model: ServedModel, order: list[int] | None) -> list[float]:
+    names, n_features, given = model.feature_names, model.input_shape[0], row
     if isinstance(row, dict) and names is not None:
-        if row.keys() != set(names):
-            odd = sorted({str(name)[:50] for name in row.keys() ^ set(names)})[:3]
-            raise Refusal(422, f"Row {number} must have the features {', '.join(names)}; missing or unknown: {', '.join(odd)}.")
+        _check_features(row.keys(), names, f"Row {number}")
         row = [row[name] for name in names]
     if not isinstance(row, list) or len(row) != n_features:
         got = f"{len(row)} values" if isinstance(row, list) else type(row).__name__
         raise Refusal(422, f"Row {number} must be a list of {n_features} numbers, got {got}.")
-    return [as_number(value, f"row {number}, feature {feature}") for feature, value in enumerate(row)]
+    if order is not None and not isinstance(given, dict):
+        row = [row[position] for position in order]
+    return [
+        math.nan if value is None and feature in model.may_be_missing else as_number(value, f"row {number}, feature {feature}")
+        for feature, value in enumerate(row)
+    ]
 
 
 def as_number(value: Any, where: str) -> float:
