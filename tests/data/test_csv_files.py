@@ -247,3 +247,34 @@ def test_any_bytes_give_rows_or_a_data_error(write, data):
 def test_numbers_survive_the_file(write, values):
     text = "a,b\n" + "".join(f"{first!r},{second!r}\n" for first, second in values)
     assert open_source(write(text)).load().X.tolist() == values
+
+
+CELLS = st.one_of(
+    st.floats(-1e9, 1e9).map(repr),
+    st.integers(-999, 999).map(str),
+    st.sampled_from(["", "?", "NA", "ERR", "1,5", "1e", "2024-05-01", "x y", "inf"]),
+)
+
+
+@settings(max_examples=200, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(
+    rows=st.lists(st.lists(CELLS, min_size=1, max_size=4), min_size=1, max_size=12),
+    separator=st.sampled_from(",;\t"),
+    encoding=st.sampled_from(["utf-8", "utf-8-sig", "utf-16"]),
+    ending=st.sampled_from(["\n", "\r\n", ""]),
+)
+def test_every_line_is_a_row_or_an_error_in_its_place(write, rows, separator, encoding, ending):
+    lines = [separator.join(row) for row in rows]
+    path = write((separator.join("abc") + "\n" + "\n".join(lines) + ending).encode(encoding))
+    try:
+        source = open_source(path)
+    except DataError:
+        return
+    filled = [row for row, line in zip(rows, lines, strict=True) if line]
+    loaded = source.load()
+    assert len(source) == len(filled) and np.isfinite(loaded.X).all()
+    assert sorted([*loaded.index.tolist(), *loaded.errors]) == list(range(len(filled)))
+    for position, values in zip(loaded.index.tolist(), loaded.X.tolist(), strict=True):
+        row = filled[position]
+        assert len(row) == 3, "a line with another number of cells was read"
+        assert values == [float(cell.replace(",", ".")) for cell in row]

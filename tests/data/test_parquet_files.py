@@ -86,6 +86,27 @@ def test_shards_of_different_columns_are_refused(tmp_path):
         open_source(tmp_path)
 
 
+def test_shards_are_joined_by_the_names_of_their_columns(tmp_path):
+    pq.write_table(pa.table({"x": [1.0], "z": [5]}), tmp_path / "a.parquet")
+    pq.write_table(pa.table({"z": [6.5], "x": [2.0]}), tmp_path / "b.parquet")
+    assert open_source(tmp_path).load().X.tolist() == [[1, 5], [2, 6.5]]
+
+
+def test_partitioned_folders(tmp_path):
+    table = pa.table({"x": [1.0, 2.0, 3.0], "y2": [4.0, 5.0, 6.0], "site": ["north", "a b", "north"], "year": [2024, 2024, 2025]})
+    pq.write_to_dataset(table, tmp_path / "t", partition_cols=["site", "year"])
+    source = open_source(tmp_path / "t")
+    assert source.feature_names == ("x", "y2") and sorted(source.load().X[:, 0].tolist()) == [1, 2, 3]
+    (notice,) = source.notices
+    assert notice.examples == ("site", "year") and "--groups" in notice.text
+    grouped = open_source(tmp_path / "t", groups="site")
+    assert dict(zip(grouped.load().X[:, 0].tolist(), grouped.groups, strict=True)) == {1: "north", 2: "a b", 3: "north"}
+    with_year = open_source(tmp_path / "t", columns=["x", "year"])
+    assert sorted(with_year.load().X.tolist()) == [[1, 2024], [2, 2024], [3, 2025]]
+    labelled = open_source(tmp_path / "t", label_column="site", normal_label="north", split="train")
+    assert sorted(labelled.load().X[:, 0].tolist()) == [1, 3]
+
+
 def test_images_with_class_names(tmp_path, blobs):
     path = write_images(tmp_path / "i.parquet", blobs, labels=[0, 1, 1, 0, 2], names=["cat", "dog", "eel"])
     source = open_source(path)

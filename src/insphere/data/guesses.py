@@ -2,10 +2,13 @@
 
 import json
 import re
+from collections import Counter
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
+
+from insphere.data.table_content import plain_column
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -59,8 +62,9 @@ def index_columns(table: "pa.Table") -> list[str]:
     ['', 'id']
     """
     declared = _declared(table)
-    named = [column for column in table.column_names if column not in declared and _names_an_index(column)]
-    return [column for column in table.column_names if column in declared or (column in named and _is_index(table, column))]
+    named = {column for column in table.column_names if column not in declared and _names_an_index(column)}
+    once = [column for column, count in Counter(table.column_names).items() if count == 1]
+    return [column for column in once if column in declared or (column in named and _is_index(table, column))]
 
 
 def label_columns(table: "pa.Table", columns: Sequence[str]) -> list[str]:
@@ -72,7 +76,7 @@ def label_columns(table: "pa.Table", columns: Sequence[str]) -> list[str]:
     >>> label_columns(pa.table({"volt": [1, 2, 1], "Is_Fraud": [0, 1, 0], "target_temp": [20, 22, 24]}), ["volt", "Is_Fraud"])
     ['Is_Fraud']
     """
-    return [column for column in columns if _names_a_label(column) and _holds_labels(table.column(column), column)]
+    return [column for column in columns if _names_a_label(column) and _holds_labels(plain_column(table.column(column)), column)]
 
 
 def _declared(table: "pa.Table") -> frozenset[str]:
@@ -94,10 +98,8 @@ def _is_index(table: "pa.Table", column: str) -> bool:
     import pyarrow as pa
     import pyarrow.compute as pc
 
-    if table.column_names.count(column) > 1:
-        return False
-    values = table.column(column)
-    whole, text = pa.types.is_integer(values.type), pa.types.is_string(values.type) or pa.types.is_large_string(values.type)
+    values = plain_column(table.column(column))
+    whole, text = pa.types.is_integer(values.type), pa.types.is_string(values.type)
     if values.null_count or not (whole or text) or not len(values):
         return False
     if column.strip().lower() in _INDEX_NAMES:

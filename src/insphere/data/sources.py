@@ -14,7 +14,7 @@ from insphere.data.folders import LOOKED_FOR, open_folder, open_glob, open_image
 from insphere.data.frames import frame_content, is_frame
 from insphere.data.images import IMAGE_SUFFIXES, ImageSpec
 from insphere.data.options import OpenOptions
-from insphere.data.parquet_files import open_parquet
+from insphere.data.parquet_files import open_parquet, partitioned_files
 from insphere.data.rows import AbstractSource, RowFacts, Rows
 from insphere.data.stores import ImageSource
 from insphere.data.table_spec import TableSpec
@@ -169,7 +169,7 @@ def _open_directory(path: Path, options: OpenOptions) -> AbstractSource:
     images = open_folder(path, options)
     if images is not None:
         return images
-    shards = sorted(path.glob("*.parquet")) or sorted(path.glob("data/*.parquet"))
+    shards = sorted(path.glob("*.parquet")) or sorted(path.glob("data/*.parquet")) or partitioned_files(path)
     if shards:
         return open_parquet(path.name, shards, options)
     raise DataError(

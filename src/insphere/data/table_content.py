@@ -76,4 +76,15 @@ class TableContent:
             raise DataError(f"{self.name} has no column {column!r}; its columns are {listed(columns)}.{did_you_mean(column, columns)}")
         if len(found) > 1:
             raise DataError(f"{self.name} has {len(found)} columns named {column!r}; rename them.")
-        return self.table.column(found[0])
+        return plain_column(self.table.column(found[0]))
+
+
+def plain_column(values: Any) -> Any:
+    """Return a column in the plain type of its values: categories and Arrow's other kinds of text as texts."""
+    import pyarrow as pa
+    import pyarrow.compute as pc
+
+    types = pa.types
+    if types.is_dictionary(values.type):
+        values = pc.cast(values, values.type.value_type)
+    return pc.cast(values, pa.string()) if types.is_string_view(values.type) or types.is_large_string(values.type) else values

@@ -270,7 +270,7 @@ def _read_cells(
     """Return a column of texts as numbers; note the cells that are not, and the notation."""
     import pyarrow as pa
 
-    if not (pa.types.is_string(values.type) or pa.types.is_large_string(values.type)):
+    if not pa.types.is_string(values.type):
         raise _not_numbers(content, column, values)
     numbers = read_numbers(values, separator=content.separator)
     most = max(_MOST_BAD * numbers.n_filled, 1 if lenient else 0)
