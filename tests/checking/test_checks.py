@@ -4,6 +4,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pyarrow as pa
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -186,3 +187,10 @@ def test_thumbnails_keep_the_mean(shape: tuple[int, int]) -> None:
     thumbnails = _thumbnails(X)
     assert thumbnails.shape == (3, THUMBNAIL**2)
     np.testing.assert_allclose(thumbnails.mean(axis=1), X.mean(axis=(1, 2, 3)), rtol=1e-5)
+
+
+def test_a_column_that_looks_like_the_label_is_an_error():
+    table = pa.table({"volt": np.random.default_rng(0).normal(size=200), "target": np.arange(200) % 2})
+    finding = check_source(open_source(table)).findings[0]
+    assert (finding.name, finding.level) == ("columns", "error") and "--label-column target" in finding.text
+    assert check_source(open_source(table, label_column="target")).findings[0].name != "columns"

@@ -162,6 +162,15 @@ def test_first_line_of_text_and_numbers_like_those_below_is_data(write):
     assert len(open_source(dated, columns=["f1"])) == 2
 
 
+def test_separator_that_excel_says(write):
+    source = open_source(write("sep=;\na;b\n1;2\nERR;3\n4;5\n"))
+    assert source.feature_names == ("a", "b") and source.load().errors == {1: "line 4: column 'a' is not a number but 'ERR'"}
+
+
+def test_blanks_around_names_are_not_part_of_them(write):
+    assert open_source(write("a, b ,c\n1, 2,3\n")).feature_names == ("a", "b", "c")
+
+
 def test_header_can_be_said(write):
     path = write("400,410\n0.5,0.25\n")
     assert open_source(path, header=True).feature_names == ("400", "410") and open_source(path, header=True).notices == ()

@@ -107,6 +107,16 @@ def test_missing_values_are_row_errors_or_filled(model: Any, door: Door, tmp_pat
 
 
 @TABLES
+def test_a_single_row_with_a_missing_value_is_an_error_or_filled(model: Any, door: Door, tmp_path: Path) -> None:
+    one = door({"temp": X[:1, 0], "volt": [None], "rpm": X[:1, 2]}, tmp_path)
+    (batch,) = model.score_batches(one)
+    assert batch.errors == {0: "feature 1 'volt' is nan"}
+    volt = [None if row % 10 == 0 else value for row, value in enumerate(X[:, 1].tolist())]
+    filling = fitted(named(columns(*NAMES) | {"volt": volt}), missing="impute")
+    assert np.isfinite(filling.anomaly_score(one)).all()
+
+
+@TABLES
 def test_one_bad_cell_is_one_row(model: Any, door: Door, tmp_path: Path) -> None:
     temp = ["ERR" if row == 7 else repr(value) for row, value in enumerate(X[:, 0].tolist())]
     rows = model.open(door({**columns(*NAMES), "temp": temp}, tmp_path)).load()

@@ -59,7 +59,8 @@ def check_source(source: AbstractSource, *, test: AbstractSource | None = None) 
     checks: list[Callable[[Survey], DataFinding]] = [_unreadable, _enough, _labels]
     checks += [_sizes, _modes, _constant_images] if known.is_image else [_constant_columns, _duplicate_columns]
     checks += [_exact_duplicates, *([_near_duplicates] if known.is_image else []), _copies_across, _outliers]
-    return CheckReport(name, len(known), tuple(check(known) for check in checks))
+    doubts = [DataFinding("columns", "error", text, 1) for text in (source.doubt,) if text is not None]
+    return CheckReport(name, len(known), (*doubts, *(check(known) for check in checks)))
 
 
 def _unreadable(known: Survey) -> DataFinding:

@@ -62,11 +62,14 @@ def _parse(text: CsvText, on_invalid: Any = None) -> "pa.Table":
 
     # One block, because types are inferred from the first one: 1, 2, 3 ... 1.5 must not fail in the second megabyte.
     block = min(max(len(text.data) + 1, 1 << 16), 1 << 30)
-    return csv.read_csv(
+    table = csv.read_csv(
         pa.BufferReader(text.data),
         read_options=csv.ReadOptions(block_size=block, autogenerate_column_names=not text.has_header, use_threads=on_invalid is None),
         parse_options=csv.ParseOptions(delimiter=text.separator, invalid_row_handler=on_invalid),
     )
+    # A blank after the separator is not part of a name: "volt, rpm".
+    names = [column.strip() for column in table.column_names]
+    return table if names == table.column_names else table.rename_columns(names)
 
 
 def _parse_around(text: CsvText, name: str) -> "tuple[pa.Table, dict[int, str]]":

@@ -2,6 +2,7 @@
 
 import codecs
 import csv
+import re
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -10,6 +11,7 @@ from insphere.data.rows import Notice
 from insphere.errors import DataError
 
 _SEPARATORS = (",", ";", "\t")
+_SAID_SEPARATOR = re.compile(rb'"?sep=([,;\t])"?\r?\n', re.IGNORECASE)
 _SAMPLED_LINES = 200
 _MARKS = ((codecs.BOM_UTF8, "utf-8-sig"), (codecs.BOM_UTF16_LE, "utf-16"), (codecs.BOM_UTF16_BE, "utf-16"))
 _LONGEST_LINE = 1 << 26
@@ -29,6 +31,8 @@ class CsvText:
         Whether the first line has the names of the columns.
     notices : list of Notice
         What was guessed.
+    first_line : int
+        Which line of the file `data` begins with; 2 after a line like ``sep=;``, with which Excel says the separator.
 
     Examples
     --------
@@ -40,10 +44,11 @@ class CsvText:
     separator: str
     has_header: bool
     notices: list[Notice] = field(default_factory=list)
+    first_line: int = 1
 
     def line_numbers(self, n_rows: int) -> list[int] | None:
         """Return the line of each of `n_rows` rows, header and broken rows included, counted from 1; None where quotes hold line breaks."""
-        lines = [number for number, line in enumerate(self.data.split(b"\n"), 1) if line.rstrip(b"\r")]
+        lines = [number for number, line in enumerate(self.data.split(b"\n"), self.first_line) if line.rstrip(b"\r")]
         return lines if len(lines) == n_rows else None
 
 
@@ -56,15 +61,17 @@ def read_text(data: bytes, name: str, header: bool | None = None) -> CsvText:
         If the first line is empty, or the bytes are not text.
     """
     data, notices = _as_utf8(data, name)
+    said = _SAID_SEPARATOR.match(data)
+    data = data[said.end() :] if said else data
     first = data[:_LONGEST_LINE].partition(b"\n")[0].decode("utf-8", "replace").rstrip("\r")
     if not first.strip():
         raise DataError(f"{name} has an empty first line; give a CSV file with a header.")
-    separator = _separator(first)
+    separator = said[1].decode() if said else _separator(first)
     if header is None:
         header, doubt = _has_header(_sample(data, separator), separator)
         if doubt:
             notices.append(Notice("taken as", 1, f"The first line of {name} {doubt}.", (first[:80],)))
-    return CsvText(data, separator, header, notices)
+    return CsvText(data, separator, header, notices, first_line=2 if said else 1)
 
 
 def read_file(path: Path, header: bool | None = None) -> CsvText:

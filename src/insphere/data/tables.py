@@ -144,8 +144,7 @@ def _by_position(
     """Match columns of which the table's or the detector's have no names of their own."""
     wanted = remembered.feature_names or ()
     if set(wanted) <= set(content.positions):
-        unused = told_aside(content.name, content.table.column_names, [*wanted, *spec.set_aside])
-        return content, replace(spec, feature_names=wanted), told and unused
+        return content, replace(spec, feature_names=wanted), [*told, *told_aside(content.name, names, wanted)]
     if len(names) != len(wanted):
         whose = "the detector was fitted" if content.named else f"{content.name} was written"
         raise DataError(
@@ -255,7 +254,7 @@ def _features(content: TableContent, names: Sequence[str], *, lenient: bool) -> 
     bad: dict[int, list[str]] = {row: [why] for row, why in content.broken.items()}
     notations: dict[str, list[str]] = {}
     for position, (column, values) in enumerate(zip(names, columns, strict=True)):
-        if _is_numeric(values):
+        if _is_numeric(values) or (lenient and pa.types.is_null(values.type)):
             # Not "safe": whole numbers beyond 2**53 are rounded, as everywhere in floating point, instead of refused.
             X[:, position] = pc.cast(values, X.dtype.name, safe=False).to_numpy()
             continue
@@ -274,7 +273,7 @@ def _read_cells(
         raise _not_numbers(content, column, values)
     numbers = read_numbers(values, separator=content.separator)
     most = max(_MOST_BAD * numbers.n_filled, 1 if lenient else 0)
-    if not numbers.n_filled or len(numbers.bad) > most:
+    if (not numbers.n_filled and not lenient) or len(numbers.bad) > most:
         raise _not_numbers(content, column, values, numbers.bad)
     if numbers.notation:
         notations.setdefault(numbers.notation, []).append(column)
