@@ -1,4 +1,6 @@
 import numpy as np
+import pandas as pd
+import polars as pl
 import pyarrow as pa
 import pytest
 
@@ -32,3 +34,8 @@ def test_what_only_looks_like_a_frame():
 
     with pytest.raises(DataError, match=r"Broken\) cannot be read as columns: gone"):
         frame_table(Broken())
+
+
+def test_a_series_is_not_a_frame():
+    assert not is_frame(pd.Series([1.0, 2.0])) and not is_frame(pl.Series("a", [1.0])) and not is_frame(pa.chunked_array([[1.0]]))
+    assert is_frame(pd.DataFrame({"a": [1.0]})) and is_frame(pl.DataFrame({"a": [1.0]}))

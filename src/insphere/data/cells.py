@@ -10,6 +10,9 @@ from numpy.typing import NDArray
 MISSING_MARKS = ("", "?", "na", "n/a", "#n/a", "nan", "-nan", "null", "none", "nil", "missing", "-", "--", ".", "<na>", "nat")
 """Cells that stand for a missing value, in whatever case."""
 
+DECIMAL_COMMAS = "decimal commas"
+"""Notation of numbers like 1,5."""
+
 _POINT = r"^[+-]?(\d+\.?\d*|\.\d+)([eE][+-]?\d+)?$"
 _COMMA = r"^[+-]?(\d+,?\d*|,\d+)([eE][+-]?\d+)?$"
 _GROUPED_COMMA = r"^[+-]?\d{1,3}(,\d{3})+(\.\d*)?$"
@@ -74,6 +77,21 @@ def read_numbers(texts: Any, *, separator: str = ",") -> Numbers:
     return Numbers(values, bad, len(texts) - texts.null_count, notation)
 
 
+def is_grouped_by_points(texts: Any) -> bool:
+    """Return whether every point in a column of texts may part groups of three digits, and there is one.
+
+    Examples
+    --------
+    >>> import pyarrow as pa
+    >>> is_grouped_by_points(pa.array(["1.234", "500"])), is_grouped_by_points(pa.array(["1.234", "0.5"]))
+    (True, False)
+    """
+    import pyarrow.compute as pc
+
+    dotted = pc.match_substring(texts, ".")
+    return _any(dotted) and not _any(pc.and_(dotted, pc.invert(_fits(pc.utf8_trim_whitespace(texts), r"^[+-]?[1-9]\d{0,2}(\.\d{3})+$"))))
+
+
 def looks_like_data(cell: str, separator: str = ",") -> bool:
     """Return whether a text is what a table's cell holds rather than the name of a column: a number, a date, a mark for "missing".
 
@@ -110,7 +128,7 @@ def _plain(texts: Any, separator: str) -> tuple[str, Any]:
     surely_decimal = _any(pc.and_(pc.and_(decimal, has_comma), pc.invert(grouped_comma)))
     surely_grouped = _any(pc.and_(grouped_comma, pc.or_(pc.match_substring(texts, "."), _fits(texts, r",\d{3},"))))
     if surely_decimal and not surely_grouped and not with_point:
-        return "decimal commas", pc.if_else(decimal, pc.replace_substring(pc.replace_substring(texts, ".", ""), ",", "."), texts)
+        return DECIMAL_COMMAS, pc.if_else(decimal, pc.replace_substring(pc.replace_substring(texts, ".", ""), ",", "."), texts)
     if (surely_grouped or with_point) and not surely_decimal:
         return "commas between groups of digits", pc.if_else(grouped_comma, pc.replace_substring(texts, ",", ""), texts)
     return "", texts

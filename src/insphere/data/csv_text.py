@@ -10,8 +10,8 @@ from insphere.data.cells import is_date, is_number, looks_like_data
 from insphere.data.rows import Notice
 from insphere.errors import DataError
 
-_SEPARATORS = (",", ";", "\t")
-_SAID_SEPARATOR = re.compile(rb'"?sep=([,;\t])"?\r?\n', re.IGNORECASE)
+_SEPARATORS = (",", ";", "\t", "|")
+_SAID_SEPARATOR = re.compile(rb'"?sep=([,;\t|])"?\r?\n', re.IGNORECASE)
 _SAMPLED_LINES = 200
 _MARKS = ((codecs.BOM_UTF8, "utf-8-sig"), (codecs.BOM_UTF16_LE, "utf-16"), (codecs.BOM_UTF16_BE, "utf-16"))
 _LONGEST_LINE = 1 << 26
@@ -25,7 +25,7 @@ class CsvText:
     ----------
     data : bytes
         UTF-8 without a byte-order mark.
-    separator : {",", ";", tab}
+    separator : {",", ";", tab, "|"}
         The most frequent one in the first line; not the comma where it can only be the decimal sign.
     has_header : bool
         Whether the first line has the names of the columns.

@@ -21,7 +21,8 @@ def is_frame(X: Any) -> bool:
     >>> is_frame(pa.table({"volt": [1.0]})), is_frame(np.ones((2, 2)))
     (True, False)
     """
-    if isinstance(X, np.ndarray | type):
+    # A series streams as a column does, but is a row or a column without a name of its own.
+    if isinstance(X, np.ndarray | type) or not (hasattr(X, "columns") or hasattr(X, "schema")):
         return False
     return hasattr(X, "__arrow_c_stream__") or hasattr(X, "__dataframe__") or (hasattr(X, "columns") and hasattr(X, "dtypes"))
 
