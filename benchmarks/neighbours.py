@@ -22,7 +22,7 @@ from numpy.typing import NDArray
 from sklearn.neighbors import NearestNeighbors
 
 import insphere
-from insphere.benchmark.execution import source_commit
+from insphere.benchmark.run.execution import source_commit
 from insphere.data import one_class_split
 from insphere.output_file import replacing
 from insphere.scores import neighbours

@@ -4,8 +4,8 @@ import os
 import signal
 import time
 
-from insphere.benchmark.engines import Job
-from insphere.benchmark.execution import Finished, Workplace, execute_job, failed
+from insphere.benchmark.run.engines import Job
+from insphere.benchmark.run.execution import Finished, Workplace, execute_job, failed
 from insphere.errors import InsphereError
 
 

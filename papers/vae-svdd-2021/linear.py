@@ -20,8 +20,8 @@ import pyarrow.csv as pa_csv
 from numpy.typing import NDArray
 from sklearn.decomposition import PCA
 
-from insphere.benchmark.execution import machine, package_versions, source_commit
-from insphere.benchmark.results import versions_text
+from insphere.benchmark.run.execution import machine, package_versions, source_commit
+from insphere.benchmark.run.results import versions_text
 from insphere.data import one_class_split
 from insphere.data.datasets import DATASETS
 from insphere.data.preprocess import fit_preprocess

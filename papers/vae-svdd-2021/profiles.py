@@ -8,9 +8,9 @@ import matplotlib.style
 import pyarrow as pa
 from matplotlib.figure import Figure
 
-from insphere.benchmark.drawing import COLORS, LOOK, MARKERS, save, write_csv
-from insphere.benchmark.expected import Expected
-from insphere.benchmark.measured import Measured, distinct
+from insphere.benchmark.tables.drawing import COLORS, LOOK, MARKERS, save, write_csv
+from insphere.benchmark.tables.expected import Expected
+from insphere.benchmark.tables.measured import Measured, distinct
 
 # The method of the paper, by its name in the plan.
 METHOD = "deep-svdd-vae"

@@ -4,8 +4,8 @@ from pathlib import Path
 
 import pytest
 
-from insphere.benchmark.execution import Workplace
-from insphere.benchmark.run import Run
+from insphere.benchmark.run.execution import Workplace
+from insphere.benchmark.run.run import Run
 
 
 def tiny_run(normal_class: str = "3", method: str = "forest", seed: int = 0, **fields) -> Run:

@@ -6,7 +6,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from insphere.benchmark.plan import read_plan
+from insphere.benchmark.run.plan import read_plan
 
 PAGE = (Path(__file__).parents[2] / "docs" / "benchmarking.md").read_text()
 

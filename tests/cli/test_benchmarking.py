@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from cli.conftest import Run
-from insphere.benchmark import runner
+from insphere.benchmark.run import runner
 
 DIGITS = Path(__file__).parents[1] / "benchmark" / "digits.toml"
 

@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from insphere.benchmark.expected import read_expected
+from insphere.benchmark.tables.expected import read_expected
 from insphere.data.datasets import DATASETS
 
 EXPECTED = read_expected(Path(__file__).parents[2] / "papers" / "vae-svdd-2021" / "expected.toml")

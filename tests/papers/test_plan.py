@@ -4,7 +4,7 @@ from pathlib import Path
 import pytest
 
 import contract
-from insphere.benchmark.plan import read_plan
+from insphere.benchmark.run.plan import read_plan
 from insphere.detectors import catalog
 
 PLAN = read_plan(Path(__file__).parents[2] / "papers" / "vae-svdd-2021" / "plan.toml")

@@ -9,7 +9,7 @@ import pyarrow as pa
 import pyarrow.csv as pa_csv
 import pytest
 
-from insphere.benchmark.attack_reports import SCHEMA
+from insphere.benchmark.attacks.reports import SCHEMA
 from results_table import row
 
 FOLDER = Path(__file__).parents[2] / "papers" / "vae-svdd-2021"

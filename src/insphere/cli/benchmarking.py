@@ -12,10 +12,10 @@ import typer
 from insphere.cli import console, options
 
 if TYPE_CHECKING:
-    from insphere.benchmark.attack_settings import AttackSettings
-    from insphere.benchmark.expected import Expected
-    from insphere.benchmark.results import Report
-    from insphere.benchmark.run import Run
+    from insphere.benchmark.attacks.settings import AttackSettings
+    from insphere.benchmark.run.results import Report
+    from insphere.benchmark.run.run import Run
+    from insphere.benchmark.tables.expected import Expected
 
 _WHICH, _HOW = "Which runs", "How"
 _SHOWN_FAILURES = 5
@@ -86,8 +86,8 @@ def benchmark(
       insphere benchmark plan.toml -o bench --only parts/iforest --seeds 1
       insphere benchmark plan.toml -o quick --quick --jobs 2
     """
-    from insphere.benchmark import engines, execution, runner
-    from insphere.benchmark.plan import read_plan
+    from insphere.benchmark.run import engines, execution, runner
+    from insphere.benchmark.run.plan import read_plan
     from insphere.cli.progress import BenchmarkProgress
     from insphere.validation import check_choice, check_integer
 
@@ -158,10 +158,11 @@ def _attacks(attack: "AttackSettings | None", chosen: "Sequence[Run]", plan: Pat
     ]
     if attack is None or not attacked:
         return []
-    from insphere.benchmark import attacks, execution
+    from insphere.benchmark.attacks import attacking
+    from insphere.benchmark.run import execution
 
     environment = {"commit": execution.source_commit(), "machine": execution.machine()}
-    return attacks.run_attack_stage(
+    return attacking.run_attack_stage(
         attacked,
         dataclasses.replace(attack, methods=()),  # chosen already
         output,
@@ -174,8 +175,8 @@ def _attacks(attack: "AttackSettings | None", chosen: "Sequence[Run]", plan: Pat
 
 def _tables_and_figures(plan: Path, planned: "Sequence[Run]", output: Path, data_dir: Path | None) -> list[Path]:
     """Write tables and figures from the results, beside published values."""
-    from insphere.benchmark import figures, tables
-    from insphere.benchmark.results import read_table
+    from insphere.benchmark.run.results import read_table
+    from insphere.benchmark.tables import figures, tables
 
     results, expected = read_table(output / "results.parquet"), _published(plan)
     written: list[Path] = tables.write_tables(results, output / "tables", expected=expected, planned=planned)
@@ -186,7 +187,7 @@ def _tables_and_figures(plan: Path, planned: "Sequence[Run]", output: Path, data
 
 def _published(plan: Path) -> "Expected | None":
     """Return the published values in the expected.toml beside the plan, if there is one."""
-    from insphere.benchmark.expected import read_expected
+    from insphere.benchmark.tables.expected import read_expected
 
     values = plan.with_name("expected.toml")
     return read_expected(values) if values.exists() else None
@@ -215,7 +216,7 @@ def _show_runs(runs: "Sequence[Run]", reports: "Sequence[Report]", *, json: bool
 
 def _conclude(reports: "Sequence[Report]", written: Sequence[Path], *, json: bool) -> None:
     """Say what came out; failed runs make the command fail."""
-    from insphere.benchmark.summary import summarise
+    from insphere.benchmark.run.summary import summarise
 
     failed = [report for report in reports if report.status == "failed"]
     summaries = summarise(reports)

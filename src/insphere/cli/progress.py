@@ -11,8 +11,8 @@ from insphere.cli import console
 from insphere.training.history import EpochRecord
 
 if TYPE_CHECKING:
-    from insphere.benchmark.results import Report
-    from insphere.benchmark.runner import Progress as RunProgress
+    from insphere.benchmark.run.results import Report
+    from insphere.benchmark.run.runner import Progress as RunProgress
 
 _LINES_IN_A_LOG = 5
 

@@ -1,0 +1,1 @@
+"""What documents show, made from reports alone: tables, figures, comparisons, next to published values."""
