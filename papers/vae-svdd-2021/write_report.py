@@ -21,13 +21,14 @@ from profiles import METHOD
 
 from insphere.benchmark.attacks.reports import SCHEMA as ATTACK_SCHEMA
 from insphere.benchmark.attacks.table import grids_of, make_attack_frames, write_attack_tables
+from insphere.benchmark.tables.cells import MEAN, Frame
 from insphere.benchmark.tables.comparisons import compare
 from insphere.benchmark.tables.expected import Expected, read_expected
 from insphere.benchmark.tables.figures import write_figures
-from insphere.benchmark.tables.measured import Measured, measured_runs
+from insphere.benchmark.tables.measured import Measured, measured_runs, provenance
 from insphere.benchmark.tables.pages import fill_blocks
 from insphere.benchmark.tables.rendering import Grid, GridCell, as_markdown, comparison, markdown_of, signed_text, value_text
-from insphere.benchmark.tables.tables import MEAN, Frame, make_frames, provenance, write_tables
+from insphere.benchmark.tables.tables import make_frames, write_tables
 
 FOLDER = Path(__file__).parent
 

@@ -10,7 +10,6 @@ from starlette.testclient import TestClient
 
 from insphere.detectors.base import AbstractDetector
 from insphere.serving.logs import JsonFormatter
-from insphere.serving.metrics import ScoreHistogram
 from serving.conftest import digits, serving
 
 
@@ -55,19 +54,6 @@ def test_drift_shows_when_scores_rise_and_not_before(vectors: AbstractDetector, 
     assert found["insphere_recent_p_value", "sensors 1"] < 0.2
     (warning,) = [record for record in caplog.records if record.levelname == "WARNING"]
     assert json.loads(JsonFormatter().format(warning))["direction"] == "higher"
-
-
-def test_the_histogram_counts_every_score_once() -> None:
-    random = np.random.default_rng(0)
-    calibration, scores = random.normal(size=99), random.normal(size=1000)
-    histogram = ScoreHistogram(calibration)
-    histogram.add(scores[:400], scores[:400] > 2)
-    histogram.add(scores[400:], scores[400:] > 2)
-    for bound, count in histogram.cumulative():
-        assert count == np.count_nonzero(scores <= float(bound))
-    assert histogram.n_anomalies == np.count_nonzero(scores > 2)
-    assert histogram.total == pytest.approx(scores.sum())
-    assert ScoreHistogram(np.empty(0)).cumulative() == [("+Inf", 0.0)]
 
 
 def test_each_request_is_one_line_without_secrets(images: AbstractDetector, caplog: pytest.LogCaptureFixture) -> None:

@@ -2,64 +2,17 @@
 
 import threading
 from collections.abc import Callable, Iterable, Iterator
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
-import numpy as np
-from numpy.typing import NDArray
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, generate_latest
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, HistogramMetricFamily, Metric
 from prometheus_client.registry import Collector
 
-if TYPE_CHECKING:
-    from insphere.serving.registry import Slot
+from insphere.serving.slot import Slot
 
 _SECONDS = (0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30)
 _ROWS = (1, 2, 4, 8, 16, 32, 64, 128, 256, 512, 1024)
-_SHARES = (0.0, 0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9, 0.95, 0.99, 1.0)
 _LABELS = ["model", "version"]
-
-
-class ScoreHistogram:
-    """Counts of the scores that a model has given, in buckets cut at quantiles of its held-out normal scores.
-
-    As long as rows are like the held-out ones, each decile gets a tenth of them.
-
-    Parameters
-    ----------
-    calibration_scores : ndarray of float64, shape (n,)
-
-    Examples
-    --------
-    >>> histogram = ScoreHistogram(np.arange(101.0))
-    >>> histogram.add(np.array([5.0, 500.0]), np.array([False, True]))
-    >>> histogram.n_normal, histogram.n_anomalies, histogram.cumulative()[-1]
-    (1, 1, ('+Inf', 2.0))
-    """
-
-    def __init__(self, calibration_scores: NDArray[np.float64]) -> None:
-        quantiles = np.quantile(calibration_scores, _SHARES) if len(calibration_scores) else np.empty(0)
-        self._bounds = np.unique(quantiles)
-        self._counts = np.zeros(len(self._bounds) + 1, np.int64)
-        self._sum = 0.0
-        self.n_normal = self.n_anomalies = 0
-
-    def add(self, scores: NDArray[np.float64], is_anomaly: NDArray[np.bool_]) -> None:
-        """Count some scores."""
-        self._counts += np.bincount(np.searchsorted(self._bounds, scores, side="left"), minlength=len(self._counts))
-        self._sum += float(scores[np.isfinite(scores)].sum())
-        n_anomalies = int(np.count_nonzero(is_anomaly))
-        self.n_anomalies += n_anomalies
-        self.n_normal += len(scores) - n_anomalies
-
-    @property
-    def total(self) -> float:
-        """Sum of all finite scores."""
-        return self._sum
-
-    def cumulative(self) -> list[tuple[str, float]]:
-        """Return the upper bound of each bucket, as text, and how many scores are at most that."""
-        bounds = [*(repr(float(bound)) for bound in self._bounds), "+Inf"]
-        return list(zip(bounds, np.cumsum(self._counts).astype(float).tolist(), strict=True))
 
 
 class Metrics:
@@ -95,7 +48,7 @@ class Metrics:
             "insphere_model_reloads", "Changed model files, loaded or refused.", [*_LABELS, "outcome"], registry=self._registry
         )
 
-    def watch(self, slots: Callable[[], Iterable["Slot"]]) -> None:
+    def watch(self, slots: Callable[[], Iterable[Slot]]) -> None:
         """Tell of the models too, as they are when asked."""
         self._registry.register(_Models(slots))
 
@@ -130,7 +83,7 @@ class Metrics:
 class _Models(Collector):
     """Metrics read from the models when asked: nothing to keep in step when a model is swapped."""
 
-    def __init__(self, slots: Callable[[], Iterable["Slot"]]) -> None:
+    def __init__(self, slots: Callable[[], Iterable[Slot]]) -> None:
         self._slots = slots
         self._asking = threading.Lock()
 
@@ -165,7 +118,7 @@ class _Models(Collector):
         yield from (*gauges.values(), rows, scores)
 
 
-def _values(slot: "Slot") -> dict[str, float]:
+def _values(slot: Slot) -> dict[str, float]:
     state = slot.model.drift.state
     values: dict[str, Any] = {
         "model_ready": slot.ready,

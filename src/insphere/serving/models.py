@@ -20,7 +20,7 @@ from insphere.detectors.base import AbstractDetector
 from insphere.drift import DriftMonitor
 from insphere.errors import DataError, ParameterError
 from insphere.serving.batching import COMPUTING, Scores
-from insphere.serving.metrics import ScoreHistogram
+from insphere.serving.score_histogram import ScoreHistogram
 
 SUFFIX = ".insphere"
 

@@ -16,20 +16,9 @@ from insphere.serving.batching import Batcher
 from insphere.serving.metrics import Metrics
 from insphere.serving.models import ModelFolder, ModelPlace, ServedModel, Signature, Sources, signature, split_label
 from insphere.serving.settings import Settings
+from insphere.serving.slot import Slot
 
 _log = logging.getLogger("insphere.serving")
-
-
-class Slot:
-    """One name and version: the model that answers now, its queue, and the file it came from."""
-
-    def __init__(self, place: ModelPlace | None, model: ServedModel, batcher: Batcher, read_as: Signature | None) -> None:
-        self.place, self.model, self.batcher, self.read_as = place, model, batcher, read_as
-
-    @property
-    def ready(self) -> bool:
-        """Whether the model scores."""
-        return self.model.problem is None
 
 
 class Registry:

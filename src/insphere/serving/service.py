@@ -17,8 +17,9 @@ from insphere.serving.heatmap import heatmaps
 from insphere.serving.limits import Memory, body_of
 from insphere.serving.metrics import Metrics
 from insphere.serving.models import ServedModel, Sources
-from insphere.serving.registry import Registry, Slot, Watcher
+from insphere.serving.registry import Registry, Watcher
 from insphere.serving.settings import Settings
+from insphere.serving.slot import Slot
 from insphere.serving.uploads import Decoded, Upload, decode_uploads, read_multipart, read_rows
 
 _MOST_WAITING_HEATMAPS = 4

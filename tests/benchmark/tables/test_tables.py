@@ -13,10 +13,11 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from insphere.benchmark.tables.cells import MEAN, Frame
 from insphere.benchmark.tables.expected import Expected, ExpectedTable
 from insphere.benchmark.tables.measured import measured_runs
 from insphere.benchmark.tables.rendering import SIGNS, as_csv, as_html, as_markdown, value_text
-from insphere.benchmark.tables.tables import MEAN, TOLERANCE, Frame, judge, make_frames, write_tables
+from insphere.benchmark.tables.tables import TOLERANCE, judge, make_frames, write_tables
 from insphere.errors import DataError
 from results_table import example_results, row
 

@@ -24,8 +24,8 @@ from insphere.benchmark.attacks.draws import draw_areas, summarise_areas
 from insphere.benchmark.attacks.reports import FORMAT_VERSION, read_attack_report, to_attack_table
 from insphere.benchmark.attacks.settings import ATTACKS, AttackSettings
 from insphere.benchmark.attacks.table import write_attack_tables
+from insphere.benchmark.run.run import PlannedRun
 from insphere.benchmark.tables.expected import Expected
-from insphere.benchmark.tables.tables import PlannedRun
 from insphere.data import AbstractSource, ArraySource
 from insphere.data.datasets import load_dataset
 from insphere.detectors import catalog

@@ -4,7 +4,7 @@ import dataclasses
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, TypeVar
 
-from insphere.benchmark.tables.tables import PlannedRun
+from insphere.benchmark.run.run import PlannedRun
 from insphere.data.datasets import parse_name
 from insphere.errors import ParameterError, did_you_mean
 from insphere.validation import check_integer

@@ -13,10 +13,10 @@ from typing import Any
 import pyarrow as pa
 
 from insphere.benchmark.attacks.settings import ATTACKS
+from insphere.benchmark.tables.cells import Column
 from insphere.benchmark.tables.expected import Expected, ExpectedTable
 from insphere.benchmark.tables.measured import distinct
 from insphere.benchmark.tables.rendering import Grid, GridCell, comparison, html_of, markdown_of
-from insphere.benchmark.tables.tables import Column
 from insphere.errors import DataError
 from insphere.estimate import NORMAL_QUANTILE
 from insphere.output_file import make_folder, replacing

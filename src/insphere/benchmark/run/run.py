@@ -5,12 +5,32 @@ import hashlib
 import json
 import re
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, Protocol
 
 from insphere.errors import DataError
 
 _NOT_IN_FILE_NAMES = re.compile(r"[^A-Za-z0-9.]+")
 _LONGEST_PART = 48  # three parts, seed, digest and suffixes stay below the 255 bytes of a file name
+
+
+class PlannedRun(Protocol):
+    """What is asked of a planned run; `Run` has it."""
+
+    @property
+    def dataset(self) -> str:
+        """Data set."""
+
+    @property
+    def normal_class(self) -> str:
+        """Class whose rows are normal."""
+
+    @property
+    def method(self) -> str:
+        """Name of the method."""
+
+    @property
+    def seed(self) -> int:
+        """Seed."""
 
 
 @dataclasses.dataclass(frozen=True)

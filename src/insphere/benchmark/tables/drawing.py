@@ -13,8 +13,7 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import FuncFormatter, NullFormatter
 
 from insphere.benchmark.tables.expected import ExpectedFigure
-from insphere.benchmark.tables.measured import Measured
-from insphere.benchmark.tables.tables import provenance
+from insphere.benchmark.tables.measured import Measured, provenance
 from insphere.errors import InsphereError
 from insphere.output_file import replacing
 

@@ -3,7 +3,7 @@
 import dataclasses
 import json
 import math
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 import pyarrow as pa
@@ -186,3 +186,35 @@ def _parameters(value: object) -> Mapping[str, Any]:
     if not isinstance(value, Mapping):
         raise ValueError("`parameters` must be a JSON object")
     return value
+
+
+def provenance(runs: Sequence[Measured]) -> list[str]:
+    """Return what runs rest on: how many, seeds of each method, health, commit, versions, machine.
+
+    Examples
+    --------
+    >>> provenance([Measured("digits", "3", "knn", 0, 0.9, machine="two cores", health="warning")])
+    ['1 run, 0 failed; seeds in a class: knn 1. Health: 1 with a warning.', 'Commit: unknown. Versions: unknown. Machine: two cores.']
+    """
+    if not runs:
+        return ["No runs yet."]
+    counts: dict[str, dict[str, int]] = {}
+    for run in runs:
+        by_class = counts.setdefault(run.label or run.method, {})
+        by_class[run.normal_class] = by_class.get(run.normal_class, 0) + (run.auroc is not None)
+    seeds = ", ".join(f"{method} {_range(by_class.values())}" for method, by_class in counts.items())
+    n_failed = sum(run.auroc is None for run in runs)
+    health = {level: sum(run.health == level for run in runs) for level in ("warning", "critical")}
+    worries = ", ".join(f"{count} {'with a warning' if level == 'warning' else level}" for level, count in health.items() if count)
+    first = f"{len(runs)} run{'' if len(runs) == 1 else 's'}, {n_failed} failed; seeds in a class: {seeds}."
+    places = ("Commit", distinct(run.commit for run in runs)), ("Versions", distinct(run.versions for run in runs))
+    machines = distinct(", ".join(part for part in (run.machine, run.device) if part) for run in runs)
+    return [
+        first + (f" Health: {worries}." if worries else ""),
+        " ".join(f"{name}: {value or 'unknown'}." for name, value in (*places, ("Machine", machines))),
+    ]
+
+
+def _range(counts: Iterable[int]) -> str:
+    numbers = list(counts)
+    return f"{min(numbers)}" if min(numbers) == max(numbers) else f"{min(numbers)}–{max(numbers)}"

@@ -5,12 +5,9 @@ import dataclasses
 import html
 import io
 from collections.abc import Sequence
-from typing import TYPE_CHECKING
 
+from insphere.benchmark.tables.cells import Cell, Frame
 from insphere.benchmark.tables.measured import distinct
-
-if TYPE_CHECKING:
-    from insphere.benchmark.tables.tables import Cell, Frame
 
 SIGNS = {"within": "≈", "above": "▲", "below": "▼", "not comparable": "?"}
 """Sign of each verdict."""
@@ -98,7 +95,7 @@ def _html_cell(cell: GridCell) -> str:
     return f'<td class="{html.escape(cell.kind.replace(" ", "-"))}">{html.escape(cell.text)}{below}</td>'
 
 
-def grid_of(frame: "Frame") -> Grid:
+def grid_of(frame: Frame) -> Grid:
     """Return a computed table as it is shown: classes in rows, methods in columns."""
     rows = []
     for name in frame.rows:
@@ -114,17 +111,17 @@ def grid_of(frame: "Frame") -> Grid:
     return Grid(frame.title, "normal class", headings, tuple(rows), frame.notes)
 
 
-def as_markdown(frame: "Frame") -> str:
+def as_markdown(frame: Frame) -> str:
     """Return a computed table as Markdown."""
     return markdown_of(grid_of(frame))
 
 
-def as_html(frame: "Frame") -> str:
+def as_html(frame: Frame) -> str:
     """Return a computed table as an HTML page."""
     return html_of([grid_of(frame)])
 
 
-def as_csv(frame: "Frame") -> str:
+def as_csv(frame: Frame) -> str:
     """Return the table as CSV, one line for every cell with all that is known of it, see `CSV_COLUMNS`."""
     text = io.StringIO()
     writer = csv.writer(text, lineterminator="\n")
@@ -139,12 +136,11 @@ def as_csv(frame: "Frame") -> str:
     return text.getvalue()
 
 
-def value_text(cell: "Cell") -> str:
+def value_text(cell: Cell) -> str:
     """Return what we measured in a cell: the mean, its spread, and how many seeds it lacks.
 
     Examples
     --------
-    >>> from insphere.benchmark.tables.tables import Cell
     >>> value_text(Cell(1, 0, 3, 98.04, None, None, "not comparable")), value_text(Cell(0, 1, 3, None, None, None, "not comparable"))
     ('98.0 [1 of 3 seeds]', 'missing [0 of 3 seeds, 1 failed]')
     """

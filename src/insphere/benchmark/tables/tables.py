@@ -3,19 +3,19 @@
 A table is computed once, as a `Frame`; Markdown, CSV and HTML (`insphere.benchmark.tables.rendering`) say the same of it.
 """
 
-import dataclasses
 import math
 import os
 import re
 import statistics
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
-from typing import Protocol
 
 import pyarrow as pa
 
+from insphere.benchmark.run.run import PlannedRun
+from insphere.benchmark.tables.cells import MEAN, Cell, Column, Frame
 from insphere.benchmark.tables.expected import Expected, ExpectedTable
-from insphere.benchmark.tables.measured import Measured, distinct, is_control, measured_runs
+from insphere.benchmark.tables.measured import Measured, is_control, measured_runs, provenance
 from insphere.benchmark.tables.rendering import as_csv, as_html, as_markdown
 from insphere.output_file import make_folder, replacing
 
@@ -24,113 +24,6 @@ TOLERANCE = 2.5
 another seed has been seen to move its mean by 2.3 points on hard image classes."""
 
 _NOT_IN_FILE_NAMES = re.compile(r"[^A-Za-z0-9._-]+")
-
-MEAN = "mean"
-"""Name of the row of means over the classes."""
-
-
-class PlannedRun(Protocol):
-    """What is asked of a planned run; `insphere.benchmark.run.run.Run` has it."""
-
-    @property
-    def dataset(self) -> str:
-        """Data set."""
-
-    @property
-    def normal_class(self) -> str:
-        """Class whose rows are normal."""
-
-    @property
-    def method(self) -> str:
-        """Name of the method."""
-
-    @property
-    def seed(self) -> int:
-        """Seed."""
-
-
-@dataclasses.dataclass(frozen=True)
-class Column:
-    """One method of a table.
-
-    Examples
-    --------
-    >>> Column("knn", "5-NN", control=True).heading
-    '5-NN (control)'
-    """
-
-    method: str
-    label: str
-    control: bool = False
-
-    @property
-    def heading(self) -> str:
-        """What stands above the column."""
-        return f"{self.label} (control)" if self.control else self.label
-
-
-@dataclasses.dataclass(frozen=True)
-class Cell:
-    """One number of a table, with what it rests on and what it is compared with. AUROC in percent, differences in points.
-
-    Attributes
-    ----------
-    n_seeds, n_failed, n_planned : int
-        Seeds that gave a value, those that failed, and those that were to be run. In the row of means, seeds that have a value in every
-        class.
-    mean : float or None
-        Mean over seeds; None where there is none, and in the row of means where a class has none.
-    deviation : float or None
-        Standard deviation over seeds (n - 1); None for fewer than two.
-    expected : float or None
-        Published value.
-    verdict : str
-        See `judge`.
-    n_missing_classes : int
-        Of the row of means: classes without a value.
-    runs : tuple of Measured
-        What it was computed from.
-    """
-
-    n_seeds: int
-    n_failed: int
-    n_planned: int
-    mean: float | None
-    deviation: float | None
-    expected: float | None
-    verdict: str
-    n_missing_classes: int = 0
-    runs: tuple[Measured, ...] = dataclasses.field(default=(), repr=False)
-
-    @property
-    def difference(self) -> float | None:
-        """Our mean minus the published value, in points; None where either is missing."""
-        return None if self.mean is None or self.expected is None else self.mean - self.expected
-
-
-@dataclasses.dataclass(frozen=True)
-class Frame:
-    """A table, computed: what all renderings read.
-
-    Attributes
-    ----------
-    name, title, dataset : str
-    columns : tuple of Column
-    rows : tuple of str
-        Normal classes, and `MEAN` at the end.
-    cells : Mapping[tuple[str, str], Cell]
-        By row and method; every pair is there.
-    notes : tuple of str
-        What the numbers are, what they rest on, where they were measured.
-    """
-
-    name: str
-    title: str
-    dataset: str
-    columns: tuple[Column, ...]
-    rows: tuple[str, ...]
-    cells: Mapping[tuple[str, str], Cell]
-    notes: tuple[str, ...]
 
 
 def judge(mean: float | None, expected: float | None, *, deviation: float | None = None, n_seeds: int = 1) -> str:
@@ -339,35 +232,3 @@ def _gaps(columns: Sequence[Column], classes: Sequence[str], published: Expected
     rows = [name for name in published.rows if name not in classes]
     listed = [f"{kind} {', '.join(names)}" for kind, names in (("methods", methods), ("classes", rows)) if names]
     return [f"Published, but not in this plan: {'; '.join(listed)}."] if listed else []
-
-
-def provenance(runs: Sequence[Measured]) -> list[str]:
-    """Return what runs rest on: how many, seeds of each method, health, commit, versions, machine.
-
-    Examples
-    --------
-    >>> provenance([Measured("digits", "3", "knn", 0, 0.9, machine="two cores", health="warning")])
-    ['1 run, 0 failed; seeds in a class: knn 1. Health: 1 with a warning.', 'Commit: unknown. Versions: unknown. Machine: two cores.']
-    """
-    if not runs:
-        return ["No runs yet."]
-    counts: dict[str, dict[str, int]] = {}
-    for run in runs:
-        by_class = counts.setdefault(run.label or run.method, {})
-        by_class[run.normal_class] = by_class.get(run.normal_class, 0) + (run.auroc is not None)
-    seeds = ", ".join(f"{method} {_range(by_class.values())}" for method, by_class in counts.items())
-    n_failed = sum(run.auroc is None for run in runs)
-    health = {level: sum(run.health == level for run in runs) for level in ("warning", "critical")}
-    worries = ", ".join(f"{count} {'with a warning' if level == 'warning' else level}" for level, count in health.items() if count)
-    first = f"{len(runs)} run{'' if len(runs) == 1 else 's'}, {n_failed} failed; seeds in a class: {seeds}."
-    places = ("Commit", distinct(run.commit for run in runs)), ("Versions", distinct(run.versions for run in runs))
-    machines = distinct(", ".join(part for part in (run.machine, run.device) if part) for run in runs)
-    return [
-        first + (f" Health: {worries}." if worries else ""),
-        " ".join(f"{name}: {value or 'unknown'}." for name, value in (*places, ("Machine", machines))),
-    ]
-
-
-def _range(counts: Iterable[int]) -> str:
-    numbers = list(counts)
-    return f"{min(numbers)}" if min(numbers) == max(numbers) else f"{min(numbers)}–{max(numbers)}"
