@@ -6,7 +6,7 @@ BIN    := $(VENV)/bin
 PIP    := $(BIN)/python -m pip --disable-pip-version-check install --quiet -c constraints.txt
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test check figures notebooks clean
+.PHONY: help demo test campaign check figures notebooks clean
 
 help: ## Show this list
 	@grep -hE '^[a-z]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{ printf "make %-9s %s\n", $$1, $$2 }'
@@ -17,6 +17,13 @@ demo: $(VENV)/installed ## Install, train on the bundled digits, write demo/ (mo
 # One process a core, one thread each: threads that wait for each other gain nothing on models as small as those of the tests.
 test: $(VENV)/installed-test ## Install with the test tools and run the tests
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n auto --dist loadfile
+
+# Tests that say how many examples they try try that many more in each round, others a thousand.
+ROUNDS ?= 5
+campaign: $(VENV)/installed-test ## Run the tests with examples that differ each time, ROUNDS times over; hours
+	for round in $$(seq $(ROUNDS)); do \
+		INSPHERE_TEST_PROFILE=campaign OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n auto --dist loadfile || exit 1; \
+	done
 
 check: $(VENV)/installed-dev ## Lint, format, types, walls between the rooms, examples in docstrings
 	$(BIN)/ruff check .

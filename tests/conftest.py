@@ -1,9 +1,26 @@
 """Fixtures that several rooms' tests share."""
 
+import logging
 import os
+import random
 from pathlib import Path
 
 import pytest
+from hypothesis import HealthCheck, settings
+
+# The tests that everyone runs are the same every time, on a slow machine too; `make campaign` looks further, elsewhere each time.
+settings.register_profile("default", derandomize=True, database=None, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+settings.register_profile("campaign", settings.get_profile("default"), derandomize=False, max_examples=1000, print_blob=True)
+PROFILE = os.environ.get("INSPHERE_TEST_PROFILE", "default")
+settings.load_profile(PROFILE)
+
+
+@pytest.fixture
+def chance() -> random.Random:
+    """The same draws every time; in a campaign others each time, from a seed that a failed test shows."""
+    seed = random.SystemRandom().randrange(2**32) if PROFILE == "campaign" else 0
+    logging.getLogger("chance").warning("seed %d", seed)
+    return random.Random(seed)
 
 
 @pytest.fixture(scope="session")

@@ -1,12 +1,14 @@
 """``insphere benchmark``."""
 
 import csv
+import signal
 from pathlib import Path
 
 import pytest
 
 from cli.conftest import Run
 from insphere.benchmark.run import runner
+from insphere.cli.benchmarking import _Stop
 
 DIGITS = Path(__file__).parents[1] / "benchmark" / "digits.toml"
 
@@ -98,3 +100,33 @@ def test_a_folder_that_is_in_use(run: Run, plan: Path, tmp_path: Path) -> None:
 def test_an_output_that_is_a_file(run: Run, plan: Path, tmp_path: Path) -> None:
     done = run("benchmark", plan, "-o", plan)
     assert done.code == 1 and "choose a path inside a folder" in done.err
+
+
+class Destroyed:
+    """Something in whose destructor the signal comes, as it can come in that of a file."""
+
+    def __init__(self) -> None:
+        self.reached_the_end: list[bool] = []
+
+    def __del__(self) -> None:
+        self.interrupted()
+        self.reached_the_end.append(True)
+
+    def interrupted(self) -> None:
+        signal.raise_signal(signal.SIGINT)
+
+
+def test_ctrl_c_in_a_destructor_waits_for_the_next_check() -> None:
+    with _Stop() as stop:
+        thing = Destroyed()
+        reached_the_end = thing.reached_the_end
+        stop.check()
+        del thing
+        assert reached_the_end == [True]
+        with pytest.raises(KeyboardInterrupt):
+            stop.check()
+
+
+def test_ctrl_c_elsewhere_stops_at_once() -> None:
+    with _Stop(), pytest.raises(KeyboardInterrupt):
+        signal.raise_signal(signal.SIGINT)

@@ -114,7 +114,7 @@ def _example():
 EXAMPLE = _example()
 
 
-@settings(max_examples=200, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=200, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow])
 @given(st.lists(st.tuples(st.integers(0, len(EXAMPLE) - 1), st.integers(0, 255)), min_size=1, max_size=5), st.integers(0, 40))
 def test_damaged_archives_give_rows_or_a_data_error(tmp_path, changes, cut):
     raw = bytearray(EXAMPLE)
@@ -130,7 +130,7 @@ def test_damaged_archives_give_rows_or_a_data_error(tmp_path, changes, cut):
     assert len(rows.X) + len(rows.errors) == len(source)
 
 
-@settings(max_examples=100, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=100, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow])
 @given(
     st.lists(st.text(st.characters(codec="utf-8", exclude_characters="\0"), min_size=1, max_size=12), min_size=1, max_size=4, unique=True)
 )

@@ -91,7 +91,7 @@ def _example():
 EXAMPLE = _example()
 
 
-@settings(max_examples=200, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=200, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow])
 @given(st.lists(st.tuples(st.integers(0, len(EXAMPLE) - 1), st.integers(0, 255)), min_size=1, max_size=4), st.integers(0, 30))
 def test_damaged_files_give_rows_or_a_data_error(tmp_path, changes, cut):
     raw = bytearray(EXAMPLE)

@@ -246,7 +246,7 @@ def test_what_is_no_table_is_refused(write, text):
         open_source(write(text))
 
 
-@settings(max_examples=200, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=200, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow])
 @given(st.one_of(st.binary(max_size=80), st.text(alphabet='01,;.-eanif"\n\r\t ', max_size=60).map(str.encode)))
 def test_any_bytes_give_rows_or_a_data_error(write, data):
     path = write(data)
@@ -258,7 +258,7 @@ def test_any_bytes_give_rows_or_a_data_error(write, data):
     assert len(rows.X) + len(rows.errors) == len(source) and np.isfinite(rows.X).all()
 
 
-@settings(max_examples=50, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=50, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow])
 @given(st.lists(st.lists(st.floats(allow_nan=False, allow_infinity=False), min_size=2, max_size=2), min_size=1, max_size=8))
 def test_numbers_survive_the_file(write, values):
     text = "a,b\n" + "".join(f"{first!r},{second!r}\n" for first, second in values)
@@ -272,7 +272,7 @@ CELLS = st.one_of(
 )
 
 
-@settings(max_examples=200, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=200, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow])
 @given(
     rows=st.lists(st.lists(CELLS, min_size=1, max_size=4), min_size=1, max_size=12),
     separator=st.sampled_from(",;\t"),

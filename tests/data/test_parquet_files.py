@@ -157,7 +157,7 @@ def test_what_is_no_parquet_is_refused(tmp_path):
             open_source(path)
 
 
-@settings(max_examples=100, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=100, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow])
 @given(st.data())
 def test_damaged_files_give_rows_or_a_data_error(tmp_path, data):
     path = tmp_path / "fuzz.parquet"

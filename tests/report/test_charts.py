@@ -5,7 +5,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 
@@ -74,6 +74,8 @@ def bar_heights(path: str) -> list[float]:
 
 
 @given(st.lists(st.tuples(st.floats(-5, 5), st.booleans()), min_size=1, max_size=200))
+@example([(1e-308, False)] * 20 + [(1.0, True), (5.0, False)])  # a long tail of positive scores from near the smallest number on
+@example([(5e-324, False)] * 20 + [(5.0, True)])
 def test_bars_hold_every_row(rows: list[tuple[float, bool]]) -> None:
     scores, labels = np.array([score for score, _ in rows]), np.array([int(label) for _, label in rows])
     found = histogram(judged(scores, labels), np.empty(0), score_axis(scores))

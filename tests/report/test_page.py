@@ -116,7 +116,7 @@ def test_whatever_is_called_anything_is_escaped(hostile: ArraySource, explained:
     assert HOSTILE in text and f"7{HOSTILE}" in text and "pixel at row 2, column 2, channel 0 is nan" in text
 
 
-@settings(max_examples=25, suppress_health_check=[HealthCheck.function_scoped_fixture], deadline=None)
+@settings(max_examples=25, suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow], deadline=None)
 @given(name=st.text(st.characters(), min_size=1, max_size=30))
 def test_any_text_at_all_can_be_a_name(vectors: AbstractDetector, unexplained: None, tmp_path: Path, name: str) -> None:
     X = np.random.default_rng(0).normal(size=(6, 4))

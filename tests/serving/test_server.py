@@ -65,7 +65,7 @@ def test_a_client_that_sends_its_body_too_slowly_gets_408(process: Process) -> N
     answer = talk(process, head, *[b"x"] * 4, pause=0.5)
     assert answer.startswith(b"HTTP/1.1 408 ")
     assert b"did not arrive within 1.5 seconds" in answer
-    assert time.monotonic() - began < 8
+    assert time.monotonic() - began < 20
 
 
 def test_a_large_body_is_refused_and_the_client_can_read_why(process: Process) -> None:
@@ -96,7 +96,7 @@ def test_a_client_that_leaves_is_no_trouble(process: Process) -> None:
 
 def test_the_log_is_json_and_without_tracebacks(process: Process) -> None:
     assert post(process, digits(1)[0])[0] == 200
-    end = time.monotonic() + 5
+    end = time.monotonic() + 30
     while not any(line.get("status") == 200 for line in process.lines):
         assert time.monotonic() < end
         time.sleep(0.01)
@@ -214,7 +214,7 @@ def test_what_a_library_complains_of_is_a_line_of_the_log_too(process: Process) 
     )
     answer = talk(process, head.encode() + b"Connection: close\r\n\r\n" + body)
     assert answer.startswith(b"HTTP/1.1 4")
-    limit = time.monotonic() + 10
+    limit = time.monotonic() + 30
     while not (complaints := [line for line in process.lines if "invalid character" in line["event"]]) and time.monotonic() < limit:
         time.sleep(0.05)
     assert complaints and complaints[0]["level"] == "warning"

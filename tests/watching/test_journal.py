@@ -34,7 +34,7 @@ def path(request: pytest.FixtureRequest, tmp_path: Path) -> Path:
 
 
 @given(batches=st.lists(st.lists(ENTRIES, min_size=1, max_size=4), max_size=4))
-@settings(deadline=None, max_examples=30, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(deadline=None, max_examples=30, suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow])
 def test_entries_come_back_as_they_were(path: Path, tmp_path_factory: pytest.TempPathFactory, batches: list[list[Entry]]) -> None:
     path = tmp_path_factory.mktemp("journal") / path.name
     for batch in batches:

@@ -5,6 +5,7 @@ import signal
 from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
+from types import FrameType
 from typing import TYPE_CHECKING, Annotated, Self
 
 import typer
@@ -126,7 +127,8 @@ def benchmark(
 class _Stop:
     """Turns Ctrl-C, and the signal with which systems end a program, into `KeyboardInterrupt` while it is entered.
 
-    An exception that a signal raises can be lost, where it meets code that must not fail (a destructor, say): `check` raises it again.
+    An exception that a signal raises is lost in code that must not fail, where Python prints it and goes on: nothing is raised in a
+    destructor, and `check` raises what could not be raised, or was lost.
     """
 
     def __init__(self) -> None:
@@ -145,8 +147,12 @@ class _Stop:
         if self._asked:
             raise KeyboardInterrupt
 
-    def _interrupt(self, *_: object) -> None:
+    def _interrupt(self, _: int, frame: FrameType | None) -> None:
         self._asked = True
+        while frame is not None:
+            if frame.f_code.co_name == "__del__":
+                return
+            frame = frame.f_back
         raise KeyboardInterrupt
 
 

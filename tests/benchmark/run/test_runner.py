@@ -1,6 +1,5 @@
 import json
 import os
-import random
 import signal
 import subprocess
 import sys
@@ -162,11 +161,11 @@ def wait_for_reports(process: subprocess.Popen, folder: Path, n_reports: int) ->
 
 @pytest.mark.slow
 @pytest.mark.skipif(sys.platform == "win32", reason="kills a process group")
-def test_ten_kills_at_random_lose_and_double_nothing(tmp_path):
+def test_ten_kills_at_random_lose_and_double_nothing(tmp_path, chance):
     plan, output = tmp_path / "plan.toml", tmp_path / "out"
     plan.write_text(PLAN)
     runs = read_plan(plan).runs()
-    chance, kept = random.Random(), {}
+    kept = {}
     for _ in range(10):
         process = start(plan, output)
         wait_for_reports(process, output, len(kept) + chance.randrange(4))
