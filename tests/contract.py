@@ -55,8 +55,8 @@ def check_scores(detector: AbstractDetector, X: NDArray[Any]) -> None:
     assert ((p_values > 0) & (p_values <= 1)).all()
     order = np.argsort(scores)
     assert (np.diff(p_values[order]) <= 0).all()
-    if fitted.decision_ == "conformal":
-        np.testing.assert_array_equal(p_values <= fitted.target_fpr, scores > fitted.threshold_)
+    np.testing.assert_array_equal(p_values <= fitted.decision_.promised_fpr, scores > fitted.threshold_)
+    assert all(batch.seen is not None and batch.seen.all() for batch in fitted.score_batches(X))
 
 
 def check_each_row_alone(detector: AbstractDetector, X: NDArray[Any]) -> None:
@@ -78,7 +78,7 @@ def check_same_seed_same_scores(detector: AbstractDetector, X: NDArray[Any]) -> 
     second = fit_quietly(clone(detector).set_params(random_state=3), X)
     assert _global_random_state() == before
     np.testing.assert_array_equal(first.anomaly_score(X), second.anomaly_score(X))
-    other = fit_quietly(clone(detector).set_params(random_state=4), X)
+    other = fit_quietly(clone(detector).set_params(random_state=4, calibration={"method": "split"}), X)
     assert (first.anomaly_score(X) != other.anomaly_score(X)).any()
 
 
@@ -129,12 +129,32 @@ def check_bad_input(detector: AbstractDetector, X: NDArray[Any]) -> None:
 
 
 def check_too_few_to_calibrate(detector: AbstractDetector, X: NDArray[Any]) -> None:
-    """Where held-out rows cannot carry the wanted rate, the decision is the radius, and that is said."""
+    """Where unseen rows can't carry the wanted rate, the highest of their scores decides, and the rate that it carries is said."""
     with pytest.warns(HealthWarning) as caught:
         fitted = clone(detector).set_params(target_fpr=0.001).fit(X)
     assert any("too few for the wanted false-alarm rate" in str(warning.message) for warning in caught)
-    assert fitted.decision_ == "radius" and fitted.threshold_ == fitted.radius_
+    decision = fitted.decision_
+    assert decision.by == "conformal" and decision.threshold == decision.calibration.scores[-1]
+    assert decision.promised_fpr == decision.expected.value == 1 / (len(decision) + 1)
 
 
-ALL = (check_scores, check_each_row_alone, check_same_seed_same_scores, check_bad_input, check_too_few_to_calibrate)
+def check_few_rows_both_train_and_calibrate(detector: AbstractDetector, X: NDArray[Any]) -> None:
+    """By folds every row trains, and each is calibrated on by a model that has not seen it; the model is that of all rows."""
+    few = X[:24]
+    fitted = fit_quietly(clone(detector).set_params(calibration={"method": "cross", "n_folds": 2}), few)
+    decision = fitted.decision_
+    assert decision.method == "cross" and len(decision) == fitted.data_["n_train"] == len(few)
+    again = fit_quietly(clone(detector).set_params(calibration={"method": "cross", "n_folds": 3}), few)
+    np.testing.assert_array_equal(fitted.anomaly_score(X), again.anomaly_score(X))
+    assert not np.array_equal(decision.calibration.scores, np.sort(fitted.anomaly_score(few)))
+
+
+ALL = (
+    check_scores,
+    check_each_row_alone,
+    check_same_seed_same_scores,
+    check_bad_input,
+    check_too_few_to_calibrate,
+    check_few_rows_both_train_and_calibrate,
+)
 """The checks that take a detector and rows only."""

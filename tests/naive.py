@@ -237,3 +237,15 @@ def quantile(values: Sequence[float], share: float) -> float:
     low = math.floor(place)
     high = min(low + 1, len(values) - 1)
     return ordered[low] + (place - low) * (ordered[high] - ordered[low])
+
+
+def connected(hashes: list[int], groups: list[int] | None) -> list[int]:
+    """Return the number 0.. of each row's set of connected rows: equal hashes connect, and so do equal groups."""
+    unit = list(range(len(hashes)))
+    for _ in hashes:
+        for i in range(len(hashes)):
+            for j in range(len(hashes)):
+                if hashes[i] == hashes[j] or (groups is not None and groups[i] == groups[j]):
+                    unit[i] = unit[j] = min(unit[i], unit[j])
+    order: dict[int, int] = {}
+    return [order.setdefault(value, len(order)) for value in unit]

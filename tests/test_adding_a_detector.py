@@ -31,6 +31,7 @@ QUICK = EXAMPLE.DenoisingCAE(epochs=2, random_state=0)
 
 
 @pytest.mark.filterwarnings("ignore::insphere.errors.HealthWarning")
+@pytest.mark.filterwarnings("ignore::insphere.errors.DataNotice")  # scikit-learn's checks hand on targets of other tasks
 @parametrize_with_checks([QUICK])
 def test_scikit_learn_checks(estimator, check):
     check(estimator)

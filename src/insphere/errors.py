@@ -47,6 +47,10 @@ class ExplainError(InsphereError, ValueError):
     """A detector or its rows cannot be explained in the way that was asked for; the message says in which ways they can."""
 
 
+class DataNotice(UserWarning):
+    """Something about given rows that their user should know: what was left out, or what something was taken to mean."""
+
+
 class HealthWarning(UserWarning):
     """Something about a fitted detector deserves a look; the text says what to do."""
 

@@ -10,7 +10,8 @@ from hypothesis import strategies as st
 from scipy.stats import beta
 
 import naive
-from insphere.decision.calibration import Calibration, ConformalCalibration, radius, rows_needed, split_rows
+from insphere.decision.calibration import Calibration, ConformalCalibration, fold_rows, radius, rows_needed, split_rows
+from insphere.decision.units import group_codes
 from insphere.errors import DataError, ParameterError
 
 scores_with_ties = st.lists(st.one_of(st.integers(-3, 3).map(float), st.floats(allow_nan=False, allow_infinity=False)), max_size=40)
@@ -22,7 +23,14 @@ rates = st.one_of(
 
 class TestCalibration:
     def test_defaults(self) -> None:
-        assert dataclasses.asdict(Calibration()) == {"fraction": 0.2, "max_rows": 2000, "decision": "conformal", "radius_quantile": 0.95}
+        assert dataclasses.asdict(Calibration()) == {
+            "method": "auto",
+            "fraction": 0.2,
+            "max_rows": 2000,
+            "n_folds": 10,
+            "decision": "conformal",
+            "radius_quantile": 0.95,
+        }
 
     def test_numbers_of_numpy_become_built_in(self) -> None:
         record = Calibration(fraction=np.float32(0.25), max_rows=np.int64(7))  # type: ignore[arg-type]
@@ -31,6 +39,9 @@ class TestCalibration:
     @pytest.mark.parametrize(
         ("field", "value"),
         [
+            ("method", "folds"),
+            ("n_folds", 1),
+            ("n_folds", 2.0),
             ("fraction", 0),
             ("fraction", 0.51),
             ("fraction", math.nan),
@@ -53,6 +64,17 @@ class TestCalibration:
             Calibration(decision="conformel")  # type: ignore[arg-type]
 
 
+class TestFoldRows:
+    @given(n=st.integers(1, 60), n_folds=st.integers(2, 12), n_units=st.integers(1, 60), seed=st.integers(0, 5))
+    def test_folds_are_of_whole_units_and_even(self, n: int, n_folds: int, n_units: int, seed: int) -> None:
+        rng = np.random.default_rng(seed)
+        units = group_codes(rng.integers(n_units, size=n), n)
+        folds = fold_rows(n, n_folds, units=units, rng=rng)
+        per_fold = [len(set(units[folds == fold])) for fold in range(folds.max() + 1)]
+        assert sum(per_fold) == len(set(units)) and max(per_fold) - min(per_fold) <= 1 and min(per_fold) > 0
+        assert len(per_fold) == min(n_folds, len(set(units)))
+
+
 class TestSplitRows:
     @given(
         n=st.integers(0, 300),
@@ -66,8 +88,8 @@ class TestSplitRows:
         self, n: int, fraction: float, max_rows: int, target_fpr: float, n_groups: int | None, seed: int
     ) -> None:
         rng = np.random.default_rng(seed)
-        groups = None if n_groups is None else [f"track {code}" for code in rng.integers(n_groups, size=n)]
-        train, held_out = split_rows(n, fraction=fraction, max_rows=max_rows, target_fpr=target_fpr, groups=groups, rng=rng)
+        groups = None if n_groups is None else group_codes(rng.integers(n_groups, size=n), n)
+        train, held_out = split_rows(n, fraction=fraction, max_rows=max_rows, target_fpr=target_fpr, units=groups, rng=rng)
         assert train.dtype == held_out.dtype == np.int64
         assert sorted([*train.tolist(), *held_out.tolist()]) == list(range(n))
         assert (np.diff(train) > 0).all()
@@ -113,21 +135,17 @@ class TestSplitRows:
         first, second, other = (split_rows(100, rng=np.random.default_rng(seed))[1].tolist() for seed in (1, 1, 2))
         assert first == second != other
 
-    def test_groups_that_are_too_large_train(self) -> None:
-        groups = ["large"] * 70 + ["small"] * 30
+    def test_units_that_are_too_large_train(self) -> None:
+        units = np.array([0] * 70 + list(range(1, 31)))
         for seed in range(5):
-            assert split_rows(100, groups=groups, rng=np.random.default_rng(seed))[1].tolist() == list(range(70, 100))
-        assert len(split_rows(100, groups=["same"] * 100, rng=np.random.default_rng(0))[1]) == 0
+            _, held_out = split_rows(100, units=units, rng=np.random.default_rng(seed))
+            assert len(held_out) == 15 and held_out.min() >= 70
+        assert len(split_rows(100, units=np.zeros(100, np.int64), rng=np.random.default_rng(0))[1]) == 0
 
-    def test_last_group_is_taken_whole(self) -> None:
-        groups = np.repeat(np.arange(10), 15)
-        assert len(split_rows(150, fraction=0.2, groups=groups, rng=np.random.default_rng(0))[1]) == 30
-        assert len(split_rows(150, fraction=0.21, groups=groups, rng=np.random.default_rng(0))[1]) == 45
-
-    @pytest.mark.parametrize("groups", [[1, 2, 3], [[1], [2], [3], [4]], np.zeros((4, 2))])
-    def test_groups_must_be_labels_one_per_row(self, groups: Any) -> None:
-        with pytest.raises(DataError, match="`groups` must"):
-            split_rows(4, groups=groups, rng=np.random.default_rng(0))
+    def test_units_are_counted_not_rows(self) -> None:
+        units = np.repeat(np.arange(200), 5)
+        assert len(split_rows(1000, fraction=0.2, units=units, rng=np.random.default_rng(0))[1]) == 5 * 40
+        assert len(split_rows(1000, fraction=0.2, target_fpr=0.01, units=units, rng=np.random.default_rng(0))[1]) == 5 * 99
 
     @pytest.mark.parametrize(
         ("options", "name"),

@@ -1,5 +1,6 @@
 import json
 import warnings
+from typing import Any
 
 import numpy as np
 import pytest
@@ -8,6 +9,8 @@ from hypothesis import strategies as st
 from numpy.typing import NDArray
 
 from insphere.decision import health
+from insphere.decision.calibration import ConformalCalibration
+from insphere.decision.decision import Decision
 from insphere.decision.health import Finding, HealthReport
 from insphere.errors import HealthWarning
 
@@ -24,13 +27,13 @@ def clean_scores(n_rows: int, n_dims: int, seed: int) -> NDArray[np.float64]:
 class TestScores:
     def test_different_scores_are_ok(self) -> None:
         finding = health.check_scores(np.array([1.0, 2.0, 2.0]))
-        assert (finding.level, finding.value, finding.text) == ("ok", 2.0, "2 distinct scores among 3 training rows.")
+        assert (finding.level, finding.value, finding.text) == ("ok", 2.0, "2 distinct scores among 3 rows.")
 
     @pytest.mark.parametrize("scores", [np.full(9, 2.5), np.zeros(9), 2.5 + 1e-7 * np.arange(9), -3 + 1e-8 * np.arange(9)])
     def test_equal_scores_are_critical(self, scores: NDArray[np.float64]) -> None:
-        finding = health.check_scores(scores)
+        finding = health.check_scores(scores, "Do this.")
         assert finding.level == "critical"
-        assert "collapsed to a point" in finding.text and "Raise alpha" in finding.text
+        assert "can't tell rows apart" in finding.text and finding.text.endswith("Do this.")
 
     @pytest.mark.parametrize("scale", [1e-30, 1.0, 1e30])
     def test_a_small_sphere_is_no_collapsed_one(self, scale: float) -> None:
@@ -43,17 +46,38 @@ class TestScores:
         assert "not finite" in finding.text
 
 
+def decided(n_scores: int, **options: Any) -> Decision:
+    return Decision(ConformalCalibration(np.arange(float(n_scores))), radius=1.0, n_rows=n_scores, **{"target_fpr": 0.05, **options})
+
+
 class TestCalibration:
-    def test_conformal(self) -> None:
-        finding = health.check_calibration(60, 19, "conformal")
-        assert (finding.level, finding.value) == ("ok", 60.0) and "60 held-out" in finding.text
+    @pytest.mark.parametrize(
+        ("method", "words"), [("split", "60 held-out"), ("cross", "fitted without it"), ("given", "given to recalibrate")]
+    )
+    def test_conformal(self, method: str, words: str) -> None:
+        finding = health.check_calibration(decided(60, method=method))
+        assert (finding.level, finding.value) == ("ok", 60.0) and words in finding.text
 
     def test_radius_as_asked(self) -> None:
-        assert health.check_calibration(19, 19, "radius").level == "ok"
+        finding = health.check_calibration(decided(5, by="radius"))
+        assert finding.level == "ok" and "promises no" in finding.text
 
-    def test_radius_for_want_of_rows(self) -> None:
-        finding = health.check_calibration(18, 19, "radius")
-        assert finding.level == "warning" and "18 held-out normal rows are too few" in finding.text and "needs 19" in finding.text
+    def test_too_few_rows(self) -> None:
+        assert health.check_calibration(decided(19)).level == "ok"
+        finding = health.check_calibration(decided(18))
+        assert finding.level == "warning" and "18 held-out normal rows, too few for the wanted false-alarm rate" in finding.text
+        assert "0.05 was asked for, and 0.0526 is what can be promised" in finding.text and "Give 1 more" in finding.text
+
+    def test_rows_that_count_once(self) -> None:
+        text = health.check_calibration(Decision(ConformalCalibration(np.arange(20.0)), 1.0, 0.05, n_rows=100)).text
+        assert "20 held-out normal rows (of 100: rows of a group and equal rows count once)" in text
+
+
+class TestEqualRows:
+    @pytest.mark.parametrize(("n_equal", "level"), [(0, "ok"), (5, "ok"), (6, "warning"), (50, "warning")])
+    def test_copies_are_told(self, n_equal: int, level: str) -> None:
+        finding = health.check_equal_rows(n_equal, 100)
+        assert finding.level == level and (str(n_equal) in finding.text or n_equal == 0)
 
 
 class TestSuspects:

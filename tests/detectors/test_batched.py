@@ -55,7 +55,7 @@ def assert_alike(one: AbstractDetector, other: AbstractDetector, X: Any, toleran
     expected, found = one._score(X), other._score(X)
     assert np.abs(found - expected).max() < tolerance * expected.std()
     assert_allclose(other.threshold_, one.threshold_, atol=tolerance * expected.std())
-    assert (other.seed_, other.data_, other.decision_) == (one.seed_, one.data_, one.decision_)
+    assert (other.seed_, other.data_, other.decision_.method) == (one.seed_, one.data_, one.decision_.method)
     assert len(other.history_) == len(one.history_)
     for ours, theirs in zip(one.history_, other.history_, strict=True):
         assert (theirs.epoch, theirs.n_epochs, theirs.stage, theirs.lr) == (ours.epoch, ours.n_epochs, ours.stage, ours.lr)

@@ -14,6 +14,7 @@ VECTORS, GREY, COLOUR = contract.blobs(), contract.pictures(), contract.pictures
 
 
 @pytest.mark.filterwarnings("ignore::insphere.errors.HealthWarning")
+@pytest.mark.filterwarnings("ignore::insphere.errors.DataNotice")  # scikit-learn's checks hand on targets of other tasks
 @parametrize_with_checks([Hybrid({"name": "vae-svdd", "epochs": 1}, random_state=0)])
 def test_scikit_learn_checks(estimator, check):
     check(estimator)

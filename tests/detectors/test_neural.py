@@ -34,6 +34,7 @@ every_method = pytest.mark.parametrize("detector", METHODS, ids=IDS)
 
 
 @pytest.mark.filterwarnings("ignore::insphere.errors.HealthWarning")
+@pytest.mark.filterwarnings("ignore::insphere.errors.DataNotice")  # scikit-learn's checks hand on targets of other tasks
 @parametrize_with_checks([VAE(**QUICK), CAE(**QUICK), DeepSVDDCAE(**QUICK), DeepSVDD(**QUICK), OCNN(**QUICK)])
 def test_scikit_learn_checks(estimator, check):
     check(estimator)

@@ -12,7 +12,8 @@ from report.test_charts import judged
 
 
 def detector(*findings: Finding, target_fpr: float = 0.05) -> Any:
-    return SimpleNamespace(target_fpr=target_fpr, health_=HealthReport(findings or (Finding("radius", "ok", 0.0, "Fine."),)))
+    decision = SimpleNamespace(target_fpr=target_fpr, promised_fpr=target_fpr)
+    return SimpleNamespace(decision_=decision, health_=HealthReport(findings or (Finding("radius", "ok", 0.0, "Fine."),)))
 
 
 def rows(n_normal: int, n_alarms: int, n_anomalies: int, n_found: int) -> Any:

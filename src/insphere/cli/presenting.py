@@ -125,17 +125,22 @@ def _percent(estimate: "Estimate") -> str:
 
 
 def _how_decided(decision: Mapping[str, Any]) -> str:
-    if decision["by"] == "conformal":
-        return f"set on held-out normal rows to flag at most {100 * decision['target_fpr']:g} % of normal rows"
-    return "the radius of the training scores (flags more normal rows than the training rows suggest)"
+    if decision["by"] == "radius":
+        return "the paper's radius, as asked: the quantile of training scores, which flags more new normal rows than it says"
+    rows = {"split": "held-out normal rows", "cross": "normal rows, each left out once", "given": "the normal rows given to recalibrate"}
+    most = f"{100 * decision['promised_fpr']:.3g} %"
+    how = f"set on {decision['n_calibration']} {rows[decision['method']]} to flag at most {most} of normal rows"
+    if decision["promised_fpr"] > decision["target_fpr"]:
+        how += f" ({100 * decision['target_fpr']:g} % was asked for, which takes more rows)"
+    return how
 
 
 def _expected_false_alarms(description: Mapping[str, Any]) -> str:
-    expected = description["expected_false_alarm_rate"]
+    expected = description["decision"]["expected"]
     if expected is None:
-        return "not calibrated: too few rows were held out, or the paper's radius was asked for"
+        return "not promised: the paper's radius was asked for"
     value, low, high = (f"{100 * expected[name]:.1f}" for name in ("value", "low", "high"))
-    return f"{value} % of normal rows expected (95 % interval {low}–{high}; more held-out rows make it narrower)"
+    return f"{value} % of normal rows expected (95 % interval {low}–{high}; more rows to calibrate on make it narrower)"
 
 
 def _health(health: Mapping[str, Any]) -> str:

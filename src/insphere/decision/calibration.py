@@ -2,7 +2,6 @@
 
 import dataclasses
 import math
-from collections.abc import Hashable, Iterable
 from typing import Literal, get_args
 
 import numpy as np
@@ -13,22 +12,29 @@ from insphere.errors import DataError
 from insphere.estimate import CONFIDENCE, Estimate
 from insphere.validation import check_choice, check_integer, check_number
 
-Decision = Literal["conformal", "radius"]
+By = Literal["conformal", "radius"]
+Method = Literal["auto", "split", "cross"]
 
 MIN_ROWS_TO_SPLIT = 4  # below it, half of the rows is one row, and neither part can be used
 
 
 @dataclasses.dataclass(frozen=True)
 class Calibration:
-    """Options of the decision: how many normal rows are held out, and which threshold calls a row an anomaly.
+    """Options of the decision: how scores of unseen normal rows are got, and which threshold calls a row an anomaly.
 
     Parameters
     ----------
+    method : {"auto", "split", "cross"}
+        "split" holds normal rows out from training and scores them once. "cross" trains on all rows and scores each by a model that was
+        fitted without its fold, so that few rows serve for both; it takes `n_folds` fits more. "auto" is "cross" where a detector without
+        networks is fitted on fewer than a hundred independent rows, else "split".
     fraction : float
-        Share of the normal rows held out from training, in (0, 0.5].
+        Share of the normal rows held out from training by "split", in (0, 0.5].
     max_rows : int
-        Rows held out at most, at least 1; more rows narrow the false-alarm rate but are lost to training. See `split_rows` for when
-        a low target rate overrides it.
+        Rows held out at most by "split", at least 1; more rows narrow the false-alarm rate but are lost to training. See `split_rows` for
+        when a low target rate overrides it.
+    n_folds : int
+        Folds of "cross", at least 2.
     decision : {"conformal", "radius"}
         "conformal" flags a row whose p-value is at most the target false-alarm rate; "radius" flags a row outside the paper's R*.
     radius_quantile : float
@@ -39,22 +45,36 @@ class Calibration:
     ParameterError
         If an option breaks its rule.
 
+    Notes
+    -----
+    "split" promises, for normal rows exchangeable with those given: a row is flagged with probability at most the target, or at most
+    1 / (n + 1) with n held-out rows where that is larger. Source: split conformal prediction (Vovk 2005; Lei 2018, theorem 2).
+
+    "cross" scores new rows by the model of all rows and compares them with scores by models of fewer rows. Its guarantee rests on
+    stability: it is that of "split" where a row more or less in training doesn't change scores, and a little better where models of more
+    rows give new rows lower scores, as those by neighbours do. Without that assumption cross-conformal p-values, which need all the folds'
+    models at scoring, keep twice the target (Vovk 2015; Barber 2021, theorem 1). What was measured: ``benchmarks/reports/false-alarms.md``.
+
     Examples
     --------
-    >>> Calibration(max_rows=500)
-    Calibration(fraction=0.2, max_rows=500, decision='conformal', radius_quantile=0.95)
+    >>> Calibration(max_rows=500).fraction
+    0.2
     """
 
+    method: Method = "auto"
     fraction: float = 0.2
     max_rows: int = 2000
-    decision: Decision = "conformal"
+    n_folds: int = 10
+    decision: By = "conformal"
     radius_quantile: float = 0.95
 
     def __post_init__(self) -> None:
         # Stored as built-in numbers, because the record goes into the JSON of the model file.
+        object.__setattr__(self, "method", check_choice("calibration.method", self.method, get_args(Method)))
         object.__setattr__(self, "fraction", check_number("calibration.fraction", self.fraction, above=0, at_most=0.5))
         object.__setattr__(self, "max_rows", check_integer("calibration.max_rows", self.max_rows, at_least=1))
-        object.__setattr__(self, "decision", check_choice("calibration.decision", self.decision, get_args(Decision)))
+        object.__setattr__(self, "n_folds", check_integer("calibration.n_folds", self.n_folds, at_least=2))
+        object.__setattr__(self, "decision", check_choice("calibration.decision", self.decision, get_args(By)))
         quantile = check_number("calibration.radius_quantile", self.radius_quantile, above=0, at_most=1)
         object.__setattr__(self, "radius_quantile", quantile)
 
@@ -65,31 +85,29 @@ def split_rows(
     fraction: float = 0.2,
     max_rows: int = 2000,
     target_fpr: float = 0.05,
-    groups: Iterable[Hashable] | None = None,
+    units: NDArray[np.int64] | None = None,
     rng: np.random.Generator,
 ) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
     """Split rows 0..n-1 at random into rows to train on and rows to calibrate on.
 
-    The calibration part has ``fraction * n`` rows, at most `max_rows`; but always enough to reach `target_fpr`, which takes
-    ``ceil(1 / target_fpr) - 1`` rows (19 for 0.05), for with fewer no row could ever be flagged. Never does it take more than half
-    of all rows; where half is still too few for the target, it takes that half. It is empty when there are fewer than four rows.
-
-    Rows of one group are near-duplicates and stay together, for a calibration row with a twin in training would look too normal.
-    The last group taken may then carry the calibration part past the number of rows above; a group that would carry it past half of
-    the rows trains. So one group that holds more than half of the rows always trains, and a single group leaves nothing to calibrate on.
+    Units are what is independent: single rows, or groups of near-duplicates, which stay together, for a calibration row with a twin in
+    training would look too normal. The calibration part has the share `fraction` of the units, at most `max_rows` of them; but always
+    enough to reach `target_fpr`, which takes ``ceil(1 / target_fpr) - 1`` units (19 for 0.05). Never does it take more than half of the
+    units, nor more than half of the rows: a unit that would carry it past that trains. It is empty when there are fewer than two units, or
+    fewer than four rows.
 
     Parameters
     ----------
     n : int
         Number of rows.
     fraction : float
-        Share of the rows to calibrate on, in (0, 0.5].
+        Share of the units to calibrate on, in (0, 0.5].
     max_rows : int
-        Rows to calibrate on at most, unless the target needs more.
+        Units to calibrate on at most, unless the target needs more.
     target_fpr : float
         False-alarm rate that the calibration should reach, in (0, 1).
-    groups : iterable of n hashable labels, optional
-        Group of each row.
+    units : ndarray of int, shape (n,), optional
+        Unit 0.. of each row, see `independent_units`; None makes every row one.
     rng : numpy.random.Generator
         Draws the split.
 
@@ -102,8 +120,6 @@ def split_rows(
     ------
     ParameterError
         If an option breaks its rule.
-    DataError
-        If `groups` does not have one hashable label per row.
 
     Examples
     --------
@@ -114,20 +130,43 @@ def split_rows(
     n = check_integer("n", n, at_least=0)
     check_number("fraction", fraction, above=0, at_most=0.5)
     check_integer("max_rows", max_rows, at_least=1)
-    group_of_row = np.arange(n) if groups is None else _group_codes(groups, n)
+    unit_of_row = np.arange(n) if units is None else units
     half = n // 2 if n >= MIN_ROWS_TO_SPLIT else 0
-    wanted = min(half, max(rows_needed(target_fpr), min(round(fraction * n), max_rows)))
-    sizes = np.bincount(group_of_row, minlength=1)
+    sizes = np.bincount(unit_of_row, minlength=1)
+    n_units = len(sizes) if n else 0
+    wanted = min(n_units // 2, max(rows_needed(target_fpr), min(round(fraction * n_units), max_rows)))
     chosen = np.zeros(len(sizes), dtype=bool)
-    n_chosen = 0
-    for group in rng.permutation(len(sizes)):
+    n_chosen, rows_chosen = 0, 0
+    for unit in rng.permutation(len(sizes)):
         if n_chosen >= wanted:
             break
-        if n_chosen + sizes[group] <= half:
-            chosen[group] = True
-            n_chosen += int(sizes[group])
-    in_calibration = chosen[group_of_row]
+        if rows_chosen + sizes[unit] <= half:
+            chosen[unit] = True
+            n_chosen, rows_chosen = n_chosen + 1, rows_chosen + int(sizes[unit])
+    in_calibration = chosen[unit_of_row]
     return np.flatnonzero(~in_calibration), np.flatnonzero(in_calibration)
+
+
+def fold_rows(n: int, n_folds: int, *, units: NDArray[np.int64] | None = None, rng: np.random.Generator) -> NDArray[np.int64]:
+    """Return the fold 0.. of each of n rows: units stay together, folds have equally many units but for one.
+
+    Parameters
+    ----------
+    n, n_folds : int
+        There are no more folds than units.
+    units : ndarray of int, shape (n,), optional
+        Unit 0.. of each row; None makes every row one.
+
+    Examples
+    --------
+    >>> np.bincount(fold_rows(7, 3, rng=np.random.default_rng(0))).tolist()
+    [3, 2, 2]
+    """
+    unit_of_row = np.arange(n) if units is None else units
+    n_units = int(unit_of_row.max(initial=-1)) + 1
+    fold_of_unit = np.empty(n_units, dtype=np.int64)
+    fold_of_unit[rng.permutation(n_units)] = np.arange(n_units) % min(n_folds, max(1, n_units))
+    return fold_of_unit[unit_of_row]
 
 
 def rows_needed(target_fpr: float) -> int:
@@ -297,15 +336,3 @@ def _check_finite(name: str, values: ArrayLike) -> NDArray[np.float64]:
         first = int((~np.isfinite(array)).argmax())
         raise DataError(f"`{name}` must be finite, got {n_broken} of {len(array)} that are not (first: row {first} is {array[first]}).")
     return array
-
-
-def _group_codes(groups: Iterable[Hashable], n: int) -> NDArray[np.int64]:
-    """Return a number 0.. for the group of each row, in order of first appearance."""
-    code: dict[Hashable, int] = {}
-    try:
-        codes = np.array([code.setdefault(group, len(code)) for group in groups], dtype=np.int64)
-    except TypeError as error:
-        raise DataError(f"`groups` must be one label per row, such as a name or a number: {error}.") from error
-    if len(codes) != n:
-        raise DataError(f"`groups` must have one label per row: {n}, got {len(codes)}.")
-    return codes

@@ -8,6 +8,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from insphere.decision.calibration import rows_needed
+from insphere.decision.decision import Decision
 from insphere.errors import HealthWarning
 
 LEVELS = ("ok", "warning", "critical")
@@ -16,6 +18,7 @@ LEVELS = ("ok", "warning", "critical")
 LEAST_SPREAD = 1e-3
 """Share of their spread before training that codes or outputs must keep; with less they have collapsed."""
 
+_MANY_EQUAL = 0.05
 _SUSPICIOUS_SHARE = 0.004
 _LEAST_NATS = 0.003  # per latent dimension, between a code and its prior
 
@@ -69,6 +72,11 @@ class HealthReport:
         """Whether a finding is critical, so that scoring is refused."""
         return self.level == "critical"
 
+    def replaced(self, finding: Finding) -> "HealthReport":
+        """Return the report with `finding` in the place of the one of its name."""
+        findings = tuple(finding if old.name == finding.name else old for old in self.findings)
+        return dataclasses.replace(self, findings=findings)
+
     def warn(self) -> None:
         """Issue a `HealthWarning` for each finding that is not ok."""
         for finding in self.findings:
@@ -89,13 +97,20 @@ class HealthReport:
         return cls(tuple(Finding(**finding) for finding in record["findings"]), tuple(record["suspects"]))
 
 
-def check_scores(train_scores: NDArray[np.float64]) -> Finding:
+def check_scores(scores: NDArray[np.float64], advice: str = "Check that the training rows differ.") -> Finding:
     """Find out whether the scores tell rows apart at all.
 
     Scores count as constant when their spread is below a millionth of their size: that is what float32 networks leave of equal codes.
+
+    Parameters
+    ----------
+    scores : ndarray of float64, shape (n,)
+        Of training and held-out rows.
+    advice : str
+        What to do where they are constant: it depends on the detector.
     """
-    low, high = float(train_scores.min()), float(train_scores.max())
-    n_distinct = len(np.unique(train_scores))
+    low, high = float(scores.min()), float(scores.max())
+    n_distinct = len(np.unique(scores))
     if not np.isfinite([low, high]).all():
         return Finding(
             "distinct scores",
@@ -104,25 +119,46 @@ def check_scores(train_scores: NDArray[np.float64]) -> Finding:
             "Some training scores are not finite. Check the rows for extreme values or lower the learning rate.",
         )
     if n_distinct < 2 or high - low <= 1e-6 * max(abs(high), abs(low)):
-        text = (
-            f"All training rows score {high:.6g}: the sphere has collapsed to a point and cannot tell rows apart."
-            " Raise alpha, keep bias and a reconstruction term, lower the learning rate, or check that the training rows differ."
-        )
+        text = f"All {len(scores)} rows score {high:.6g}, so the detector can't tell rows apart. {advice}"
         return Finding("distinct scores", "critical", float(n_distinct), text)
-    return Finding("distinct scores", "ok", float(n_distinct), f"{n_distinct} distinct scores among {len(train_scores)} training rows.")
+    return Finding("distinct scores", "ok", float(n_distinct), f"{n_distinct} distinct scores among {len(scores)} rows.")
 
 
-def check_calibration(n_calibration: int, n_needed: int, decision: str) -> Finding:
-    """Find out whether enough normal rows were held out to promise a false-alarm rate."""
-    if decision == "conformal":
-        return Finding("calibration", "ok", float(n_calibration), f"The threshold is calibrated on {n_calibration} held-out normal rows.")
-    if n_calibration >= n_needed:
-        return Finding("calibration", "ok", float(n_calibration), "The threshold is the paper's radius, as asked; p-values are calibrated.")
+def check_equal_rows(n_equal: int, n_rows: int) -> Finding:
+    """Tell how many rows equal another one: they are kept on one side of every split, and count once."""
+    share = n_equal / n_rows
+    if n_equal == 0:
+        return Finding("equal rows", "ok", 0.0, "All rows differ.")
     text = (
-        f"{n_calibration} held-out normal rows are too few for the wanted false-alarm rate, which needs {n_needed}; the threshold is the"
-        " radius of the training scores, which flags more normal rows than it says. Add normal rows or raise target_fpr."
+        f"{n_equal} of {n_rows} rows are equal to another one. Equal rows are kept together, to train on or to calibrate on, and count once"
+        " for the false-alarm rate."
     )
-    return Finding("calibration", "warning", float(n_calibration), text)
+    advice = " If they are copies, leave them out; if normal rows do repeat, the real rate will be lower than stated."
+    return Finding("equal rows", "warning", share, text + advice) if share > _MANY_EQUAL else Finding("equal rows", "ok", share, text)
+
+
+def check_calibration(decision: Decision) -> Finding:
+    """Find out whether enough unseen normal rows were scored to promise the false-alarm rate that was asked for."""
+    n, target = len(decision), decision.target_fpr
+    rows = "row" if n == 1 else "rows"
+    if decision.by == "radius":
+        text = "The threshold is the paper's radius, as asked, which promises no false-alarm rate; p-values are calibrated."
+        return Finding("calibration", "ok", float(n), text)
+    independent = f" (of {decision.n_rows}: rows of a group and equal rows count once)" if decision.n_rows > n else ""
+    how = {
+        "split": f"{n} held-out normal {rows}{independent}",
+        "cross": f"{n} normal {rows}{independent}, each scored by a model that was fitted without it",
+        "given": f"{n} normal {rows}{independent} given to recalibrate",
+    }[decision.method]
+    if decision.reaches_target:
+        return Finding("calibration", "ok", float(n), f"The threshold is calibrated on {how}.")
+    n_needed = rows_needed(target)
+    wanted = f"{n_needed - n} more" + (", of which half may be held out" if decision.method == "split" else "")
+    text = (
+        f"The threshold is calibrated on {how}, too few for the wanted false-alarm rate: {target:.3g} was asked for, and"
+        f" {1 / (n + 1):.3g} is what can be promised. The threshold is the highest of their scores. Give {wanted}, or raise target_fpr."
+    )
+    return Finding("calibration", "warning", float(n), text)
 
 
 def find_suspects(train_scores: NDArray[np.float64]) -> NDArray[np.int64]:

@@ -23,6 +23,8 @@ class ScoredRows:
         Positions of the rows that could not be read, and why.
     maps : ndarray of float32, shape (m, map_height, map_width), optional
         A heat-map a row, higher = more anomalous, where the detector scores places of a picture; None where it does not.
+    seen : ndarray of bool, shape (m,), optional
+        Whether each row equals one that was given to `fit`: figures on such rows are too good.
 
     Examples
     --------
@@ -37,3 +39,4 @@ class ScoredRows:
     is_anomaly: NDArray[np.bool_]
     errors: Mapping[int, str]
     maps: NDArray[np.float32] | None = None
+    seen: NDArray[np.bool_] | None = None

@@ -11,8 +11,8 @@ from typing import Any
 import numpy as np
 
 from insphere.data.preprocess import Preprocess
-from insphere.detectors.base import AbstractDetector, FitContext, Rows
-from insphere.detectors.fitting import Fitted, Fitting
+from insphere.detectors.base import AbstractDetector, Rows
+from insphere.detectors.fitting import FitContext, Fitted, Fitting
 from insphere.detectors.neural import AbstractNeuralDetector
 from insphere.errors import ParameterError
 from insphere.nets.build import with_widths

@@ -110,6 +110,9 @@ class OCSVM(AbstractShallowDetector):
     def _score_features(self, features: Array) -> Array:
         return self.rho_ - self.expansion_(features)
 
+    def _settled(self) -> dict[str, Any]:
+        return {"gamma": self.gamma_, "nu": self.nu_}
+
     def _features_state(self) -> tuple[dict[str, Any], dict[str, NDArray[Any]]]:
         header = {"gamma": self.gamma_, "nu": self.nu_, "rho": self.rho_}
         return header, {"kernel/points": self.expansion_.points, "kernel/weights": self.expansion_.weights}
@@ -179,6 +182,9 @@ class KDE(AbstractShallowDetector):
 
     def _score_features(self, features: Array) -> Array:
         return -self.density_.log_density(features)
+
+    def _settled(self) -> dict[str, Any]:
+        return {"bandwidth": self.bandwidth_}
 
     def _features_state(self) -> tuple[dict[str, Any], dict[str, NDArray[Any]]]:
         return {"bandwidth": self.bandwidth_}, {"density/points": self.density_.points, "density/weights": self.density_.weights}

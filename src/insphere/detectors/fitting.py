@@ -1,16 +1,56 @@
-"""What becomes of the rows of one fit: trained on, held out, left out."""
+"""How a fit goes, whatever the detector: rows read and parted, the model fitted, the decision made, the health examined."""
 
+import copy
 import dataclasses
+import hashlib
 import math
-from typing import Any
+import platform
+import warnings
+from collections.abc import Callable, Iterable, Mapping
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
 
+from insphere.data import AbstractSource
+from insphere.decision import health
+from insphere.decision.calibration import Calibration, ConformalCalibration, fold_rows, radius, rows_needed, split_rows
+from insphere.decision.decision import Decision
 from insphere.decision.health import Finding
+from insphere.decision.labels import normal_rows
+from insphere.decision.units import by_position, independent_units, one_row_a_unit, row_hashes
+from insphere.detectors.inputs import InputContract
+from insphere.errors import DataError, ParameterError, TrainingError
+
+MIN_ROWS = 8
+"""Normal rows that `fit` needs at least."""
+
+_MIN_LABELLED = 5  # once labels have taken anomalies out: as many as scikit-learn's checks leave of their smallest data
+
+MAX_SUSPECTS = 1000
+"""Training rows that the health report lists at most as suspects, beside those that were trimmed."""
+
+MAX_HASHES = 2**20
+"""Hashes of training rows that a model keeps at most (8 MiB), so that rows it has seen are known again."""
+
+CROSS_BELOW = 100
+"""Independent rows below which calibration by folds is the default where it is cheap."""
+
+_CROSS_AT_MOST = 1000  # where the target needs more rows than half of them: folds of more rows than that aren't cheap
 
 Fitted = tuple[NDArray[np.float64], list[Finding]]
 """Scores of the training rows, and what is to be said of the fitted model's health."""
+
+
+@dataclasses.dataclass(frozen=True)
+class FitContext:
+    """What `fit` was told beside the rows: where to keep a checkpoint, whether to resume it, whom to tell of each epoch."""
+
+    checkpoint: Path | None = None
+    resume: bool = False
+    on_epoch: Callable[[Any], None] | None = None
 
 
 @dataclasses.dataclass
@@ -25,6 +65,10 @@ class Fitting:
         Their positions in the source.
     train_index, calibration_index : ndarray of int64
         Positions among `rows` of those to train on and of those held out, increasing.
+    units : ndarray of int64, shape (n,), optional
+        Unit 0.. of each row: rows of a group and equal rows are one unit. None if every row is one.
+    folds : ndarray of int64, shape (n,), optional
+        Fold of each row where all rows train and each is scored by a model without its fold; None where rows are held out.
     left_out : ndarray of int64
         Positions among `rows` of those that a second fit goes without, the most suspicious first.
 
@@ -40,6 +84,8 @@ class Fitting:
     readable: NDArray[np.int64]
     train_index: NDArray[np.int64]
     calibration_index: NDArray[np.int64]
+    units: NDArray[np.int64] | None = None
+    folds: NDArray[np.int64] | None = None
     left_out: NDArray[np.int64] = dataclasses.field(default_factory=lambda: np.empty(0, np.int64))
 
     @property
@@ -52,3 +98,288 @@ class Fitting:
         by_score = self.train_index[np.argsort(-scores, kind="stable")]
         self.left_out, self.train_index = np.split(by_score, [math.ceil(share * len(by_score))])
         self.train_index.sort()
+
+
+@dataclasses.dataclass(frozen=True)
+class ReadRows:
+    """What was read of a source to fit on.
+
+    Attributes
+    ----------
+    rows : ndarray, shape (n, …)
+        The readable rows that no label marks as anomalies.
+    readable : ndarray of int64, shape (n,)
+        Their positions in the source.
+    errors : mapping of str to str
+        Names of the rows that could not be read, and why.
+    hashes : ndarray of uint64, shape (n,)
+        See `row_hashes`.
+    units : ndarray of int64, shape (n,), optional
+        See `independent_units`.
+    contract : InputContract
+        What the detector will take.
+    facts : mapping
+        What is to be remembered of the rows: their source, numbers, fingerprint.
+    """
+
+    rows: NDArray[Any]
+    readable: NDArray[np.int64]
+    errors: dict[str, str]
+    hashes: NDArray[np.uint64]
+    units: NDArray[np.int64] | None
+    contract: InputContract
+    facts: dict[str, Any]
+
+
+class Scoring(Protocol):
+    """What calibration needs of a detector."""
+
+    def _check_parameters(self) -> None: ...
+    def _fit_model(self, X: NDArray[Any], context: FitContext) -> Fitted: ...
+    def _score(self, X: NDArray[Any]) -> NDArray[np.float64]: ...
+    def _settled(self) -> Mapping[str, Any]: ...
+
+
+def read_rows(source: AbstractSource, y: Any = None, groups: Iterable[Any] | None = None) -> ReadRows:
+    """Read the rows to fit on.
+
+    Parameters
+    ----------
+    source : AbstractSource
+    y, groups
+        See `AbstractDetector.fit`.
+
+    Raises
+    ------
+    DataError
+        See `AbstractDetector.fit`.
+    """
+    loaded = source.load()
+    errors = _named_errors(source, loaded.errors)
+    rows, readable = as_rows(loaded.X), loaded.index
+    _check_rows(rows, source.name, at_least=MIN_ROWS)
+    normal = normal_rows(y, len(source))
+    if normal is not None:
+        rows, readable = rows[normal[readable]], readable[normal[readable]]
+        _check_rows(rows, source.name, at_least=_MIN_LABELLED)
+    named = _groups_of(source, groups)
+    hashes = row_hashes(rows)
+    fingerprint = hashlib.sha256(f"{rows.dtype}{rows.shape}".encode())
+    fingerprint.update(np.ascontiguousarray(rows).data)
+    facts = {
+        "source": source.name,
+        "n_rows": len(source),
+        "n_unreadable": len(errors),
+        "n_labelled": len(source) - len(errors) - len(rows),
+        "n_different": len(np.unique(hashes)),
+        "fingerprint": fingerprint.hexdigest(),
+    }
+    units = independent_units(hashes, None if named is None else [named[row] for row in readable])
+    return ReadRows(rows, readable, errors, hashes, units, InputContract.of(source), facts)
+
+
+def part_rows(
+    read: ReadRows, options: Calibration, target_fpr: float, rng: np.random.Generator, *, quick: bool, imputing: bool = False
+) -> Fitting:
+    """Hold rows out from training, or give every row a fold.
+
+    Parameters
+    ----------
+    read : ReadRows
+    options : Calibration
+    target_fpr : float
+        In (0, 1).
+    rng : numpy.random.Generator
+    quick : bool
+        Whether fits of a detector of this kind take little time, so that folds are the default for few rows.
+    imputing : bool
+        Whether missing values will be filled with what the rows to train on say.
+
+    Raises
+    ------
+    ParameterError
+        If folds are asked for together with missing values to be filled.
+    """
+    if imputing and options.method == "cross":
+        raise ParameterError(
+            '`calibration.method="cross"` does not go with `missing="impute"`: what fills the rows of a fold would come from all rows.'
+            ' Take calibration.method="split", or fill the missing values first.'
+        )
+    n_rows, units = len(read.rows), read.units
+    n_units = n_rows if units is None else int(units.max()) + 1
+    if not imputing and _crosses(options, target_fpr, n_units, quick=quick):
+        every = np.arange(n_rows)
+        return Fitting(read.rows, read.readable, every, every, units, fold_rows(n_rows, options.n_folds, units=units, rng=rng))
+    train_index, calibration_index = split_rows(
+        n_rows, fraction=options.fraction, max_rows=options.max_rows, target_fpr=target_fpr, units=units, rng=rng
+    )
+    return Fitting(read.rows, read.readable, train_index, calibration_index, units)
+
+
+def unseen_scores(detector: Scoring, fitting: Fitting, rng: np.random.Generator) -> NDArray[np.float64]:
+    """Return the scores of one row a unit, drawn by `rng`, each by a model that has not seen its unit."""
+    chosen = fitting.calibration_index
+    if fitting.units is not None and len(chosen):
+        chosen = chosen[one_row_a_unit(fitting.units[chosen], rng)]
+    if not len(chosen):
+        return np.empty(0)
+    if fitting.folds is None:
+        return detector._score(fitting.rows[chosen])
+    scores = np.empty(len(chosen))
+    for fold in range(int(fitting.folds.max()) + 1):
+        held_out = fitting.folds[chosen] == fold
+        # Settings that the fit of all rows chose are kept: models whose kernels differ have scores of different scales.
+        without = copy.copy(detector)
+        for name, value in detector._settled().items():
+            setattr(without, name, value)
+        without._check_parameters()
+        without._fit_model(fitting.rows[fitting.train_index[fitting.folds[fitting.train_index] != fold]], FitContext())
+        scores[held_out] = without._score(fitting.rows[chosen[held_out]])
+    return scores
+
+
+def decide(
+    fitting: Fitting, train_scores: NDArray[np.float64], scores: NDArray[np.float64], options: Calibration, target_fpr: float
+) -> Decision:
+    """Return the decision from the scores of training rows and of unseen normal rows.
+
+    Raises
+    ------
+    TrainingError
+        If a score is not finite.
+    DataError
+        If there is no score of an unseen row.
+    """
+    if not np.isfinite(np.concatenate([train_scores, scores])).all():
+        raise TrainingError(
+            "Some training rows have scores that are not finite: the model has diverged. Check the rows for extreme values,"
+            " or lower the learning rate."
+        )
+    return Decision(
+        ConformalCalibration(scores),
+        radius=radius(train_scores, options.radius_quantile),
+        target_fpr=float(target_fpr),
+        by=options.decision,
+        method="split" if fitting.folds is None else "cross",
+        n_rows=len(fitting.calibration_index),
+    )
+
+
+def examine(
+    decision: Decision, fitting: Fitting, train_scores: NDArray[np.float64], findings: list[Finding], *, n_equal: int, advice: str
+) -> health.HealthReport:
+    """Return all findings about a fitted detector: those of its kind, and those that hold for every kind.
+
+    Parameters
+    ----------
+    n_equal : int
+        Rows that equal another one.
+    advice : str
+        What to do where all scores are equal.
+    """
+    scores = health.check_scores(np.concatenate([train_scores, decision.calibration.scores]), advice)
+    if scores.level == "critical":
+        return health.HealthReport((scores, *findings))
+    positions, trimmed = fitting.readable[fitting.train_index], fitting.readable[fitting.left_out]
+    suspects = health.find_suspects(train_scores)
+    return health.HealthReport(
+        (
+            scores,
+            *findings,
+            health.check_equal_rows(n_equal, len(fitting.rows)),
+            health.check_held_out(train_scores, decision.calibration.scores, decision.radius),
+            health.check_calibration(decision),
+            health.check_contamination(len(suspects), len(train_scores), n_trimmed=len(trimmed)),
+        ),
+        tuple(int(position) for position in [*trimmed, *positions[suspects[:MAX_SUSPECTS]]]),
+    )
+
+
+def new_scores(
+    detector: Scoring, source: AbstractSource, groups: Iterable[Any] | None, known: NDArray[np.uint64], rng: np.random.Generator
+) -> tuple[NDArray[np.float64], int]:
+    """Return the scores of one row a unit of new normal rows, and how many rows they stand for.
+
+    Parameters
+    ----------
+    known : ndarray of uint64
+        Hashes of the rows that were given to `fit`.
+
+    Raises
+    ------
+    DataError
+        If no row is readable, or some were given to `fit`.
+    """
+    loaded = source.load()
+    rows = as_rows(loaded.X)
+    if not len(rows):
+        raise DataError(f"{source.name} has no readable row to calibrate on.")
+    hashes = row_hashes(rows)
+    n_seen = int(np.isin(hashes, known).sum())
+    if n_seen:
+        raise DataError(
+            f"{n_seen} of {len(rows)} rows of {source.name} were given to `fit`, so their scores are not a measure of new rows; calibrate"
+            " on normal rows that the model has not seen."
+        )
+    named = _groups_of(source, groups)
+    units = independent_units(hashes, None if named is None else [named[row] for row in loaded.index])
+    chosen = np.arange(len(rows)) if units is None else one_row_a_unit(units, rng)
+    return detector._score(rows[chosen]), len(rows)
+
+
+def versions() -> dict[str, str]:
+    """Return the versions that a fitted detector names: of this library, what it computes with, and Python."""
+    return {name: version(name) for name in ("insphere", "torch", "numpy", "scikit-learn")} | {"python": platform.python_version()}
+
+
+def as_rows(X: NDArray[Any]) -> NDArray[Any]:
+    """Return vectors as float64, so that no score depends on the type they were stored in; images as they are."""
+    return X if X.ndim == 4 else X.astype(np.float64, copy=False)
+
+
+def warn_unreadable(errors: Mapping[int, str], n_rows: int, consequence: str) -> None:
+    """Issue one warning, from the caller's caller, where rows could not be read."""
+    if errors:
+        row, text = next(iter(errors.items()))
+        warnings.warn(f"{len(errors)} of {n_rows} rows could not be read and {consequence} (first: row {row}: {text}).", stacklevel=3)
+
+
+def _named_errors(source: AbstractSource, errors: Mapping[int, str]) -> dict[str, str]:
+    ids = source.ids
+    named = {(ids[row] if ids is not None else str(row)): text for row, text in errors.items()}
+    if named:
+        name, text = next(iter(named.items()))
+        warnings.warn(
+            f"{len(named)} of {len(source)} training rows were left out because they could not be read (first: {name}: {text}); all are in"
+            " `training_errors_`.",
+            stacklevel=5,
+        )
+    return named
+
+
+def _check_rows(rows: NDArray[Any], name: str, *, at_least: int) -> None:
+    if len(rows) < at_least:
+        raise DataError(
+            f"`fit` needs at least {at_least} readable normal rows, got {len(rows)} from {name}."
+            " Give more examples; a few hundred make a usable detector."
+        )
+    if (rows == rows[:1]).all():
+        raise DataError(
+            f"All {len(rows)} training rows of {name} are equal, so there is nothing to learn what normal varies by."
+            " Check that the source holds different examples."
+        )
+
+
+def _groups_of(source: AbstractSource, groups: Iterable[Any] | None) -> list[Any] | None:
+    named = by_position(source.groups if groups is None else groups)
+    if named is not None and len(named) != len(source):
+        raise DataError(f"`groups` must have one label per row: {len(source)}, got {len(named)}.")
+    return named
+
+
+def _crosses(options: Calibration, target_fpr: float, n_units: int, *, quick: bool) -> bool:
+    """Return whether calibration is by folds; it takes two units at least, so that each fold leaves something to train on."""
+    if options.method != "auto" or options.decision == "radius":
+        return options.method == "cross" and n_units > 1
+    too_few_by_half = n_units // 2 < rows_needed(target_fpr) and n_units <= _CROSS_AT_MOST
+    return quick and n_units > 1 and (n_units < CROSS_BELOW or too_few_by_half)

@@ -9,8 +9,9 @@ from numpy.typing import NDArray
 from sklearn.base import clone
 
 from insphere.decision.health import Finding
-from insphere.detectors.base import AbstractDetector, FitContext
+from insphere.detectors.base import AbstractDetector
 from insphere.detectors.catalog import make
+from insphere.detectors.fitting import FitContext
 from insphere.detectors.inputs import InputContract
 from insphere.detectors.neural import AbstractNeuralDetector
 from insphere.detectors.shallow import AbstractShallowDetector, Array, below, stored

@@ -185,6 +185,9 @@ class SVDD(AbstractShallowDetector):
     def _score_features(self, features: Array) -> Array:
         return self.sphere_.score(features)
 
+    def _settled(self) -> dict[str, Any]:
+        return {"gamma": self.sphere_.center.kernel.gamma}
+
     def _features_state(self) -> tuple[dict[str, Any], dict[str, NDArray[Any]]]:
         sphere = self.sphere_
         header = {"gamma": sphere.center.kernel.gamma, "squared_norm": sphere.squared_norm, "squared_radius": sphere.squared_radius}

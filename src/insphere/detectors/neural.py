@@ -17,8 +17,8 @@ from torch import Tensor
 
 from insphere.data.preprocess import SCALINGS, Preprocess, fit_preprocess
 from insphere.decision import health
-from insphere.detectors.base import AbstractDetector, FitContext, Rows, as_rows, warn_unreadable
-from insphere.detectors.fitting import Fitted
+from insphere.detectors.base import AbstractDetector, Rows
+from insphere.detectors.fitting import FitContext, Fitted, as_rows, warn_unreadable
 from insphere.errors import ModelFileError
 from insphere.nets.build import initialise
 from insphere.nets.options import Network, default_latent_dim

@@ -3,7 +3,7 @@
 import dataclasses
 from abc import abstractmethod
 from collections.abc import Mapping, Sequence
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -11,7 +11,8 @@ from sklearn.decomposition import PCA
 
 from insphere.data.preprocess import SCALINGS, Preprocess, fit_preprocess
 from insphere.decision.health import Finding
-from insphere.detectors.base import AbstractDetector, FitContext
+from insphere.detectors.base import AbstractDetector
+from insphere.detectors.fitting import FitContext
 from insphere.errors import ModelFileError, ParameterError, did_you_mean
 from insphere.seeding import generator
 from insphere.validation import check_choice, check_number
@@ -42,6 +43,8 @@ class AbstractShallowDetector(AbstractDetector):
         See `AbstractDetector`.
     """
 
+    quick: ClassVar[bool] = True
+
     scaling: str = "auto"
     pca: str | float = "auto"
 
@@ -60,6 +63,9 @@ class AbstractShallowDetector(AbstractDetector):
     @abstractmethod
     def _restore_features(self, header: Mapping[str, Any], arrays: Mapping[str, NDArray[Any]], n_features: int) -> None:
         """Rebuild the fitted model for features of `n_features` columns; the arrays come from a file and are to be checked."""
+
+    def _collapse_advice(self) -> str:
+        return "Every row may be like so many others that none stands out: leave out copies, give more columns, or take another detector."
 
     def _check_parameters(self) -> None:
         super()._check_parameters()

@@ -4,11 +4,12 @@ import dataclasses
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any, TypeVar
 
+import numpy as np
 from numpy.typing import NDArray
 
 from insphere import model_file
 from insphere.decision import health
-from insphere.decision.calibration import ConformalCalibration
+from insphere.decision.decision import Decision
 from insphere.detectors.inputs import InputContract
 from insphere.errors import ModelFileError
 
@@ -21,6 +22,7 @@ KIND = "detector"
 """Kind of the model files that `AbstractDetector.save` writes."""
 
 _CALIBRATION = "calibration/scores"
+_SEEN = "data/row_hashes"
 
 
 def to_file(detector: "AbstractDetector") -> tuple[dict[str, Any], dict[str, NDArray[Any]]]:
@@ -31,19 +33,14 @@ def to_file(detector: "AbstractDetector") -> tuple[dict[str, Any], dict[str, NDA
         "parameters": detector._parameters_to_json(),
         "input": detector.input_.to_json(),
         "seed": detector.seed_,
-        "decision": {
-            "by": detector.decision_,
-            "threshold": detector.threshold_,
-            "radius": detector.radius_,
-            "target_fpr": detector.target_fpr,
-        },
+        "decision": detector.decision_.to_json(),
         "data": detector.data_,
         "health": detector.health_.to_json(),
         "versions": detector.versions_,
         "created": detector.created_,
         "model": model,
     }
-    return header, arrays | {_CALIBRATION: detector.conformal_.scores}
+    return header, arrays | {_CALIBRATION: detector.decision_.calibration.scores, _SEEN: detector.row_hashes_}
 
 
 def parameters_to_json(detector: "AbstractDetector") -> dict[str, Any]:
@@ -51,7 +48,10 @@ def parameters_to_json(detector: "AbstractDetector") -> dict[str, Any]:
     parameters = {name: _to_json(value) for name, value in detector.get_params(deep=False).items()}
     state = parameters["random_state"]
     # A generator cannot be stored: the seed that was drawn from it gives the same detector.
-    return parameters | {"random_state": state if state is None or isinstance(state, int) else detector.seed_}
+    known = {"random_state": state if state is None or isinstance(state, int) else detector.seed_}
+    # What was set after the fit is no part of the fitted model: its decision was made for the target stored with it.
+    decided = {"target_fpr": detector.decision_.target_fpr} if hasattr(detector, "decision_") else {}
+    return parameters | known | decided
 
 
 def _to_json(value: Any) -> Any:
@@ -83,10 +83,8 @@ def _restored(kind: type[Detector], header: Mapping[str, Any], arrays: Mapping[s
     detector.seed_, detector.data_ = header["seed"], header["data"]
     detector.health_ = health.HealthReport.from_json(header["health"])
     detector.versions_, detector.created_ = header["versions"], header["created"]
-    decision = header["decision"]
-    detector.decision_, detector.threshold_, detector.radius_ = decision["by"], decision["threshold"], decision["radius"]
-    detector.offset_ = -detector.threshold_
-    detector.conformal_ = ConformalCalibration(arrays[_CALIBRATION])
+    detector.decision_ = Decision.from_json(header["decision"], arrays[_CALIBRATION])
+    detector.row_hashes_ = arrays.get(_SEEN, np.empty(0, np.uint64))
     detector.training_errors_ = {}
     detector._restore(header["model"], arrays)
     return detector

@@ -8,7 +8,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from insphere.data import AbstractSource, ArraySource
-from insphere.detectors.base import AbstractDetector, Rows, as_rows
+from insphere.detectors.base import AbstractDetector, Rows
+from insphere.detectors.fitting import as_rows
 from insphere.detectors.neural import AbstractNeuralDetector
 from insphere.errors import DataError, ExplainError
 from insphere.explain import gradients, heat, occlusion

@@ -151,9 +151,10 @@ def metadata(detector: AbstractDetector) -> dict[str, Any]:
         "threshold": decision["threshold"],
         "threshold_by": decision["by"],
         "target_fpr": decision["target_fpr"],
-        "expected_false_alarm_rate": description["expected_false_alarm_rate"],
+        "promised_fpr": decision["promised_fpr"],
+        "expected_false_alarm_rate": decision["expected"],
         "radius": decision["radius"],
-        "n_calibration": len(detector.conformal_),
+        "n_calibration": decision["n_calibration"],
         "health": description["health"]["level"],
     }
 

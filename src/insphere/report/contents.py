@@ -8,7 +8,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from insphere.detectors.base import AbstractDetector, as_rows
+from insphere.detectors.base import AbstractDetector
+from insphere.detectors.fitting import as_rows
 from insphere.report.axes import Axis, score_axis
 from insphere.report.charts import curves, histogram, training_curves
 from insphere.report.explaining import Reasons, find_reasons

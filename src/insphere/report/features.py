@@ -12,6 +12,9 @@ N_FEATURES = 5
 """Features shown of each row."""
 
 
+_FARTHEST = 1e300
+
+
 @dataclasses.dataclass(frozen=True)
 class FeaturePart:
     """One feature of one row.
@@ -57,7 +60,9 @@ class FeatureScale:
 
     def deviations(self, X: Array) -> Array:
         """Return how far each value lies from the middle, in spreads."""
-        return np.asarray((X.astype(np.float64) - self.middle) / self.spread)
+        # A spread near the smallest numbers makes a quotient past the largest: far away is all that can be said then.
+        with np.errstate(over="ignore"):
+            return np.clip((X.astype(np.float64) - self.middle) / self.spread, -_FARTHEST, _FARTHEST)
 
 
 def standing_out(X: Array, scale: FeatureScale, names: Sequence[str] | None, contributions: Array | None) -> list[tuple[FeaturePart, ...]]:

@@ -99,7 +99,8 @@ def _summary(rows: JudgedRows) -> str:
 
 
 def _of_rates(detector: AbstractDetector, rows: JudgedRows) -> Iterator[Remark]:
-    target = detector.target_fpr
+    decision = detector.decision_
+    target = decision.target_fpr if decision.promised_fpr is None else decision.promised_fpr
     evaluation = rows.evaluation
     if evaluation is None:
         yield from _of_flagged_share(rows, target)

@@ -98,13 +98,24 @@ class InferAnswer(_Answer):
     outputs: list[OutputTensor]
 
 
+class Rate(_Answer):
+    """A rate in [0, 1] with its 95 % range."""
+
+    value: float
+    low: float
+    high: float
+
+
 class Decision(_Answer):
-    """Rows that score above `threshold` are flagged; by "conformal", at most the share `target_fpr` of normal rows is."""
+    """Rows that score above `threshold` are flagged; by "conformal", at most the share `promised_fpr` of normal rows is."""
 
     by: Literal["conformal", "radius"]
+    method: Literal["split", "cross", "given"]
     threshold: float
-    target_fpr: float
-    n_calibration: int
+    target_fpr: float = Field(description="Share of normal rows that was asked for.")
+    promised_fpr: float | None = Field(description="Share that is promised: more than the target where calibration rows are few.")
+    expected: Rate | None = Field(description="Share of normal rows to expect among the flagged.")
+    n_calibration: int = Field(description="Independent normal rows that the threshold comes from.")
 
 
 class Result(_Answer):

@@ -167,12 +167,9 @@ class ServedModel:
         self.feature_names: list[str] | None = None if names is None else list(names)
         imputer = detector.input_.imputer
         self.may_be_missing: frozenset[int] = frozenset(() if imputer is None else imputer.columns)
-        self.decision: dict[str, Any] = {
-            "by": detector.decision_,
-            "threshold": detector.threshold_,
-            "target_fpr": detector.target_fpr,
-            "n_calibration": len(detector.conformal_),
-        }
+        told = ("by", "method", "threshold", "target_fpr", "promised_fpr", "expected", "n_calibration")
+        decision = detector.decision_.to_json()
+        self.decision: dict[str, Any] = {name: decision[name] for name in told}
         self.problem = _problem(detector)
         self.refuses_files = _refuses_files(detector)
         self.histogram = ScoreHistogram(detector.conformal_.scores)

@@ -224,7 +224,7 @@ def _measured(
         n_test=len(test),
         radius=_finite(detector.radius_),
         threshold=_finite(detector.threshold_),
-        decision=detector.decision_,
+        decision=detector.decision_.by,
         health=detector.health_.to_json(),
         n_parameters=_n_parameters(detector),
         environment=_environment(place, detector, together),

@@ -1,0 +1,67 @@
+"""Labels given to `fit`: rows marked as anomalies are left out of training, and that is said."""
+
+import warnings
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from insphere.decision.units import by_position
+from insphere.errors import DataError, DataNotice
+
+
+def normal_rows(y: Any, n_rows: int) -> NDArray[np.bool_] | None:
+    """Return which rows to fit on by the labels `y`, None if they mark no anomaly.
+
+    Parameters
+    ----------
+    y : array-like of shape (n_rows,), or None
+        0 normal and 1 anomaly, as everywhere in this library; or +1 normal and −1 anomaly, as scikit-learn's detectors predict. Other
+        numbers are targets of some other task, which pipelines hand on: they are ignored, with a `DataNotice`.
+    n_rows : int
+
+    Raises
+    ------
+    DataError
+        If there is not one value per row, or the values are texts.
+
+    Examples
+    --------
+    >>> normal_rows([0, 1, 0], 3) is None
+    False
+    >>> normal_rows(None, 3) is None
+    True
+    """
+    values = by_position(y)
+    if values is None:
+        return None
+    if len(values) != n_rows:
+        raise DataError(f"`y` must have one label per row: {n_rows}, got {len(values)}.")
+    found = {value.item() if isinstance(value, np.generic) else value for value in values if not isinstance(value, list)}
+    if any(isinstance(value, str) for value in found):
+        shown = ", ".join(repr(value) for value in sorted(map(str, found))[:5])
+        raise DataError(
+            f"`y` must be 0 (normal) and 1 (anomaly), got the texts {shown}; give `y != 'good'` with the name of the normal ones."
+        )
+    if found <= {0, 1} and found != {1}:
+        anomaly = np.array([value == 1 for value in values])
+    elif found <= {-1, 1}:
+        anomaly = np.array([value == -1 for value in values])
+    else:
+        warnings.warn(
+            "`y` has values other than 0 (normal) and 1 (anomaly), or +1 (normal) and -1 (anomaly), and is ignored: all rows are taken as"
+            " normal.",
+            DataNotice,
+            stacklevel=6,
+        )
+        return None
+    if found == {1}:
+        warnings.warn("`y` is 1 for every row, which is taken as normal (+1).", DataNotice, stacklevel=6)
+    if not anomaly.any():
+        return None
+    warnings.warn(
+        f"{int(anomaly.sum())} of {n_rows} rows are marked as anomalies by `y` and were left out: a fit is on normal rows alone.",
+        DataNotice,
+        stacklevel=6,
+    )
+    return np.asarray(~anomaly)

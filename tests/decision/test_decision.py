@@ -1,0 +1,152 @@
+"""The decision: threshold, promise, changes, and its way into a file and back."""
+
+import json
+from typing import Any
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+import insphere
+import insphere.detectors.catalog
+from insphere import model_file
+from insphere.decision.calibration import ConformalCalibration, rows_needed
+from insphere.decision.decision import Decision
+from insphere.errors import CollapseError, DataError, DataNotice, HealthWarning, ModelFileError, ParameterError
+
+X = np.random.default_rng(0).normal(size=(300, 3))
+
+
+def decided(n_scores: int, **options: Any) -> Decision:
+    return Decision(ConformalCalibration(np.arange(float(n_scores))), **{"radius": 1.5, "target_fpr": 0.05, **options})
+
+
+@given(st.lists(st.floats(-1e6, 1e6), min_size=1, max_size=60), st.floats(0.001, 0.6), st.floats(-2e6, 2e6))
+def test_a_row_is_flagged_exactly_where_its_p_value_is_at_most_what_is_promised(scores: list[float], target: float, new: float) -> None:
+    decision = Decision(ConformalCalibration(scores), radius=0.0, target_fpr=target)
+    assert decision.promised_fpr is not None and decision.expected is not None
+    candidates = np.array([*scores, new])
+    np.testing.assert_array_equal(decision.is_anomaly(candidates), decision.p_value(candidates) <= decision.promised_fpr)
+    assert decision.promised_fpr == max(target, 1 / (len(scores) + 1)) or len(scores) >= rows_needed(target)
+    assert decision.expected.value <= decision.promised_fpr
+
+
+def test_too_few_scores_take_the_highest_and_say_so() -> None:
+    decision = decided(8)
+    assert (decision.threshold, decision.promised_fpr, decision.reaches_target) == (7.0, 1 / 9, False)
+    assert decision.to_json()["promised_fpr"] == 1 / 9 and decision.to_json()["target_fpr"] == 0.05
+
+
+def test_the_radius_only_where_it_is_asked_for() -> None:
+    assert (decided(0, by="radius").threshold, decided(40, by="radius").expected) == (1.5, None)
+    with pytest.raises(DataError, match="at least two groups"):
+        decided(0)
+
+
+def test_changes_are_noted() -> None:
+    changed = decided(99).retargeted(0.01).recalibrated(np.arange(200.0), 220)
+    assert [entry["what"] for entry in changed.history] == ["target_fpr", "calibration scores"]
+    assert changed.history[0]["threshold_from"] == 94.0 and changed.history[0]["threshold_to"] == 98.0
+    assert (changed.method, len(changed), changed.n_rows, changed.target_fpr) == ("given", 200, 220, 0.01)
+
+
+@given(st.integers(1, 40), st.sampled_from(["conformal", "radius"]), st.sampled_from(["split", "cross", "given"]), st.floats(0.01, 0.5))
+def test_file_and_back(n: int, by: str, method: str, target: float) -> None:
+    decision = decided(n, by=by, method=method, target_fpr=target, n_rows=n).retargeted(target / 2)
+    record = json.loads(json.dumps(decision.to_json()))
+    again = Decision.from_json(record, decision.calibration.scores)
+    assert again.to_json() == record and again.threshold == decision.threshold
+
+
+def test_a_threshold_that_does_not_follow_from_the_scores_is_refused() -> None:
+    record = decided(40).to_json()
+    for wrong in (record["threshold"] + 1, None, True, float("nan"), "1"):
+        with pytest.raises(ModelFileError, match="threshold"):
+            Decision.from_json(record | {"threshold": wrong}, np.arange(40.0))
+    with pytest.raises(ModelFileError, match="hold together"):
+        Decision.from_json(record, np.array([1.0, np.nan]))
+
+
+def test_decisions_of_the_first_version_load() -> None:
+    old = {"by": "radius", "threshold": 1.5, "radius": 1.5, "target_fpr": 0.05}
+    assert Decision.from_json(old, np.arange(8.0)).to_json()["by"] == "conformal"
+    assert Decision.from_json(old, np.arange(40.0)).threshold == 1.5
+    assert Decision.from_json(old | {"by": "conformal", "threshold": 38.0}, np.arange(40.0)).threshold == 38.0
+
+
+class TestDetector:
+    def test_a_parameter_set_after_the_fit_does_not_make_the_file_lie(self, tmp_path: Any) -> None:
+        detector = insphere.KNN(random_state=0).fit(X)
+        threshold = detector.threshold_
+        detector.set_params(target_fpr=0.3)
+        detector.save(tmp_path / "m.insphere")
+        loaded = insphere.load(tmp_path / "m.insphere")
+        assert (loaded.target_fpr, loaded.decision_.target_fpr, loaded.threshold_) == (0.05, 0.05, threshold)
+        described = detector.describe()
+        assert described["decision"]["target_fpr"] == described["parameters"]["target_fpr"] == 0.05
+
+    def test_recalibrating_changes_the_decision_and_not_the_scores(self, tmp_path: Any) -> None:
+        detector = insphere.KNN(random_state=0).fit(X)
+        scores, before = detector.anomaly_score(X), detector.threshold_
+        new = np.random.default_rng(1).normal(size=(150, 3))
+        detector.recalibrate(new, target_fpr=0.1)
+        np.testing.assert_array_equal(detector.anomaly_score(X), scores)
+        assert detector.threshold_ < before and len(detector.decision_) == 150 and detector.target_fpr == 0.1
+        assert "150 normal rows given to recalibrate" in next(f.text for f in detector.health_.findings if f.name == "calibration")
+        detector.save(tmp_path / "m.insphere")
+        assert [entry["what"] for entry in insphere.load(tmp_path / "m.insphere").decision_.history] == ["calibration scores", "target_fpr"]
+
+    def test_recalibrating_wants_something_and_refuses_rows_it_has_seen(self) -> None:
+        detector = insphere.KNN(random_state=0).fit(X)
+        with pytest.raises(ParameterError, match="another `target_fpr`"):
+            detector.recalibrate()
+        with pytest.raises(DataError, match="5 of 5 rows of .* were given to `fit`"):
+            detector.recalibrate(X[:5])
+        with pytest.raises(ParameterError, match="target_fpr"):
+            detector.recalibrate(target_fpr=2)
+
+    def test_rows_that_were_trained_on_are_known_again(self, tmp_path: Any) -> None:
+        detector = insphere.IForest(random_state=0).fit(X)
+        detector.save(tmp_path / "m.insphere")
+        rows = np.concatenate([X[::7], X[::7] + 1e-9])
+        for model in (detector, insphere.load(tmp_path / "m.insphere")):
+            (batch,) = model.score_batches(rows)
+            assert batch.seen is not None and batch.seen.tolist() == [True] * 43 + [False] * 43
+
+    def test_labels_leave_anomalies_out(self) -> None:
+        y = np.arange(300) % 10 == 0
+        with pytest.warns(DataNotice, match="30 of 300 rows"):
+            detector = insphere.KNN(random_state=0).fit(X, y)
+        assert detector.data_["n_labelled"] == 30 and detector.data_["n_unreadable"] == 0
+        np.testing.assert_array_equal(detector.anomaly_score(X), insphere.KNN(random_state=0).fit(X[~y]).anomaly_score(X))
+
+    @pytest.mark.filterwarnings("ignore::insphere.errors.HealthWarning")
+    def test_one_group_alone_promises_nothing(self) -> None:
+        with pytest.raises(DataError, match="at least two groups"):
+            insphere.KNN(random_state=0).fit(X, groups=["same"] * 300)
+        assert insphere.KNN(random_state=0, calibration={"decision": "radius"}).fit(X, groups=["same"] * 300).decision_.by == "radius"
+
+    @pytest.mark.parametrize("name", ["knn", "iforest", "kde", "ocsvm"])
+    def test_rows_of_which_all_have_twins(self, name: str) -> None:
+        """Three yes/no columns of which one combination never occurs: it stands out, or the refusal names the true reason."""
+        rows = (np.random.default_rng(0).random((300, 3)) < 0.5).astype(float)
+        rows = rows[~(rows == 1).all(axis=1)]
+        with pytest.warns(HealthWarning) as caught:
+            detector = insphere.detectors.catalog.make(name, {"random_state": 0}).fit(rows)
+        texts = " ".join(str(warning.message) for warning in caught)
+        assert "equal to another one" in texts and "alpha" not in texts and "sphere" not in texts
+        if name == "iforest":  # cuts one column at a time, and every value of each column is normal
+            return
+        try:
+            assert detector.anomaly_score(np.ones((1, 3)))[0] >= detector.anomaly_score(rows).max()
+        except CollapseError as error:
+            assert "copies" in str(error) and "alpha" not in str(error)
+
+    def test_altered_decisions_are_refused_by_load(self, tmp_path: Any) -> None:
+        insphere.KNN(random_state=0).fit(X).save(tmp_path / "m.insphere")
+        saved = model_file.read(tmp_path / "m.insphere", "detector")
+        saved.header["decision"]["threshold"] *= 2
+        model_file.write(tmp_path / "m.insphere", "detector", saved.header, saved.arrays)
+        with pytest.raises(ModelFileError, match="threshold"):
+            insphere.load(tmp_path / "m.insphere")
