@@ -22,6 +22,7 @@ from insphere.cli.explaining import explain
 from insphere.cli.exporting import export
 from insphere.cli.fitting import demo, fit
 from insphere.cli.listing import datasets, detectors, info
+from insphere.cli.recalibrating import recalibrate
 from insphere.cli.reporting import report
 from insphere.cli.scoring import evaluate, score
 from insphere.cli.serving import serve
@@ -65,7 +66,23 @@ def insphere_(
     """
 
 
-for command in (demo, check, fit, score, evaluate, report, explain, benchmark, export, serve, watch, info, datasets, detectors):
+for command in (
+    demo,
+    check,
+    fit,
+    score,
+    evaluate,
+    report,
+    explain,
+    recalibrate,
+    benchmark,
+    export,
+    serve,
+    watch,
+    info,
+    datasets,
+    detectors,
+):
     app.command()(command)
 
 

@@ -64,10 +64,22 @@ def model_tables(title: str, description: Mapping[str, Any]) -> Iterator[Table]:
             )
         )
     yield console.facts("", rows)
+    if description["decision"]["history"]:
+        yield decision_history(description["decision"])
     parameters = ((name, "default" if value is None else value) for name, value in description["parameters"].items())
     yield console.table("Parameters", ("name", "value"), parameters)
     findings = description["health"]["findings"]
     yield console.table("Health", ("check", "level", "outcome"), ((entry["name"], entry["level"], entry["text"]) for entry in findings))
+
+
+def decision_history(decision: Mapping[str, Any]) -> Table:
+    """Return what was changed of a decision since the fit."""
+    columns = ("when", "what", "from", "to", "threshold")
+    entries = (
+        (entry["at"], entry["what"], entry["from"], entry["to"], f"{entry['threshold_from']:.4g} → {entry['threshold_to']:.4g}")
+        for entry in decision["history"]
+    )
+    return console.table("Changes of the decision", columns, entries)
 
 
 def score_facts(result: Mapping[str, Any]) -> Table:
@@ -127,7 +139,7 @@ def _percent(estimate: "Estimate") -> str:
 def _how_decided(decision: Mapping[str, Any]) -> str:
     if decision["by"] == "radius":
         return "the paper's radius, as asked: the quantile of training scores, which flags more new normal rows than it says"
-    rows = {"split": "held-out normal rows", "cross": "normal rows, each left out once", "given": "the normal rows given to recalibrate"}
+    rows = {"split": "held-out normal rows", "cross": "normal rows, each left out once", "given": "normal rows given to recalibrate"}
     most = f"{100 * decision['promised_fpr']:.3g} %"
     how = f"set on {decision['n_calibration']} {rows[decision['method']]} to flag at most {most} of normal rows"
     if decision["promised_fpr"] > decision["target_fpr"]:

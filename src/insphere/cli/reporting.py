@@ -46,6 +46,7 @@ def report(
       insphere report m.insphere may.csv -o may.html --label-column state --normal-label ok
     """
     from insphere.cli.progress import RowProgress
+    from insphere.decision.scored import seen_text
     from insphere.detectors import catalog
     from insphere.report import write_report
 
@@ -65,6 +66,8 @@ def report(
         )
     if written.n_errors:
         console.warn(f"{written.n_errors} of {written.n_rows} rows could not be scored; the report lists them with the reason.")
+    if written.n_seen:
+        console.warn(seen_text(written.n_seen, written.n_rows))
     if json:
         facts = dataclasses.asdict(written)
         console.write_json({"output": facts.pop("path"), "source": source, **facts})

@@ -100,6 +100,7 @@ def evaluate(
       insphere evaluate m.insphere may.csv --label-column state --normal-label ok
       insphere evaluate eight.insphere mnist:8 --json
     """
+    from insphere.decision.scored import seen_text
     from insphere.detectors import catalog
 
     detector = catalog.load(model)
@@ -113,13 +114,16 @@ def evaluate(
     chosen["data_dir"] = data_dir
     rows = detector.open(source, split="test", **source_options(chosen))
     check_labelled(rows)
-    evaluation, known = measure(rows, *scored(detector, rows))
+    n_seen: list[int] = []
+    evaluation, known = measure(rows, *scored(detector, rows, on_batch=lambda batch: n_seen.append(batch.n_seen)))
     n_errors = len(rows) - len(known)
+    if any(n_seen):
+        console.warn(seen_text(sum(n_seen), len(rows)))
     if n_errors:
         console.warn(f"{n_errors} of {len(rows)} rows could not be scored and are left out; insphere score lists them with the reason.")
     decision = detector.describe()["decision"]
     if json:
-        counts = {"n_rows": len(rows), "n_errors": n_errors}
+        counts = {"n_rows": len(rows), "n_errors": n_errors, "n_seen": sum(n_seen)}
         console.write_json({"model": model, "source": source, **counts, "decision": decision, **evaluation.to_json()})
     else:
         for part in presenting.evaluation_tables(source, evaluation, decision):

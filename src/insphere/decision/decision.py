@@ -18,7 +18,7 @@ from insphere.validation import check_choice, check_number
 _METHODS = ("split", "cross", "given")
 
 
-@dataclasses.dataclass(frozen=True, eq=False)
+@dataclasses.dataclass(frozen=True, eq=False, repr=False)
 class Decision:
     """How a fitted detector decides: calibration scores, the target, and the threshold that follows from both.
 
@@ -76,6 +76,11 @@ class Decision:
                 "No normal row could be held out (all belong to one group), so no rate of false alarms can be promised. Give rows of at"
                 " least two groups, or ask for the paper's radius with calibration={'decision': 'radius'}, which promises nothing."
             )
+
+    def __repr__(self) -> str:
+        """Return what decides, without the scores."""
+        promised = "nothing" if self.promised_fpr is None else f"{self.promised_fpr:.4g}"
+        return f"<Decision by {self.by} ({self.method}): threshold {self.threshold:.6g}, {len(self)} scores, promised rate {promised}>"
 
     def __len__(self) -> int:
         """Return the number of calibration scores: of independent normal rows."""

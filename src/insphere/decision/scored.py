@@ -40,3 +40,22 @@ class ScoredRows:
     errors: Mapping[int, str]
     maps: NDArray[np.float32] | None = None
     seen: NDArray[np.bool_] | None = None
+
+    @property
+    def n_seen(self) -> int:
+        """How many of the rows equal one that was given to `fit`."""
+        return 0 if self.seen is None else int(self.seen.sum())
+
+
+def seen_text(n_seen: int, n_rows: int) -> str:
+    """Return what to tell who measures a model on rows that it was fitted on.
+
+    Examples
+    --------
+    >>> seen_text(3, 9)
+    '3 of 9 rows were given to fit: figures on rows that a model has learned are too good. Measure it on rows that it has not seen.'
+    """
+    return (
+        f"{n_seen} of {n_rows} rows were given to fit: figures on rows that a model has learned are too good."
+        " Measure it on rows that it has not seen."
+    )

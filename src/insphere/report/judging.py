@@ -41,6 +41,8 @@ class JudgedRows:
         Class or defect type of each.
     errors : mapping of int to str
         Positions of the rows without a score, and why.
+    n_seen : int
+        Rows that equal one which was given to `fit`.
     """
 
     source: AbstractSource
@@ -51,6 +53,7 @@ class JudgedRows:
     labels: NDArray[np.int64] | None
     types: tuple[str, ...] | None
     errors: Mapping[int, str]
+    n_seen: int = 0
 
     def __len__(self) -> int:
         return len(self.index)
@@ -117,6 +120,7 @@ def judge(detector: AbstractDetector, source: AbstractSource, on_batch: Callable
         labels=facts.labels,
         types=None if facts.types is None else tuple(legal_text(name) for name in facts.types),
         errors=errors,
+        n_seen=sum(batch.n_seen for batch in batches),
     )
 
 

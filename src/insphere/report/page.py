@@ -25,8 +25,8 @@ class WrittenReport:
     path : Path
     n_bytes : int
         Size of the file.
-    n_rows, n_scored, n_errors, n_anomalies : int
-        Rows of the source: all, with a score, without one, flagged.
+    n_rows, n_scored, n_errors, n_anomalies, n_seen : int
+        Rows of the source: all, with a score, without one, flagged, given to `fit` too.
     n_images : int
         Rows shown as pictures or by their features; one may be in several galleries.
     level, headline, summary : str
@@ -39,6 +39,7 @@ class WrittenReport:
     n_scored: int
     n_errors: int
     n_anomalies: int
+    n_seen: int
     n_images: int
     level: str
     headline: str
@@ -130,6 +131,7 @@ def write_report(
         n_scored=len(rows),
         n_errors=len(rows.errors),
         n_anomalies=int(rows.is_anomaly.sum()),
+        n_seen=rows.n_seen,
         n_images=sum(len(tiles) for _, tiles in contents["galleries"]),
         level=verdict.level,
         headline=verdict.headline,

@@ -4,6 +4,7 @@ import dataclasses
 import math
 from collections.abc import Iterator
 
+from insphere.decision.scored import seen_text
 from insphere.detectors.base import AbstractDetector
 from insphere.estimate import Estimate, proportion
 from insphere.report.judging import JudgedRows
@@ -149,6 +150,8 @@ def _of_flagged_share(rows: JudgedRows, target: float) -> Iterator[Remark]:
 
 def _of_rows(rows: JudgedRows) -> Iterator[Remark]:
     n = len(rows)
+    if rows.n_seen:
+        yield Remark("warning", seen_text(rows.n_seen, n))
     if rows.errors:
         yield Remark("warning", f"{len(rows.errors)} of {n + len(rows.errors)} rows could not be read; they are listed under Data.")
     smallest = min((int(mask.sum()) for mask in rows.groups.values()), default=n)

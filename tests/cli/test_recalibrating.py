@@ -1,0 +1,72 @@
+"""``insphere recalibrate``, and what is told of rows that a model was fitted on."""
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+import insphere
+from cli.conftest import Run
+
+
+@pytest.fixture
+def table_model(tmp_path: Path) -> Path:
+    rng = np.random.default_rng(0)
+    np.save(tmp_path / "train.npy", rng.normal(size=(300, 3)))
+    np.save(tmp_path / "new.npy", rng.normal(size=(240, 3)))
+    path = tmp_path / "m.insphere"
+    insphere.KNN(random_state=0).fit(str(tmp_path / "train.npy")).save(path)
+    return path
+
+
+def test_another_target_is_kept_in_the_file_with_its_history(run: Run, table_model: Path) -> None:
+    before = insphere.load(table_model).threshold_
+    outcome = run("recalibrate", table_model, "--target-fpr", "0.02", "--json")
+    assert outcome.code == 0 and outcome.result["decision"]["target_fpr"] == 0.02
+    after = insphere.load(table_model)
+    assert after.threshold_ == outcome.result["decision"]["threshold"] > before and after.target_fpr == 0.02
+    assert [entry["what"] for entry in after.decision_.history] == ["target_fpr"]
+    assert "Changes of the decision" in run("info", table_model).out
+
+
+def test_new_rows_go_to_a_file_of_their_own(run: Run, table_model: Path, tmp_path: Path) -> None:
+    before = table_model.read_bytes()
+    outcome = run("recalibrate", table_model, tmp_path / "new.npy", "-o", tmp_path / "n.insphere")
+    assert outcome.code == 0 and "240 normal rows given to recalibrate" in " ".join(outcome.out.split())
+    after = insphere.load(tmp_path / "n.insphere")
+    assert (after.decision_.method, len(after.decision_)) == ("given", 240)
+    assert table_model.read_bytes() == before
+
+
+@pytest.mark.parametrize(
+    ("words", "code", "text"),
+    [
+        ([], 2, "needs SOURCE"),
+        (["--target-fpr", "0"], 2, "target_fpr"),
+        (["train.npy"], 1, "were given to `fit`"),
+        (["nowhere.npy"], 1, "nowhere.npy"),
+    ],
+)
+def test_what_cannot_be_is_told_and_leaves_the_file(
+    run: Run, table_model: Path, tmp_path: Path, words: list[str], code: int, text: str
+) -> None:
+    before = table_model.read_bytes()
+    outcome = run("recalibrate", table_model, *(tmp_path / word if word.endswith(".npy") else word for word in words))
+    assert outcome.code == code and text in outcome.err
+    assert table_model.read_bytes() == before
+
+
+def test_figures_on_rows_that_were_learned_are_told(run: Run, model: Path, tiles: Path, tmp_path: Path) -> None:
+    folder = tmp_path / "again"
+    (folder / "good").mkdir(parents=True)
+    (folder / "scratch").mkdir()
+    for number in range(10):
+        name = f"{number:03}.png"
+        (folder / "good" / name).write_bytes((tiles / "train" / "good" / name).read_bytes())
+    (folder / "scratch" / "s.png").write_bytes((tiles / "test" / "scratch" / "000.png").read_bytes())
+    outcome = run("evaluate", model, folder, "--json")
+    assert outcome.result["n_seen"] == 10 and "10 of 11 rows were given to fit" in outcome.err
+    assert "were given to fit" not in run("evaluate", model, tiles).err
+    outcome = run("report", model, folder, "-o", tmp_path / "r.html", "--json")
+    assert outcome.result["n_seen"] == 10 and "10 of 11 rows were given to fit" in outcome.err
+    assert "10 of 11 rows were given to fit" in (tmp_path / "r.html").read_text()
