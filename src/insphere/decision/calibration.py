@@ -15,6 +15,8 @@ from insphere.validation import check_choice, check_integer, check_number
 By = Literal["conformal", "radius"]
 Method = Literal["auto", "split", "cross"]
 
+_TIES_SEEN_FROM = 20  # scores: where a detector gives many rows one score, fewer of them may all differ
+
 MIN_ROWS_TO_SPLIT = 4  # below it, half of the rows is one row, and neither part can be used
 
 
@@ -26,8 +28,9 @@ class Calibration:
     ----------
     method : {"auto", "split", "cross"}
         "split" holds normal rows out from training and scores them once. "cross" trains on all rows and scores each by a model that was
-        fitted without its fold, so that few rows serve for both; it takes `n_folds` fits more. "auto" is "cross" where a detector without
-        networks is fitted on fewer than a hundred independent rows, else "split".
+        fitted without its fold, so that few rows serve for both; it takes `n_folds` fits more. Fewer than twenty independent rows are
+        split all the same, and that is said. "auto" is "cross" where a detector without networks is fitted on twenty to a hundred
+        independent rows, or on up to a thousand of which a half would be too few for the target; else "split".
     fraction : float
         Share of the normal rows held out from training by "split", in (0, 0.5].
     max_rows : int
@@ -53,7 +56,8 @@ class Calibration:
     "cross" scores new rows by the model of all rows and compares them with scores by models of fewer rows. Its guarantee rests on
     stability: it is that of "split" where a row more or less in training doesn't change scores, and a little better where models of more
     rows give new rows lower scores, as those by neighbours do. Without that assumption cross-conformal p-values, which need all the folds'
-    models at scoring, keep twice the target (Vovk 2015; Barber 2021, theorem 1). What was measured: ``benchmarks/reports/false-alarms.md``.
+    models at scoring, keep twice the target (Vovk 2015; Barber 2021, theorem 1). The interval has no low end then. What was measured:
+    ``benchmarks/reports/false-alarms.md``.
 
     Examples
     --------
@@ -298,8 +302,12 @@ class ConformalCalibration:
         """Return the false-alarm rate to expect on new normal rows at `threshold(target_fpr)`, with its 95 % range.
 
         Given these held-out rows the rate is one number, and over all draws of them it follows Beta(k, n + 1 - k) with
-        ``k = floor(target_fpr * (n + 1))``; its mean ``k / (n + 1)`` is at most `target_fpr`. With ties among the scores the rate is
-        lower than that. With too few rows for the target nothing is flagged, and the rate is 0.
+        ``k = floor(target_fpr * (n + 1))``; its mean ``k / (n + 1)`` is at most `target_fpr`. With too few rows for the target nothing is
+        flagged, and the rate is 0.
+
+        Where scores are tied at the threshold, and m are above it, the rate lies between those of the thresholds around the tied ones:
+        its range is from the low end of Beta(m, n + 1 - m) to the high end of Beta(m + 1, n - m). Among fewer than twenty scores ties
+        may go unseen, and no low end is stated.
 
         Raises
         ------
@@ -309,10 +317,15 @@ class ConformalCalibration:
         n_allowed, n = self._n_allowed(target_fpr), len(self.scores)
         if n_allowed == 0:
             return Estimate(0.0, 0.0, 0.0)
-        value = n_allowed / (n + 1)
-        low, high = beta.interval(CONFIDENCE, n_allowed, n + 1 - n_allowed)
+        threshold = self.scores[n - n_allowed]
+        n_above = n - int(np.searchsorted(self.scores, threshold, side="right"))
+        n_tied = n - n_above - int(np.searchsorted(self.scores, threshold, side="left"))
+        n_high = n_above + 1
+        n_low = n_high if n_tied == 1 else n_above
+        value, high = n_high / (n + 1), float(beta.ppf(0.5 + CONFIDENCE / 2, n_high, n + 1 - n_high))
+        low = float(beta.ppf(0.5 - CONFIDENCE / 2, n_low, n + 1 - n_low)) if n_low and n >= _TIES_SEEN_FROM else 0.0
         # The 95 % range of a very skewed Beta may miss its mean.
-        return Estimate(value, min(float(low), value), max(float(high), value))
+        return Estimate(value, min(low, value), max(high, value))
 
     def _n_allowed(self, target_fpr: float) -> int:
         """Return k, the largest whole number with ``k / (n + 1) <= target_fpr`` in the arithmetic of `p_value`."""

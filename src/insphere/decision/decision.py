@@ -110,9 +110,23 @@ class Decision:
     def expected(self) -> Estimate | None:
         """The false-alarm rate to expect on new normal rows, with its 95 % range; None where the radius decides.
 
-        It is that of `ConformalCalibration.false_alarm` at the promised rate: exact for independent units.
+        It is that of `false_alarm` at the promised rate: exact for independent units.
         """
-        return None if self.promised_fpr is None else self.calibration.false_alarm(self.promised_fpr)
+        return None if self.promised_fpr is None else self.false_alarm(self.promised_fpr)
+
+    def false_alarm(self, target_fpr: float) -> Estimate:
+        """Return the false-alarm rate to expect with another target: see `ConformalCalibration.false_alarm`.
+
+        Of folds no low end is stated: models of fewer rows tend to give unseen rows higher scores than the model of all rows does, so
+        that the rate may be lower.
+
+        Raises
+        ------
+        ParameterError
+            If `target_fpr` is outside (0, 1).
+        """
+        expected = self.calibration.false_alarm(target_fpr)
+        return dataclasses.replace(expected, low=0.0) if self.method == "cross" else expected
 
     def p_value(self, scores: NDArray[np.float64]) -> NDArray[np.float64]:
         """Return the conformal p-value of each score, in (0, 1]: see `ConformalCalibration.p_value`."""

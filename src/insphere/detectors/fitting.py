@@ -22,7 +22,7 @@ from insphere.decision.health import Finding
 from insphere.decision.labels import normal_rows
 from insphere.decision.units import by_position, independent_units, one_row_a_unit, row_hashes
 from insphere.detectors.inputs import InputContract
-from insphere.errors import DataError, ParameterError, TrainingError
+from insphere.errors import DataError, DataNotice, ParameterError, TrainingError
 
 MIN_ROWS = 8
 """Normal rows that `fit` needs at least."""
@@ -34,6 +34,9 @@ MAX_SUSPECTS = 1000
 
 MAX_HASHES = 2**20
 """Hashes of training rows that a model keeps at most (8 MiB), so that rows it has seen are known again."""
+
+CROSS_FROM = 20
+"""Independent rows from which calibration by folds keeps its promise (benchmarks/reports/false-alarms.md); fewer are held out."""
 
 CROSS_BELOW = 100
 """Independent rows below which calibration by folds is the default where it is cheap."""
@@ -210,6 +213,12 @@ def part_rows(
     if not imputing and _crosses(options, target_fpr, n_units, quick=quick):
         every = np.arange(n_rows)
         return Fitting(read.rows, read.readable, every, every, units, fold_rows(n_rows, options.n_folds, units=units, rng=rng))
+    if options.method == "cross":
+        warnings.warn(
+            f'`calibration.method="cross"` takes {CROSS_FROM} independent rows at least, got {n_units}: some were held out instead.',
+            DataNotice,
+            stacklevel=5,
+        )
     train_index, calibration_index = split_rows(
         n_rows, fraction=options.fraction, max_rows=options.max_rows, target_fpr=target_fpr, units=units, rng=rng
     )
@@ -378,8 +387,8 @@ def _groups_of(source: AbstractSource, groups: Iterable[Any] | None) -> list[Any
 
 
 def _crosses(options: Calibration, target_fpr: float, n_units: int, *, quick: bool) -> bool:
-    """Return whether calibration is by folds; it takes two units at least, so that each fold leaves something to train on."""
+    """Return whether calibration is by folds; among few units the models of folds differ too much from that of all rows."""
     if options.method != "auto" or options.decision == "radius":
-        return options.method == "cross" and n_units > 1
+        return options.method == "cross" and n_units >= CROSS_FROM
     too_few_by_half = n_units // 2 < rows_needed(target_fpr) and n_units <= _CROSS_AT_MOST
-    return quick and n_units > 1 and (n_units < CROSS_BELOW or too_few_by_half)
+    return quick and n_units >= CROSS_FROM and (n_units < CROSS_BELOW or too_few_by_half)

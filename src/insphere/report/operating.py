@@ -92,7 +92,7 @@ def _expected(detector: AbstractDetector, thresholds: Array) -> tuple[Estimate, 
         return ()
     total = len(held_out) + 1
     ranks = 1 + count_above(held_out, thresholds)
-    of_rank = {rank: detector.conformal_.false_alarm(rank / total) for rank in np.unique(ranks).tolist() if rank < total}
+    of_rank = {rank: detector.decision_.false_alarm(rank / total) for rank in np.unique(ranks).tolist() if rank < total}
     # Below the lowest held-out score every normal row is to be expected among the flagged.
     of_rank[total] = Estimate(1.0, len(held_out) / total, 1.0)
     return tuple(of_rank[rank] for rank in ranks.tolist())
