@@ -245,6 +245,19 @@ class TestConformalCalibration:
         found = ConformalCalibration(np.arange(99)).false_alarm(0.05)
         assert (found.value, found.low, found.high) == pytest.approx((expected.mean(), expected.ppf(0.025), expected.ppf(0.975)))
 
+    @pytest.mark.parametrize("rate", [0.05, 0.2, 0.5])
+    def test_the_range_holds_the_real_rate_of_scores_with_ties(self, rate: float) -> None:
+        rng, held = np.random.default_rng(0), []
+        shares = np.array([0.5, 0.2, 0.15, 0.1, 0.05])  # of the scores 0..4
+        for _ in range(1000):
+            calibration = ConformalCalibration(rng.choice(5, size=60, p=shares))
+            expected, real = calibration.false_alarm(rate), shares[np.arange(5) > calibration.threshold(rate)].sum()
+            held.append(expected.low <= real <= expected.high)
+        assert np.mean(held) >= 0.95
+
+    def test_few_scores_state_no_low_end(self) -> None:
+        assert ConformalCalibration(np.arange(19)).false_alarm(0.5).low == 0 < ConformalCalibration(np.arange(20)).false_alarm(0.5).low
+
     @given(st.integers(0, 60), rates)
     def test_false_alarm_is_ordered_and_below_the_target(self, n: int, rate: float) -> None:
         found = ConformalCalibration(np.arange(n)).false_alarm(rate)

@@ -16,7 +16,8 @@ numbers = st.lists(st.floats(-100, 100), min_size=1, max_size=80)
 
 
 def detector(held_out: Any, threshold: float = 0.5, radius: float = 0.25) -> Any:
-    return SimpleNamespace(conformal_=ConformalCalibration(held_out), threshold_=threshold, radius_=radius)
+    calibration = ConformalCalibration(held_out)
+    return SimpleNamespace(conformal_=calibration, decision_=calibration, threshold_=threshold, radius_=radius)
 
 
 @given(numbers, numbers, st.floats(-100, 100), st.randoms())
