@@ -161,7 +161,7 @@ def test_the_differentiable_score_is_the_score(fitted, unseen):
     images = unseen[0][:50]
     x = as_network_input(torch.from_numpy(images), fitted.preprocess_.apply)
     with torch.no_grad():
-        scores = differentiable_score(fitted, x).double().numpy()
+        scores = differentiable_score(fitted)(x).double().numpy()
     assert scores == pytest.approx(fitted.anomaly_score(ArraySource(images)), rel=1e-4, abs=1e-5)
 
 
@@ -182,7 +182,7 @@ def test_the_score_gradient_agrees_with_differences(unseen):
 
     def score(x):
         with torch.no_grad():
-            return float(differentiable_score(detector, x))
+            return float(differentiable_score(detector)(x))
 
     gradient = score_gradient(detector, unseen[0][:1])[0, ..., 0] * 255
     slopes = np.zeros((8, 8))

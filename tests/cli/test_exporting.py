@@ -16,7 +16,7 @@ def test_a_model_becomes_a_graph_and_says_how_it_compares(run: Run, model: Path,
         and outcome.err.splitlines() == ["Building the graph and comparing it with the model …"]
         and (tmp_path / "m.onnx").stat().st_size > 1000
     )
-    assert "all decisions are equal" in outcome.out and "int8" not in outcome.out
+    assert "all decisions are equal" in outcome.out and "int8 scores" not in outcome.out
 
 
 def test_int8_tells_its_cost(run: Run, model: Path, tiles: Path, tmp_path: Path) -> None:
@@ -32,7 +32,7 @@ def test_rows_of_a_table_may_be_labelled(run: Run, tmp_path: Path) -> None:
     labels = ("--label-column", "state", "--normal-label", "ok")
     assert run("fit", tmp_path / "t.csv", "-o", tmp_path / "t.insphere", "--detector", "iforest", *labels).code == 0
     outcome = run("export", tmp_path / "t.insphere", "-o", tmp_path / "t.onnx", "--rows", tmp_path / "t.csv", *labels, "--json")
-    assert outcome.code == 0 and outcome.result["comparison"]["n_rows"] == 82
+    assert outcome.code == 0 and outcome.result["comparison"]["n_rows"] == 87
 
 
 @pytest.mark.parametrize(
@@ -51,3 +51,14 @@ def test_wrong_use_is_told(
     monkeypatch.chdir(tmp_path)
     outcome = run("export", model, *words)
     assert outcome.code == code and text in outcome.err and list(tmp_path.iterdir()) == []
+
+
+def test_a_graph_is_verified_elsewhere(run: Run, model: Path, tiles: Path, tmp_path: Path) -> None:
+    assert run("export", model, "-o", tmp_path / "m.onnx").code == 0
+    assert "all decisions are equal" in run("verify", tmp_path / "m.onnx").out
+    result = run("verify", tmp_path / "m.onnx", "--model", model, "--rows", tiles, "--json").result
+    assert result["n_labels"] == 0 and result["n_rows"] > 96
+    assert run("verify", tmp_path / "m.onnx", "--rows", tiles).code == 2
+    (tmp_path / "m.onnx.parity.json").unlink()
+    outcome = run("verify", tmp_path / "m.onnx")
+    assert outcome.code == 1 and "parity.json cannot be read" in outcome.err

@@ -11,11 +11,10 @@ from torch import Tensor
 from insphere.detectors.base import AbstractDetector
 from insphere.detectors.neural import AbstractNeuralDetector
 from insphere.errors import ParameterError
-from insphere.scores.sphere import AbstractSphere, EuclideanSphere, LocalSphere, MahalanobisSphere
+from insphere.scores.graph import SphereGraph, has_graph
 from insphere.training.feed import as_network_input
 
 _BATCH_ROWS = 256
-_LEAST_SQUARE = 1e-24  # added below a square root: a norm has no gradient at zero, and NaN would spread to every pixel
 
 
 def has_gradient(detector: AbstractDetector) -> TypeGuard[AbstractNeuralDetector]:
@@ -27,8 +26,7 @@ def has_gradient(detector: AbstractDetector) -> TypeGuard[AbstractNeuralDetector
     >>> has_gradient(KNN())
     False
     """
-    known = (type(None), EuclideanSphere, MahalanobisSphere, LocalSphere)
-    return isinstance(detector, AbstractNeuralDetector) and isinstance(detector.sphere_, known)
+    return isinstance(detector, AbstractNeuralDetector) and (detector.sphere_ is None or has_graph(detector.sphere_))
 
 
 def score_gradient(detector: AbstractDetector, images: NDArray[Any]) -> NDArray[np.float32]:
@@ -48,14 +46,17 @@ def score_gradient(detector: AbstractDetector, images: NDArray[Any]) -> NDArray[
     """
     if not has_gradient(detector):
         raise ParameterError(f"{detector.name} scores by something that has no gradient; attack the classifier instead.")
-    return gradient_of(lambda x, _: differentiable_score(detector, x), images, detector.preprocess_.apply, _device(detector))
+    score = differentiable_score(detector)
+    return gradient_of(lambda x, _: score(x), images, detector.preprocess_.apply, _device(detector))
 
 
-def differentiable_score(detector: AbstractNeuralDetector, x: Tensor) -> Tensor:
-    """Return the anomaly scores of preprocessed rows, as `anomaly_score` up to rounding, with a way back to the rows."""
-    if detector.sphere_ is None:
-        return detector.objective_.score(x)
-    return _distance(detector.sphere_, detector.objective_.code(x).double())
+def differentiable_score(detector: AbstractNeuralDetector) -> Callable[[Tensor], Tensor]:
+    """Return the function from preprocessed rows to anomaly scores, as `anomaly_score` up to rounding, with a way back to the rows."""
+    objective, sphere = detector.objective_, detector.sphere_
+    if sphere is None:
+        return objective.score
+    distance = SphereGraph(sphere).to(_device(detector))
+    return lambda x: distance(objective.code(x))
 
 
 def gradient_of(
@@ -82,28 +83,3 @@ def gradient_of(
 
 def _device(detector: AbstractNeuralDetector) -> torch.device:
     return next(detector.objective_.parameters()).device
-
-
-def _distance(sphere: AbstractSphere, codes: Tensor) -> Tensor:
-    """Return the sphere's distance of each code, computed as `sphere.distance` does."""
-
-    def constant(array: NDArray[np.float64]) -> Tensor:
-        return torch.from_numpy(array).to(codes.device)
-
-    centred = codes - constant(sphere.center)
-    if isinstance(sphere, EuclideanSphere):
-        return _norm(centred)
-    if not isinstance(sphere, MahalanobisSphere | LocalSphere):
-        raise ParameterError(f"The {sphere.kind} sphere has no gradient here.")
-    whitened = centred @ constant(sphere.whitening).T
-    if isinstance(sphere, MahalanobisSphere):
-        return _norm(whitened)
-    references = constant(sphere.references)
-    n_nearest = min(sphere.n_neighbors, len(references))
-    with torch.no_grad():
-        nearest = torch.cdist(whitened, references).topk(n_nearest, largest=False).indices
-    return _norm(whitened[:, None] - references[nearest]).mean(dim=1)
-
-
-def _norm(rows: Tensor) -> Tensor:
-    return (rows.square().sum(dim=-1) + _LEAST_SQUARE).sqrt()

@@ -19,7 +19,7 @@ from insphere.cli import console
 from insphere.cli.benchmarking import benchmark
 from insphere.cli.checking import check
 from insphere.cli.explaining import explain
-from insphere.cli.exporting import export
+from insphere.cli.exporting import export, verify
 from insphere.cli.fitting import demo, fit
 from insphere.cli.listing import datasets, detectors, info
 from insphere.cli.recalibrating import recalibrate
@@ -77,6 +77,7 @@ for command in (
     recalibrate,
     benchmark,
     export,
+    verify,
     serve,
     watch,
     info,

@@ -1,4 +1,4 @@
-"""``insphere export``: a model file becomes an ONNX graph."""
+"""``insphere export`` and ``insphere verify``: a model file becomes an ONNX graph, and the graph is compared again elsewhere."""
 
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -30,6 +30,14 @@ def export(
         bool,
         typer.Option("--int8", help="Write the networks in 8-bit integers, and say what that costs on --rows (with AUROC if labelled)."),
     ] = False,
+    vectors: Annotated[
+        str,
+        typer.Option(
+            "--vectors",
+            metavar="auto|float32|float64",
+            help="Type in which the graph takes rows of features; auto is float32 where rounding changes no answer.",
+        ),
+    ] = "auto",
     columns: options.Columns = None,
     label_column: options.LabelColumn = None,
     normal_label: options.NormalLabel = None,
@@ -38,9 +46,10 @@ def export(
 ) -> None:
     """Write a model as one ONNX graph, from raw rows to decisions, for use without insphere and PyTorch.
 
-    Input: images (uint8, batch × height × width × channels, at the model's size) or x (float32, batch × features); and threshold, which
-    has the model's for a default. Output: anomaly_score, p_value, is_anomaly. Nothing is written unless ONNX Runtime gives the model's
-    scores (to 1e-4) and decisions. docs/examples/score_onnx.py scores images with the graph in twenty lines.
+    Input: images (uint8, batch × height × width × channels, at the model's size) or x (float32 or float64, batch × features); and
+    threshold, which has the model's for a default. Output: anomaly_score, p_value, is_anomaly. Nothing is written unless ONNX Runtime
+    gives the model's scores (to 1e-4) and decisions, and flags rows that are not numbers. A parity certificate, GRAPH.onnx.parity.json,
+    says what was compared; insphere verify repeats it. docs/examples/score_onnx.py scores images with the graph in twenty lines.
 
     For example:
       insphere export tiles.insphere -o tiles.onnx
@@ -54,7 +63,7 @@ def export(
     source = None if rows is None else detector.open(rows, **source_options(chosen))
     if not json:
         console.say("Building the graph and comparing it with the model …")
-    report = export_onnx(detector, output, rows=source, int8=int8)
+    report = export_onnx(detector, output, rows=source, int8=int8, vectors=vectors)
     if json:
         console.write_json({"model": model, "output": output, **vars(report)})
     else:
@@ -66,8 +75,10 @@ def _show(report: "ExportReport", name: str) -> None:
     largest = "not at all" if found.largest_difference == 0 else f"by {found.largest_difference:.1g} at most"
     lines = [
         ("graph", f"{name}, {report.n_bytes / 1e6:.2f} MB, ONNX operator set {report.opset}"),
+        ("input", report.input_dtype),
         ("compared", f"{found.n_rows} rows, {found.n_flagged} of them anomalies: scores differ {largest}, all decisions are equal"),
     ]
+    lines.append(("certificate", str(report.certificate)))
     cost = report.quantisation
     if cost is not None:
         areas = "" if cost.auroc is None else f"; AUROC {100 * cost.auroc:.1f} % before, {100 * (cost.auroc_int8 or 0):.1f} % after"
@@ -77,3 +88,51 @@ def _show(report: "ExportReport", name: str) -> None:
             ("int8 decisions", f"{cost.n_labels} of {cost.n_rows} differ"),
         ]
     console.results().print(console.facts(f"Wrote {report.path}", lines))
+
+
+def verify(
+    graph: Annotated[Path, typer.Argument(metavar="GRAPH.onnx", show_default=False, help="A graph that insphere export wrote.")],
+    rows: Annotated[
+        str | None,
+        typer.Option("--rows", metavar="SOURCE", show_default=False, help="More rows to compare on, with --model; at most 256 are read."),
+    ] = None,
+    model: Annotated[
+        Path | None, typer.Option("--model", metavar="MODEL", show_default=False, help="The model file that the graph was made from.")
+    ] = None,
+    certificate: Annotated[
+        Path | None,
+        typer.Option("--certificate", metavar="FILE", show_default=False, help="Default: GRAPH.onnx.parity.json, next to the graph."),
+    ] = None,
+    columns: options.Columns = None,
+    label_column: options.LabelColumn = None,
+    normal_label: options.NormalLabel = None,
+    data_dir: options.DataDir = None,
+    json: options.Json = False,
+) -> None:
+    """Compare an exported graph with its model again, with the ONNX Runtime that is installed here.
+
+    The rows that the export compared, and the model's answers, are in the certificate next to the graph. Exit code 1 where a score
+    differs by more than the tolerance, or a decision differs.
+
+    For example:
+      insphere verify tiles.onnx
+      insphere verify tiles.onnx --model tiles.insphere --rows photos/new
+    """
+    from insphere.detectors import catalog
+    from insphere.errors import ParameterError
+    from insphere.export import verify as verified
+
+    if (rows is None) != (model is None):
+        raise ParameterError("`--rows` and `--model` go together: the model's scores of the rows are what the graph is compared with.")
+    detector = None if model is None else catalog.load(model)
+    chosen = source_options({"columns": columns, "label_column": label_column, "normal_label": normal_label, "data_dir": data_dir})
+    source = None if detector is None or rows is None else detector.open(rows, **chosen)
+    found = verified(graph, detector=detector, rows=source, certificate=certificate)
+    if json:
+        console.write_json({"graph": graph, **vars(found)})
+        return
+    lines = [
+        ("rows", f"{found.n_rows}: scores differ by {found.largest_difference:.1g} at most, all decisions are equal"),
+        ("runtime", f"ONNX Runtime {found.runtime} here, {found.exported_with} at the export"),
+    ]
+    console.results().print(console.facts(f"{graph} answers as its model does", lines))

@@ -9,7 +9,8 @@ from torch import Tensor
 
 from insphere.detectors.neural import AbstractNeuralDetector
 from insphere.errors import ExplainError
-from insphere.scores.sphere import AbstractSphere, EuclideanSphere, LocalSphere, MahalanobisSphere
+from insphere.scores.graph import SphereGraph, has_graph, norms
+from insphere.scores.sphere import AbstractSphere
 from insphere.training.autoencoding import AbstractAutoencodingObjective
 from insphere.training.feed import as_network_input
 from insphere.training.loop import map_batches
@@ -17,58 +18,6 @@ from insphere.training.objective import AbstractObjective
 from insphere.training.variational import AbstractVariationalObjective
 
 Array = NDArray[np.float64]
-
-_LEAST_DISTANCE = 1e-12  # the square root has no slope at zero
-
-
-def sphere_distance(sphere: AbstractSphere, codes: Tensor) -> Tensor:
-    """Return ``sphere.distance(codes)`` as a function that PyTorch can differentiate.
-
-    Parameters
-    ----------
-    sphere : AbstractSphere
-    codes : Tensor, shape (n, latent_dim)
-
-    Returns
-    -------
-    Tensor of float64, shape (n,)
-        Continuous in the codes; where the nearest training codes of a local sphere change, the slope jumps and the value does not.
-
-    Examples
-    --------
-    >>> sphere_distance(EuclideanSphere(np.zeros(2)), torch.tensor([[3.0, 4.0]])).item()
-    5.0
-    """
-    offsets = sphere_offsets(sphere, codes)
-    return offsets.square().sum(dim=2).clamp(min=_LEAST_DISTANCE**2).sqrt().mean(dim=1)
-
-
-def sphere_offsets(sphere: AbstractSphere, codes: Tensor) -> Tensor:
-    """Return what each code differs by, in the sphere's metric, from the points whose mean distance is its score.
-
-    Returns
-    -------
-    Tensor of float64, shape (n, n_points, latent_dim)
-        One point, the centre, for the Euclidean and Mahalanobis spheres; the nearest training codes for the local one.
-
-    Examples
-    --------
-    >>> sphere_offsets(EuclideanSphere(np.ones(2)), torch.tensor([[3.0, 4.0]])).tolist()
-    [[[2.0, 3.0]]]
-    """
-    center = torch.from_numpy(sphere.center).to(codes.device)
-    offsets = codes.double() - center
-    if isinstance(sphere, EuclideanSphere):
-        return offsets.unsqueeze(1)
-    if not isinstance(sphere, MahalanobisSphere | LocalSphere):
-        raise ExplainError(f"Gradients through a sphere of the kind {sphere.kind!r} are not known; use method='occlusion'.")
-    whitened = offsets @ torch.from_numpy(sphere.whitening).to(codes.device).T
-    if isinstance(sphere, MahalanobisSphere):
-        return whitened.unsqueeze(1)
-    references = torch.from_numpy(sphere.references).to(codes.device)
-    n_points = min(sphere.n_neighbors, len(references))
-    nearest = torch.cdist(whitened.detach(), references).topk(n_points, dim=1, largest=False).indices
-    return whitened.unsqueeze(1) - references[nearest]
 
 
 def latent_contributions(sphere: AbstractSphere, codes: Array) -> Array:
@@ -84,17 +33,25 @@ def latent_contributions(sphere: AbstractSphere, codes: Array) -> Array:
     >>> latent_contributions(EuclideanSphere(np.zeros(2)), np.array([[3.0, 4.0]]))
     array([[1.8, 3.2]])
     """
-    squares = sphere_offsets(sphere, torch.from_numpy(codes)).square()
-    distances = squares.sum(dim=2, keepdim=True).clamp(min=_LEAST_DISTANCE**2).sqrt()
-    return np.asarray((squares / distances).mean(dim=1).numpy(), dtype=np.float64)
+    offsets = SphereGraph(sphere).offsets(torch.from_numpy(codes))
+    return np.asarray((offsets.square() / norms(offsets).unsqueeze(2)).mean(dim=1).numpy(), dtype=np.float64)
 
 
 def score_function(detector: AbstractNeuralDetector) -> Callable[[Tensor], Tensor]:
-    """Return the anomaly score as a differentiable function of the network input (n, channels, height, width) or (n, features)."""
+    """Return the anomaly score as a differentiable function of the network input (n, channels, height, width) or (n, features).
+
+    Raises
+    ------
+    ExplainError
+        If the geometry of the detector's sphere has no gradient.
+    """
     objective, sphere = detector.objective_, detector.sphere_
     if sphere is None:
         return lambda x: objective.score(x).double()
-    return lambda x: sphere_distance(sphere, objective.code(x))
+    if not has_graph(sphere):
+        raise ExplainError(f"Gradients through a sphere of the kind {sphere.kind!r} are not known; use method='occlusion'.")
+    distance = SphereGraph(sphere).to(next(objective.parameters()).device)
+    return lambda x: distance(objective.code(x))
 
 
 def network_input(detector: AbstractNeuralDetector, rows: NDArray[np.generic]) -> Tensor:

@@ -13,9 +13,10 @@ from numpy.typing import NDArray
 from insphere.data import AbstractSource, ImageSpec
 from insphere.data.preprocess import Preprocess
 from insphere.detectors.base import AbstractDetector, Rows
+from insphere.detectors.fitting import as_rows
 from insphere.detectors.hybrid import Hybrid
 from insphere.errors import DataError, ExportError
-from insphere.export.graph import ScoringGraph, input_dtype, input_name, spread
+from insphere.export.graph import ScoringGraph, input_name, spread
 
 TOLERANCE = 1e-4
 """Largest difference between the graph's score and the library's, relative to the score (or to the spread of the held-out scores)."""
@@ -23,8 +24,16 @@ TOLERANCE = 1e-4
 MOST_ROWS = 256
 """Rows of a source that are compared at most, evenly spaced."""
 
+_ROUNDS = (
+    " A graph that takes float32 rounds the rows to 7 digits, which matters where a feature lies far from zero: export it with"
+    " vectors='float64' (--vectors float64)."
+)
+
 _STORED_ROWS, _STORED_BYTES = 8, 400_000
 _STARTS, _STEPS = 4, 48
+
+_SECONDS = 1.7e9  # since 1970, as of 2023: where single precision has steps of 128
+_LARGEST = 1e30
 
 
 @dataclasses.dataclass(frozen=True)
@@ -49,9 +58,10 @@ class Comparison:
 
 
 def golden_rows(detector: AbstractDetector, graph: ScoringGraph) -> NDArray[Any]:
-    """Return made-up rows in the graph's input type: odd ones, far ones, and ones on the way from there to what scores as normal.
+    """Return made-up rows: odd ones, far ones, and ones on the way from there to what scores as normal.
 
-    A model file holds no training rows, so rows that look normal to the model are found by walking down the slope of its score.
+    A model file holds no training rows, so rows that look normal to the model are found by walking down the slope of its score. Vectors
+    are float64, as users have them: a graph in single precision is compared on rows that it has to round.
     """
     rng = np.random.default_rng(0)
     spec = detector.image_spec_
@@ -60,7 +70,7 @@ def golden_rows(detector: AbstractDetector, graph: ScoringGraph) -> NDArray[Any]
 
 
 def rows_of(detector: AbstractDetector, rows: Rows) -> tuple[NDArray[Any], NDArray[np.int64] | None]:
-    """Return at most `MOST_ROWS` readable rows of a source, evenly spaced, in the graph's input type, and their labels if known.
+    """Return at most `MOST_ROWS` readable rows of a source, evenly spaced, unrounded, and their labels if known.
 
     Raises
     ------
@@ -71,42 +81,54 @@ def rows_of(detector: AbstractDetector, rows: Rows) -> tuple[NDArray[Any], NDArr
     if len(source) > MOST_ROWS:
         source = source.take(np.linspace(0, len(source) - 1, MOST_ROWS).round().astype(np.int64))
     loaded = source.load()
-    with np.errstate(over="ignore"):
-        X = loaded.X.astype(input_dtype(detector), copy=False)
-    kept = np.isfinite(X.reshape(len(X), -1)).all(axis=1)
-    if not kept.any():
+    if not len(loaded.X):
         raise DataError(f"None of the rows of {source.name} can be read; give rows to compare the graph on that the detector can score.")
-    return X[kept], None if source.labels is None else source.labels[loaded.index][kept]
+    X, n_raw = as_rows(loaded.X), detector.input_.shape[0]
+    if detector.input_.imputer is not None:  # what comes back from the source is filled; the graph fills for itself
+        X = np.where(_was_missing(detector, X), np.nan, X[:, :n_raw])
+    return X, None if source.labels is None else source.labels[loaded.index]
 
 
-def compare(detector: AbstractDetector, session: Any, X: NDArray[Any]) -> Comparison:
+def compare(detector: AbstractDetector, session: Any, X: NDArray[Any], dtype: str) -> Comparison:
     """Compare an ONNX Runtime session with the library: all rows at once, and the first few one by one and three at a time.
+
+    Parameters
+    ----------
+    X : ndarray
+        Rows as the library takes them.
+    dtype : str
+        Type that the graph takes them in.
 
     Raises
     ------
     ExportError
-        If a score of the graph is not finite.
+        If a score of the graph is not finite where the library's is, or rows that are not numbers are not flagged.
     """
+    check_refused(detector, session, dtype)
     batch = next(iter(detector.score_batches(X, batch_size=len(X))))
-    answers = _answers(detector, session, X, [np.arange(len(X)), *np.arange(min(6, len(X)))[:, None], np.arange(min(3, len(X)))])
+    with np.errstate(over="ignore"):
+        fed = X.astype(dtype)
+    answers = _answers(detector, session, fed, [np.arange(len(X)), *np.arange(min(6, len(X)))[:, None], np.arange(min(3, len(X)))])
     rows, scores, p_values, flagged = answers
     expected = batch.anomaly_score[rows]
-    if not np.isfinite(scores).all():
+    # Rows past the largest number of the graph's type are refused as such, which flags them too.
+    known = np.isfinite(expected) & np.isfinite(fed.reshape(len(X), -1)).all(axis=1)[rows]
+    if not np.isfinite(scores[known]).all():
         raise ExportError(f"The graph of {detector.name} gives scores that are not finite, where the library's are. Nothing was written.")
     scale = np.maximum(np.abs(expected), spread(detector))
-    differences = np.abs(scores - expected) / np.where(scale > 0, scale, 1.0)
+    differences = np.abs(scores[known] - expected[known]) / np.where(scale > 0, scale, 1.0)[known]
     # Where a score lies on the threshold to within the tolerance, rounding decides, in the library too.
-    decided = np.abs(expected - detector.threshold_) > TOLERANCE * scale
+    decided = ~known | (np.abs(expected - detector.threshold_) > TOLERANCE * scale)
     return Comparison(
         n_rows=len(X),
         n_flagged=int(batch.is_anomaly.sum()),
-        largest_difference=float(differences.max()),
+        largest_difference=float(differences.max(initial=0.0)),
         n_labels=int((decided & (flagged != batch.is_anomaly[rows])).sum()),
         n_p_values=int((p_values != batch.p_value[rows]).sum()),
     )
 
 
-def check_equal(detector: AbstractDetector, session: Any, X: NDArray[Any]) -> Comparison:
+def check_equal(detector: AbstractDetector, session: Any, X: NDArray[Any], dtype: str) -> Comparison:
     """Compare as `compare` does and refuse a graph that differs.
 
     Raises
@@ -114,17 +136,20 @@ def check_equal(detector: AbstractDetector, session: Any, X: NDArray[Any]) -> Co
     ExportError
         If a score differs by more than `TOLERANCE`, or a decision differs.
     """
-    found = compare(detector, session, X)
+    found = compare(detector, session, X, dtype)
     if found.largest_difference > TOLERANCE or found.n_labels:
         raise ExportError(
             f"The graph of {detector.name} must give the library's scores within {TOLERANCE:g} and the same decisions; on {found.n_rows}"
-            f" rows the scores differ by up to {found.largest_difference:.2g} and {found.n_labels} decisions differ. Nothing was written."
+            f" rows the scores differ by up to {found.largest_difference:.2g} and {found.n_labels} decisions differ."
+            f"{_ROUNDS if dtype == 'float32' and detector.image_spec_ is None else ''} Nothing was written."
         )
     return found
 
 
-def pack(detector: AbstractDetector, X: NDArray[Any], *, exact: bool) -> dict[str, Any]:
+def pack(detector: AbstractDetector, X: NDArray[Any], dtype: str, *, exact: bool) -> dict[str, Any]:
     """Return a few of the rows, from the lowest score to the highest, with the library's answers, as JSON for the graph's metadata.
+
+    They are rounded to the graph's `dtype` before they are scored, so that the answers are those to the very rows that are stored.
 
     ``rows`` is base64 of zlib of the values in C order; `shape` and `dtype` tell how to read them. The tolerance is null for a graph
     that is not to be `exact`.
@@ -153,6 +178,32 @@ def _answers(detector: AbstractDetector, session: Any, X: NDArray[Any], parts: l
     return [np.concatenate(column) for column in zip(*found, strict=True)]
 
 
+def check_refused(detector: AbstractDetector, session: Any, dtype: str) -> None:
+    """Raise `ExportError` unless rows with a value that is not a number, or past all numbers, are flagged with the smallest p-value."""
+    if not np.issubdtype(np.dtype(dtype), np.floating):
+        return
+    rows = np.zeros((6, *detector.input_.shape), dtype=dtype)
+    for row, value in enumerate((np.nan, np.inf, -np.inf)):
+        rows[row].flat[-1] = rows[row + 3].flat[:] = value
+    if detector.input_.imputer is not None:
+        rows = rows[1:]  # there a missing value may be one that is filled
+    _, p_values, flagged = session.run(None, {input_name(detector): rows})
+    if not flagged.all() or (p_values > 1 / (len(detector.decision_) + 1) * (1 + 1e-9)).any():
+        raise ExportError(
+            f"The graph of {detector.name} must flag rows with values that are not finite, with the smallest p-value, and does not."
+            " Nothing was written."
+        )
+
+
+def _was_missing(detector: AbstractDetector, X: NDArray[Any]) -> NDArray[np.bool_]:
+    """Return which features of filled rows had been missing."""
+    imputer, n_raw = detector.input_.imputer, detector.input_.shape[0]
+    missing = np.zeros((len(X), n_raw), dtype=np.bool_)
+    if imputer is not None:
+        missing[:, list(imputer.columns)] = X[:, n_raw:] > 0
+    return missing
+
+
 def _odd_images(spec: ImageSpec, low: Any, high: Any, rng: np.random.Generator) -> NDArray[Any]:
     """Return coarse and fine noise, ramps, flat images and specks."""
     height, width, channels = spec.shape
@@ -172,7 +223,8 @@ def _odd_vectors(detector: AbstractDetector, rng: np.random.Generator) -> NDArra
     n_features = detector.input_shape_[0]
     distances = np.array([1.0, 0.3, 3.0, 1.0, 0.0, 10.0, 100.0, 1e6, 1e12, 1.0, 0.1, 2.0])
     rows: NDArray[Any] = preprocess.offset + preprocess.scale * rng.standard_normal((len(distances), n_features)) * distances[:, None]
-    return rows.clip(-1e30, 1e30).astype(np.float32)
+    rows = np.concatenate([rows, rows[:3] + _SECONDS, np.full((1, n_features), _LARGEST), np.full((1, n_features), -_LARGEST)])
+    return rows.clip(-_LARGEST, _LARGEST)[:, : detector.input_.shape[0]]
 
 
 def _descent(detector: AbstractDetector, graph: ScoringGraph, start: NDArray[Any]) -> NDArray[Any]:
@@ -183,7 +235,8 @@ def _descent(detector: AbstractDetector, graph: ScoringGraph, start: NDArray[Any
     met = []
     walker = torch.optim.Adam([x], lr=1.0)
     for number in range(_STEPS):
-        scores = graph.score_rows(x.float() if graph.rounding > 1e-9 else x)
+        rows = x if graph.imputed is None else graph.imputed(x)
+        scores = graph.score_rows(rows.float() if graph.rounding > 1e-9 else rows)
         if not scores.requires_grad:
             break
         (x.grad,) = torch.autograd.grad(scores.sum(), x)
@@ -192,7 +245,7 @@ def _descent(detector: AbstractDetector, graph: ScoringGraph, start: NDArray[Any
         before = x.detach().clone()
         walker.step()
         with torch.no_grad():
-            x.copy_(before + (x - before) * torch.as_tensor(step))
+            x.copy_(before + (x - before) * torch.as_tensor(step if x.ndim == 4 else step[: x.shape[1]]))
             if detector.image_spec_ is not None:
                 x.clamp_(float(np.min(low)), float(np.max(high)))
         if math.log2(number + 1).is_integer() or number == _STEPS - 1:
@@ -200,7 +253,8 @@ def _descent(detector: AbstractDetector, graph: ScoringGraph, start: NDArray[Any
     if not met:
         return start[:0]
     rows = np.concatenate(met)
-    return (rows.round() if input_dtype(detector) == "uint8" else rows).astype(input_dtype(detector))
+    spec = detector.image_spec_
+    return rows if spec is None else (rows.round() if spec.dtype == "uint8" else rows).astype(spec.dtype)
 
 
 def _value_range(detector: AbstractDetector) -> tuple[Any, Any]:

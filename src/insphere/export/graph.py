@@ -4,6 +4,7 @@ import contextlib
 import importlib
 import io
 import logging
+import math
 import warnings
 from collections.abc import Iterator
 from typing import Any
@@ -11,6 +12,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from insphere.data import Imputer
 from insphere.detectors.base import AbstractDetector
 from insphere.detectors.shallow import AbstractShallowDetector
 from insphere.errors import ExportError, MissingDependencyError
@@ -32,12 +34,15 @@ class ScoringGraph(nn.Module):
     """All that a fitted detector does to rows, as one module.
 
     A score that differs from the threshold, or from a held-out row's score, by no more than rounding counts as equal to it, as it would
-    be in the library: the threshold *is* the score of a held-out row.
+    be in the library: the threshold *is* the score of a held-out row. A row with a value that is not a finite number, or whose score is
+    none, scores infinity: it is flagged, with the smallest p-value. Values that the detector's imputer fills may be missing.
 
     Parameters
     ----------
     detector : AbstractDetector
         Fitted.
+    vectors : {"float32", "float64"}
+        Type of the input where rows are vectors; images come in the type that they were fitted in.
 
     Raises
     ------
@@ -45,8 +50,10 @@ class ScoringGraph(nn.Module):
         If no graph is known that gives the detector's scores.
     """
 
-    def __init__(self, detector: AbstractDetector) -> None:
+    def __init__(self, detector: AbstractDetector, vectors: str = "float32") -> None:
         super().__init__()
+        self.input_dtype = vectors if detector.image_spec_ is None else detector.image_spec_.dtype
+        self.imputed = None if detector.input_.imputer is None else Imputed(detector.input_.imputer)
         self.score_rows = scorer(detector).requires_grad_(False)
         self.rounding = 1e-9 if isinstance(detector, AbstractShallowDetector) else 1e-5  # what runs in float32 rounds more
         self.spread = spread(detector)
@@ -56,11 +63,45 @@ class ScoringGraph(nn.Module):
 
     def forward(self, rows: Tensor, threshold: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         """Map raw rows and a threshold to scores and p-values (float64) and decisions (bool), each of shape (n,)."""
-        scores = self.score_rows(rows)
-        slack = self.rounding * scores.abs().clamp(min=self.spread)
-        n_above = (self.calibration_scores >= (scores - slack).unsqueeze(1)).double().sum(dim=1)
+        scores, known = self._scores(rows)
+        lowered = (scores - self.rounding * scores.abs().clamp(min=self.spread)).masked_fill(~known, math.inf)
+        n_above = (self.calibration_scores >= lowered.unsqueeze(1)).double().sum(dim=1)
         p_values = (1 + n_above) / (len(self.calibration_scores) + 1)
-        return scores, p_values, scores - slack > threshold
+        return scores.masked_fill(~known, math.inf), p_values, lowered > threshold
+
+    def _scores(self, rows: Tensor) -> tuple[Tensor, Tensor]:
+        """Return the scores, and which of them are known: those of finite rows that are finite themselves."""
+        if not rows.dtype.is_floating_point:
+            scores = self.score_rows(rows)
+            return scores, torch.isfinite(scores)
+        if self.imputed is not None:
+            rows = self.imputed(rows)
+        finite = torch.isfinite(rows).flatten(1).all(dim=1)
+        # Scored as zeros, so that no operator, of int8 networks too, makes something ordinary of what is not a number.
+        scores = self.score_rows(torch.where(finite.reshape(-1, *[1] * (rows.ndim - 1)), rows, torch.zeros_like(rows)))
+        return scores, finite & torch.isfinite(scores)
+
+
+class Imputed(nn.Module):
+    """Missing features filled, and an indicator for each that may be missing (see `insphere.data.Imputer`)."""
+
+    def __init__(self, imputer: Imputer) -> None:
+        super().__init__()
+        self.columns: Tensor
+        self.medians: Tensor
+        self.register_buffer("columns", torch.tensor(imputer.columns, dtype=torch.int64))
+        self.register_buffer("medians", torch.tensor(imputer.medians, dtype=torch.float64))
+
+    def forward(self, rows: Tensor) -> Tensor:
+        """Map rows (n, features), NaN where a value is missing, to (n, features + indicators), float64."""
+        rows = rows.double()
+        if not len(self.columns):
+            return rows
+        empty = torch.isnan(rows).all(dim=1, keepdim=True)
+        values = rows[:, self.columns]
+        missing = torch.isnan(values) & ~empty
+        filled = rows.index_copy(1, self.columns, torch.where(missing, self.medians, values))
+        return torch.cat([filled, missing.double()], dim=1)
 
 
 def spread(detector: AbstractDetector) -> float:
@@ -72,11 +113,6 @@ def spread(detector: AbstractDetector) -> float:
 def input_name(detector: AbstractDetector) -> str:
     """Return the name of the graph's input: "images", or "x" for vectors."""
     return "x" if detector.image_spec_ is None else "images"
-
-
-def input_dtype(detector: AbstractDetector) -> str:
-    """Return the type of the graph's input: that of the training images; vectors come in single precision."""
-    return "float32" if detector.image_spec_ is None else detector.image_spec_.dtype
 
 
 def check_packages() -> None:
@@ -102,7 +138,7 @@ def build(detector: AbstractDetector, graph: ScoringGraph) -> Any:
     import onnx
 
     name = input_name(detector)
-    example = torch.zeros((2, *detector.input_shape_), dtype=getattr(torch, input_dtype(detector)))
+    example = torch.zeros((2, *detector.input_.shape), dtype=getattr(torch, graph.input_dtype))
     try:
         with quiet():
             program = torch.onnx.export(
@@ -127,6 +163,16 @@ def build(detector: AbstractDetector, graph: ScoringGraph) -> Any:
     # An input that is also an initialiser has a default: the runtime takes a value where one is fed, else the stored one.
     model.graph.initializer.append(onnx.numpy_helper.from_array(np.array(detector.threshold_), "threshold"))
     return model
+
+
+def session(content: bytes) -> Any:
+    """Return an ONNX Runtime session of a graph, on one thread of the CPU and without its log lines."""
+    import onnxruntime
+
+    options = onnxruntime.SessionOptions()
+    options.log_severity_level = 4  # it warns of every input with a default, which is what the threshold is meant to be
+    options.intra_op_num_threads = 1
+    return onnxruntime.InferenceSession(content, options, providers=["CPUExecutionProvider"])
 
 
 @contextlib.contextmanager

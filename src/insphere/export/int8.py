@@ -100,10 +100,10 @@ def quantise(content: bytes, detector: AbstractDetector, X: NDArray[Any]) -> byt
     return result
 
 
-def measure(detector: AbstractDetector, session: Any, X: NDArray[Any], labels: NDArray[np.int64] | None) -> QuantisationCost:
-    """Compare a quantised graph with the library on rows, with labels (0 normal, 1 anomaly) where they are known."""
+def measure(detector: AbstractDetector, session: Any, X: NDArray[Any], labels: NDArray[np.int64] | None, *, dtype: str) -> QuantisationCost:
+    """Compare a quantised graph, which takes `dtype`, with the library on rows, with labels (0 normal, 1 anomaly) where they are known."""
     batch = next(iter(detector.score_batches(X, batch_size=len(X))))
-    scores, _, flagged = session.run(None, {input_name(detector): X})
+    scores, _, flagged = session.run(None, {input_name(detector): X.astype(dtype)})
     expected = batch.anomaly_score
     differences = np.abs(scores - expected) / np.maximum(np.abs(expected), np.finfo(np.float64).tiny)
     varied = np.ptp(scores) > 0 and np.ptp(expected) > 0

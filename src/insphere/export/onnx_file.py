@@ -7,15 +7,18 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
+from numpy.typing import NDArray
 from sklearn.utils.validation import check_is_fitted
 
 from insphere.detectors.base import AbstractDetector, Rows
 from insphere.detectors.catalog import DETECTORS
 from insphere.errors import CollapseError, ExportError, ParameterError
-from insphere.export.golden import Comparison, check_equal, golden_rows, pack, rows_of
-from insphere.export.graph import OPSET, ScoringGraph, build, check_packages, input_dtype, input_name
+from insphere.export.golden import Comparison, check_equal, check_refused, golden_rows, pack, rows_of
+from insphere.export.graph import OPSET, ScoringGraph, build, check_packages, input_name, session
 from insphere.export.int8 import QuantisationCost, measure, quantise
+from insphere.export.parity import certificate_path, certify
 from insphere.output_file import check_writable, replacing
+from insphere.validation import check_choice
 
 FORMAT_VERSION = 1
 """Version of the metadata in the files."""
@@ -38,6 +41,10 @@ class ExportReport:
         The graph against the library, before any quantisation.
     quantisation : QuantisationCost or None
         What int8 cost; None where it was not asked for.
+    input_dtype : str
+        Type in which the graph takes rows.
+    certificate : Path
+        The parity certificate next to the graph: see `insphere.export.verify`.
     """
 
     path: Path
@@ -45,14 +52,22 @@ class ExportReport:
     opset: int
     comparison: Comparison
     quantisation: QuantisationCost | None
+    input_dtype: str
+    certificate: Path
 
 
-def export_onnx(detector: AbstractDetector, path: str | os.PathLike[str], *, rows: Rows | None = None, int8: bool = False) -> ExportReport:
+def export_onnx(
+    detector: AbstractDetector, path: str | os.PathLike[str], *, rows: Rows | None = None, int8: bool = False, vectors: str = "auto"
+) -> ExportReport:
     """Write a fitted detector as one ONNX graph, from raw rows to decisions, if ONNX Runtime gives the detector's scores with it.
 
     The graph takes ``images``, uint8 of shape (batch, height, width, channels) at the model's size (float32 for detectors fitted on
-    16-bit images), or ``x``, float32 of shape (batch, features); and ``threshold``, a float64 number that has the detector's threshold
-    for a default. It gives ``anomaly_score`` and ``p_value`` (float64) and ``is_anomaly`` (bool), each of shape (batch,).
+    16-bit images), or ``x``, float32 or float64 of shape (batch, features); and ``threshold``, a float64 number that has the detector's
+    threshold for a default. It gives ``anomaly_score`` and ``p_value`` (float64) and ``is_anomaly`` (bool), each of shape (batch,). A row
+    with a value that is not finite is flagged, with the smallest p-value; where the detector imputes, missing features are filled.
+
+    Next to the graph a certificate is written: the rows compared, both results, the largest difference, the runtime and its version.
+    `insphere.export.verify` repeats it elsewhere.
 
     Parameters
     ----------
@@ -64,6 +79,9 @@ def export_onnx(detector: AbstractDetector, path: str | os.PathLike[str], *, row
         Rows to compare the graph with the detector on, beside the made-up ones; at most 256 of them are read. Needed for `int8`.
     int8 : bool
         Whether the networks' weights and activations become 8-bit integers, which costs accuracy; what it costs is measured on `rows`.
+    vectors : {"auto", "float32", "float64"}
+        Type in which the graph takes vectors. "auto" is float32 where the answers to unrounded rows, made-up and given ones, are equal
+        all the same, and float64 where they are not: where a feature lies far from zero (seconds since 1970), rounding changes scores.
 
     Returns
     -------
@@ -102,37 +120,45 @@ def export_onnx(detector: AbstractDetector, path: str | os.PathLike[str], *, row
     if detector.health_.collapsed:
         raise CollapseError("A detector that cannot score is not exported; see its health report.")
     check_writable(path)
-    graph = ScoringGraph(detector)
     given = None if rows is None else rows_of(detector, rows)
-    model = build(detector, graph)
-    golden = golden_rows(detector, graph)
-    content = _serialised(model)
-    comparison = check_equal(detector, session(content), golden)
-    if given is not None:
-        comparison = _worst(comparison, check_equal(detector, session(content), given[0]))
+    graph, content, golden, comparison = _built(detector, None if given is None else given[0], vectors)
     cost = None
     if given is not None and int8:
-        content = quantise(content, detector, given[0])
-        cost = measure(detector, session(content), *given)
+        content = quantise(content, detector, given[0].astype(graph.input_dtype))
+        cost = measure(detector, session(content), *given, dtype=graph.input_dtype)
     # Only made-up rows are stored: the file may go where the user's own images may not.
-    content = _described(content, detector, pack(detector, golden, exact=cost is None), cost)
-    session(content)  # what is written has been read by the runtime as it is
-    with replacing(path) as handle:
+    content = _described(content, detector, graph, pack(detector, golden, graph.input_dtype, exact=cost is None), cost)
+    written = session(content)  # what is written has been read by the runtime as it is
+    check_refused(detector, written, graph.input_dtype)
+    kept = None if given is None else given[0]
+    record = certify(detector, written, content, graph.input_dtype, golden, kept, exact=cost is None)
+    with replacing(path) as handle, replacing(certificate_path(path)) as certificate:
         handle.write(content)
-    return ExportReport(Path(path), len(content), OPSET, comparison, cost)
+        certificate.write(json.dumps(record, indent=1, allow_nan=False).encode())
+    return ExportReport(Path(path), len(content), OPSET, comparison, cost, graph.input_dtype, certificate_path(path))
 
 
-def session(content: bytes) -> Any:
-    """Return an ONNX Runtime session of a graph, on one thread of the CPU and without its log lines."""
-    import onnxruntime
+def _built(detector: AbstractDetector, given: NDArray[Any] | None, vectors: str) -> tuple[ScoringGraph, bytes, NDArray[Any], Comparison]:
+    """Return the graph, its file's content, the rows made up to compare it on, and how it compared."""
+    check_choice("vectors", vectors, ("auto", "float32", "float64"))
+    tried = ("float32", "float64") if vectors == "auto" and detector.image_spec_ is None else (vectors,)
+    for number, dtype in enumerate(tried):
+        graph = ScoringGraph(detector, dtype)
+        content, golden = _serialised(build(detector, graph)), golden_rows(detector, graph)
+        runtime = session(content)
+        try:
+            comparison = check_equal(detector, runtime, golden, graph.input_dtype)
+            if given is not None:
+                comparison = _worst(comparison, check_equal(detector, runtime, given, graph.input_dtype))
+        except ExportError:
+            if number + 1 == len(tried):
+                raise
+        else:
+            return graph, content, golden, comparison
+    raise ExportError("No type of input was tried.")
 
-    options = onnxruntime.SessionOptions()
-    options.log_severity_level = 4  # it warns of every input with a default, which is what the threshold is meant to be
-    options.intra_op_num_threads = 1
-    return onnxruntime.InferenceSession(content, options, providers=["CPUExecutionProvider"])
 
-
-def metadata(detector: AbstractDetector) -> dict[str, Any]:
+def metadata(detector: AbstractDetector, graph: ScoringGraph) -> dict[str, Any]:
     """Return what a graph's file says of itself beside its golden rows; every value is text or JSON."""
     description = detector.describe()
     decision = description["decision"]
@@ -142,7 +168,7 @@ def metadata(detector: AbstractDetector) -> dict[str, Any]:
         "detector": detector.name,
         "summary": DETECTORS[detector.name].summary if detector.name in DETECTORS else type(detector).__name__,
         "created": description["created"],
-        "input": _input_description(detector),
+        "input": _input_description(detector, graph.input_dtype),
         "outputs": {
             "anomaly_score": "float64, higher = more anomalous, in the detector's own units",
             "p_value": "float64 in (0, 1]: share of normal rows that score at least as high",
@@ -159,11 +185,14 @@ def metadata(detector: AbstractDetector) -> dict[str, Any]:
     }
 
 
-def _input_description(detector: AbstractDetector) -> dict[str, Any]:
-    shape, spec = list(detector.input_shape_), detector.image_spec_
-    common = {"name": input_name(detector), "dtype": input_dtype(detector)}
+def _input_description(detector: AbstractDetector, dtype: str) -> dict[str, Any]:
+    shape, spec = list(detector.input_.shape), detector.image_spec_
+    common = {"name": input_name(detector), "dtype": dtype}
     if spec is None:
-        return common | {"axes": ["batch", "features"], "shape": shape, "feature_names": detector.feature_names_}
+        names, imputer = detector.input_.table.feature_names, detector.input_.imputer
+        missing = [] if imputer is None else list(imputer.columns)
+        named = None if names is None else list(names)
+        return common | {"axes": ["batch", "features"], "shape": shape, "feature_names": named, "may_be_missing": missing}
     colours = {1: "grey", 3: "rgb"}.get(spec.channels, f"{spec.channels} channels")
     units = "pixels in 0..255" if spec.dtype == "uint8" or detector.from_files_ else "as the training arrays"
     return common | {
@@ -175,11 +204,13 @@ def _input_description(detector: AbstractDetector) -> dict[str, Any]:
     }
 
 
-def _described(content: bytes, detector: AbstractDetector, golden: dict[str, Any], cost: QuantisationCost | None) -> bytes:
+def _described(
+    content: bytes, detector: AbstractDetector, graph: ScoringGraph, golden: dict[str, Any], cost: QuantisationCost | None
+) -> bytes:
     import onnx
 
     model = onnx.load_model_from_string(content)
-    entries = metadata(detector) | {"golden": golden, "int8": None if cost is None else cost.to_json()}
+    entries = metadata(detector, graph) | {"golden": golden, "int8": None if cost is None else cost.to_json()}
     model.producer_name, model.producer_version = "insphere", version("insphere")
     onnx.helper.set_model_props(model, {name: value if isinstance(value, str) else json.dumps(value) for name, value in entries.items()})
     onnx.checker.check_model(model)

@@ -22,9 +22,10 @@ from insphere.detectors.neural import AbstractNeuralDetector
 from insphere.detectors.shallow import AbstractShallowDetector, Projection
 from insphere.detectors.vae_svdd import DeepSVDDVAE, DeepSVDDVAEObjective
 from insphere.errors import ExportError
+from insphere.scores.graph import NearestDistance, SphereGraph, has_graph, number, squared_distances, tensor
 from insphere.scores.isolation import IsolationTrees
 from insphere.scores.kernels import KernelExpansion
-from insphere.scores.sphere import AbstractSphere, EuclideanSphere, LocalSphere, MahalanobisSphere
+from insphere.scores.sphere import AbstractSphere
 from insphere.training.feed import as_network_input
 
 
@@ -112,8 +113,8 @@ class HybridScorer(nn.Module):
         self.scores = ShallowScorer(detector.detector_)
         self.center: Tensor
         self.scale: Tensor
-        self.register_buffer("center", _tensor(detector.center_))
-        self.register_buffer("scale", _number(detector.scale_))
+        self.register_buffer("center", tensor(detector.center_))
+        self.register_buffer("scale", number(detector.scale_))
 
     def forward(self, rows: Tensor) -> Tensor:
         """Map raw rows to scores."""
@@ -144,16 +145,15 @@ class Projected(nn.Module):
         super().__init__()
         self.mean: Tensor
         self.components: Tensor
-        self.register_buffer("mean", _tensor(projection.mean))
-        self.register_buffer("components", _tensor(projection.components))
+        self.register_buffer("mean", tensor(projection.mean))
+        self.register_buffer("components", tensor(projection.components))
 
     def forward(self, rows: Tensor) -> Tensor:
         """Map scaled rows (n, values) to features (n, n_components)."""
         return (rows - self.mean) @ self.components.T
 
 
-@singledispatch
-def sphere_distance(sphere: AbstractSphere) -> nn.Module:
+def sphere_distance(sphere: AbstractSphere) -> SphereGraph:
     """Return the module that maps codes to their distances.
 
     Raises
@@ -161,82 +161,9 @@ def sphere_distance(sphere: AbstractSphere) -> nn.Module:
     ExportError
         If the geometry is not known.
     """
-    raise ExportError(f"The geometry {sphere.kind!r} cannot be exported; fit with geometry 'local', 'mahalanobis' or 'euclidean'.")
-
-
-@sphere_distance.register
-def _(sphere: EuclideanSphere) -> nn.Module:
-    return CenterDistance(sphere.center, np.eye(len(sphere.center)))
-
-
-@sphere_distance.register
-def _(sphere: MahalanobisSphere) -> nn.Module:
-    return CenterDistance(sphere.center, sphere.whitening)
-
-
-@sphere_distance.register
-def _(sphere: LocalSphere) -> nn.Module:
-    return nn.Sequential(
-        Whitened(sphere.center, sphere.whitening), NearestDistance(sphere.references, sphere.n_neighbors, aggregation="mean")
-    )
-
-
-class Whitened(nn.Module):
-    """Codes less the centre, in units of the training codes' spread."""
-
-    def __init__(self, center: NDArray[np.float64], whitening: NDArray[np.float64]) -> None:
-        super().__init__()
-        self.center: Tensor
-        self.whitening: Tensor
-        self.register_buffer("center", _tensor(center))
-        self.register_buffer("whitening", _tensor(whitening))
-
-    def forward(self, codes: Tensor) -> Tensor:
-        """Map codes (n, latent_dim) to whitened ones of the same shape."""
-        return (codes - self.center) @ self.whitening.T
-
-
-class CenterDistance(Whitened):
-    """Distance of codes to the sphere's centre."""
-
-    def forward(self, codes: Tensor) -> Tensor:
-        """Map codes (n, latent_dim) to distances (n,)."""
-        return super().forward(codes).square().sum(dim=1).sqrt()
-
-
-class NearestDistance(nn.Module):
-    """Distance to the nearest of some points.
-
-    Products of matrices find them, differences measure them: by products alone a row on top of a point would be at a distance of 1e-8
-    times its size from it, not at zero.
-    """
-
-    def __init__(self, points: NDArray[np.float64], n_neighbors: int, *, aggregation: str) -> None:
-        super().__init__()
-        self.n_found = min(n_neighbors, len(points))
-        self.takes_mean = aggregation == "mean"
-        self.points: Tensor
-        self.register_buffer("points", _tensor(points))
-
-    def forward(self, features: Tensor) -> Tensor:
-        """Map features (n, d) to distances (n,)."""
-        _, nearest = squared_distances(features, self.points).topk(self.n_found, dim=1, largest=False)
-        distances = (self.points[nearest] - features.unsqueeze(1)).square().sum(dim=2).sqrt()
-        return distances.mean(dim=1) if self.takes_mean else distances.amax(dim=1)
-
-
-def squared_distances(X: Tensor, points: Tensor) -> Tensor:
-    """Return ‖x − y‖² for each row x and each point y, shape (n, m), by products; at least 0.
-
-    Examples
-    --------
-    >>> squared_distances(torch.tensor([[3.0, 4.0]]), torch.zeros(1, 2))
-    tensor([[25.]])
-    """
-    # Measured from among the points, so that less cancels where all lie far from zero.
-    middle = points.mean(dim=0)
-    X, points = X - middle, points - middle
-    return (X.square().sum(dim=1, keepdim=True) + points.square().sum(dim=1) - 2 * (X @ points.T)).clamp(min=0)
+    if not has_graph(sphere):
+        raise ExportError(f"The geometry {sphere.kind!r} cannot be exported; fit with geometry 'local', 'mahalanobis' or 'euclidean'.")
+    return SphereGraph(sphere)
 
 
 @singledispatch
@@ -290,10 +217,10 @@ class NegativeLogDensity(nn.Module):
         self.log_weights: Tensor
         self.divisor: Tensor
         self.constant: Tensor
-        self.register_buffer("points", _tensor(points))
-        self.register_buffer("log_weights", _tensor(np.log(weights)))
-        self.register_buffer("divisor", _number(2 * bandwidth**2))
-        self.register_buffer("constant", _number(points.shape[1] / 2 * math.log(2 * math.pi * bandwidth**2)))
+        self.register_buffer("points", tensor(points))
+        self.register_buffer("log_weights", tensor(np.log(weights)))
+        self.register_buffer("divisor", number(2 * bandwidth**2))
+        self.register_buffer("constant", number(points.shape[1] / 2 * math.log(2 * math.pi * bandwidth**2)))
 
     def forward(self, features: Tensor) -> Tensor:
         """Map features (n, d) to nats (n,)."""
@@ -311,10 +238,10 @@ class Expansion(nn.Module):
         self.weights: Tensor
         self.gamma: Tensor
         self.coef0: Tensor
-        self.register_buffer("points", _tensor(expansion.points))
-        self.register_buffer("weights", _tensor(expansion.weights))
-        self.register_buffer("gamma", _number(expansion.kernel.gamma))
-        self.register_buffer("coef0", _number(expansion.kernel.coef0))
+        self.register_buffer("points", tensor(expansion.points))
+        self.register_buffer("weights", tensor(expansion.weights))
+        self.register_buffer("gamma", number(expansion.kernel.gamma))
+        self.register_buffer("coef0", number(expansion.kernel.coef0))
 
     def forward(self, features: Tensor) -> Tensor:
         """Map features (n, d) to values (n,)."""
@@ -340,7 +267,7 @@ class BeyondHyperplane(nn.Module):
         super().__init__()
         self.expansion = Expansion(expansion)
         self.rho: Tensor
-        self.register_buffer("rho", _number(rho))
+        self.register_buffer("rho", number(rho))
 
     def forward(self, features: Tensor) -> Tensor:
         """Map features (n, d) to scores (n,)."""
@@ -355,7 +282,7 @@ class KernelSphereScore(nn.Module):
         super().__init__()
         self.center = Expansion(center)
         self.constant: Tensor
-        self.register_buffer("constant", _number(constant))
+        self.register_buffer("constant", number(constant))
 
     def forward(self, features: Tensor) -> Tensor:
         """Map features (n, d) to scores (n,)."""
@@ -370,11 +297,11 @@ class ForestScore(nn.Module):
         super().__init__()
         self.n_levels = _depth(trees)
         self.divisor: Tensor
-        self.register_buffer("divisor", _number(len(trees.roots) * trees.normaliser))
+        self.register_buffer("divisor", number(len(trees.roots) * trees.normaliser))
         # A leaf leads back to itself whatever it compares, so it may compare the first feature.
         arrays = {"features": trees.features.clip(0), "left": trees.left, "right": trees.right, "roots": trees.roots}
         for name, array in {**arrays, "thresholds": trees.thresholds, "path_lengths": trees.path_lengths}.items():
-            self.register_buffer(name, _tensor(array))
+            self.register_buffer(name, tensor(array))
         self.features: Tensor
         self.left: Tensor
         self.right: Tensor
@@ -400,12 +327,3 @@ def _depth(trees: IsolationTrees) -> int:
         if not len(level):
             return depth
         level, depth = np.concatenate([trees.left[level], trees.right[level]]), depth + 1
-
-
-def _number(value: float) -> Tensor:
-    # As a tensor, because the exporter writes plain numbers in single precision.
-    return torch.tensor(value, dtype=torch.float64)
-
-
-def _tensor(array: NDArray[np.generic]) -> Tensor:
-    return torch.from_numpy(np.array(array))  # a copy: the model's own arrays may be read-only

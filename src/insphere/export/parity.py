@@ -1,0 +1,232 @@
+"""The parity certificate: what a graph was compared with its detector on, kept next to the graph, to be repeated elsewhere."""
+
+import base64
+import dataclasses
+import datetime
+import hashlib
+import json
+import math
+import os
+import platform
+import zlib
+from collections.abc import Mapping, Sequence
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from insphere.detectors.base import AbstractDetector
+from insphere.errors import ExportError
+from insphere.export.golden import TOLERANCE, check_equal, rows_of
+from insphere.export.graph import check_packages, input_name, session, spread
+
+FORMAT_VERSION = 1
+"""Version of the certificate."""
+
+SUFFIX = ".parity.json"
+"""Added to the name of the graph's file."""
+
+_MOST_BYTES = 1_000_000
+_LEAST_ROWS = 8
+_ANSWERS = ("anomaly_score", "p_value", "is_anomaly")
+
+
+@dataclasses.dataclass(frozen=True)
+class Verification:
+    """How a graph answers here, next to how it answered where it was exported.
+
+    Attributes
+    ----------
+    n_rows : int
+        Rows asked: those of the certificate, and those given.
+    largest_difference : float
+        Of a score here from the library's (from the graph's own at the export, for int8), relative to the score, or to the spread of
+        the calibration scores where that is larger.
+    n_labels : int
+        Decisions that differ; a graph with any is refused.
+    runtime, exported_with : str
+        Versions of ONNX Runtime here and at the export.
+    """
+
+    n_rows: int
+    largest_difference: float
+    n_labels: int
+    runtime: str
+    exported_with: str
+
+
+def certificate_path(graph: str | os.PathLike[str]) -> Path:
+    """Return where the certificate of a graph lies.
+
+    Examples
+    --------
+    >>> certificate_path("tiles.onnx").name
+    'tiles.onnx.parity.json'
+    """
+    path = Path(graph)
+    return path.with_name(path.name + SUFFIX)
+
+
+def certify(
+    detector: AbstractDetector, session: Any, content: bytes, dtype: str, made_up: NDArray[Any], given: NDArray[Any] | None, *, exact: bool
+) -> dict[str, Any]:
+    """Return the certificate of a graph as a JSON-able dict.
+
+    Parameters
+    ----------
+    session : onnxruntime.InferenceSession
+    content : bytes
+        The graph's file.
+    dtype : str
+        Type that the graph takes rows in.
+    made_up, given : ndarray
+        Rows as the library takes them. Made-up ones are stored, as many as fit into a megabyte; of given ones, which may be the user's
+        own photos, a fingerprint and the answers.
+    exact : bool
+        Whether the graph is to give the library's scores; not so for int8.
+    """
+    n_most = max(_LEAST_ROWS, _MOST_BYTES // max(1, made_up[0].nbytes))
+    stored = made_up[np.unique(np.linspace(0, len(made_up) - 1, min(n_most, len(made_up))).round().astype(np.int64))]
+    description = detector.describe()
+    return {
+        "format_version": FORMAT_VERSION,
+        "created": datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
+        "graph_sha256": hashlib.sha256(content).hexdigest(),
+        "detector": detector.name,
+        "model_created": description["created"],
+        "data_fingerprint": description["data"]["fingerprint"],
+        "versions": {name: version(name) for name in ("insphere", "torch", "onnx", "onnxruntime", "numpy")},
+        "provider": "CPUExecutionProvider",
+        "machine": platform.machine(),
+        "exact": exact,
+        "tolerance": TOLERANCE,
+        "spread": spread(detector),
+        "threshold": detector.threshold_,
+        "input": {"name": input_name(detector), "dtype": dtype},
+        "rows": {"kind": "made up", **packed(stored), **_both(detector, session, stored, dtype)},
+        "given": None if given is None else {"n_rows": len(given), "sha256": _sha256(given), **_both(detector, session, given, dtype)},
+    }
+
+
+def verify(
+    graph: str | os.PathLike[str],
+    *,
+    detector: AbstractDetector | None = None,
+    rows: Any = None,
+    certificate: str | os.PathLike[str] | None = None,
+) -> Verification:
+    """Repeat, with the runtime that is here, what a graph was compared on when it was exported.
+
+    Parameters
+    ----------
+    graph : path-like
+        The .onnx file.
+    detector : AbstractDetector, optional
+        The detector that it was exported from: `rows` are then compared with it too.
+    rows : array, source or path, optional
+        What `detector` takes; at most 256 rows are read.
+    certificate : path-like, optional
+        The certificate where it does not lie next to the graph.
+
+    Raises
+    ------
+    ExportError
+        If a file is missing, does not belong to the other, or answers differ: a score by more than the tolerance, or a decision.
+    MissingDependencyError
+        If ``insphere[export]`` is not installed.
+    """
+    check_packages()
+    content, record = _read(Path(graph), certificate_path(graph) if certificate is None else Path(certificate))
+    runtime = session(content)
+    stored, own = record["rows"], unpacked(record["rows"])
+    _, scores, flagged = _run(runtime, record["input"]["name"], own, record["input"]["dtype"])
+    reference = stored["library" if record["exact"] else "graph"]
+    expected = np.array([math.inf if score is None else score for score in reference["anomaly_score"]])
+    difference, n_labels = _differences(scores, expected, flagged, np.array(reference["is_anomaly"]), record)
+    n_rows = len(own)
+    if rows is not None and detector is not None:
+        X, _ = rows_of(detector, rows)
+        found = check_equal(detector, runtime, X, record["input"]["dtype"])
+        n_rows, difference = n_rows + found.n_rows, max(difference, found.largest_difference)
+    result = Verification(n_rows, difference, n_labels, version("onnxruntime"), record["versions"]["onnxruntime"])
+    if difference > record["tolerance"] or n_labels:
+        raise ExportError(
+            f"{graph} does not answer here as where it was exported: on {n_rows} rows scores differ by up to {difference:.2g}"
+            f" ({record['tolerance']:g} allowed) and {n_labels} decisions differ (ONNX Runtime {result.runtime} here,"
+            f" {result.exported_with} there). Export it again with this runtime, or install the other."
+        )
+    return result
+
+
+def packed(X: NDArray[Any]) -> dict[str, Any]:
+    """Return rows as JSON: base64 of zlib of the values in C order, with their type and shape."""
+    values = np.ascontiguousarray(X)
+    data = base64.b64encode(zlib.compress(values.tobytes(), 9)).decode("ascii")
+    return {"dtype": str(values.dtype), "shape": list(values.shape), "data": data}
+
+
+def unpacked(record: Mapping[str, Any]) -> NDArray[Any]:
+    """Return the rows that `packed` wrote."""
+    content = zlib.decompress(base64.b64decode(record["data"]))
+    return np.frombuffer(content, record["dtype"]).reshape(record["shape"])
+
+
+def _both(detector: AbstractDetector, session: Any, X: NDArray[Any], dtype: str) -> dict[str, Any]:
+    batch = next(iter(detector.score_batches(X, batch_size=len(X))))
+    p_values, scores, flagged = _run(session, input_name(detector), X, dtype)
+    record = {"spread": spread(detector), "threshold": detector.threshold_}
+    difference, n_labels = _differences(scores, batch.anomaly_score, flagged, batch.is_anomaly, record)
+    return {
+        "library": _listed([batch.anomaly_score, batch.p_value, batch.is_anomaly]),
+        "graph": _listed([scores, p_values, flagged]),
+        "largest_difference": difference,
+        "n_decisions_that_flip": n_labels,
+    }
+
+
+def _run(session: Any, name: str, X: NDArray[Any], dtype: str) -> tuple[NDArray[Any], NDArray[Any], NDArray[Any]]:
+    """Return the graph's p-values, scores and decisions."""
+    with np.errstate(over="ignore"):
+        scores, p_values, flagged = session.run(None, {name: X.astype(dtype)})
+    return p_values, scores, flagged
+
+
+def _differences(
+    scores: NDArray[Any], expected: NDArray[Any], flagged: NDArray[Any], expected_flags: NDArray[Any], record: Mapping[str, Any]
+) -> tuple[float, int]:
+    """Return the largest relative difference of finite scores, and how many decisions differ that rounding does not decide."""
+    known = np.isfinite(expected)
+    scale = np.maximum(np.abs(np.where(known, expected, 1.0)), record["spread"])
+    apart = np.where(known, np.abs(scores - np.where(known, expected, 0.0)), 0.0) / np.where(scale > 0, scale, 1.0)
+    decided = ~known | (np.abs(expected - record["threshold"]) > TOLERANCE * scale)
+    return float(apart.max(initial=0.0)), int((decided & (flagged != expected_flags)).sum())
+
+
+def _listed(answers: Sequence[NDArray[Any]]) -> dict[str, list[Any]]:
+    """Return answers as JSON lists; null for a score that is not finite, as JSON has no infinity."""
+    lists = [[value if math.isfinite(value) else None for value in answer.tolist()] for answer in answers]
+    return dict(zip(_ANSWERS, lists, strict=True))
+
+
+def _sha256(X: NDArray[Any]) -> str:
+    return hashlib.sha256(f"{X.dtype}{X.shape}".encode() + np.ascontiguousarray(X).tobytes()).hexdigest()
+
+
+def _read(graph: Path, certificate: Path) -> tuple[bytes, dict[str, Any]]:
+    """Return the graph's content and its certificate, which belong together."""
+    try:
+        content = graph.read_bytes()
+        record = json.loads(certificate.read_text(encoding="utf-8"))
+    except OSError as error:
+        raise ExportError(
+            f"{error.filename} cannot be read ({error.strerror}); insphere export writes a graph and its certificate."
+        ) from error
+    except ValueError as error:
+        raise ExportError(f"{certificate} is not a parity certificate ({error}); export the graph again.") from error
+    if not isinstance(record, dict) or record.get("format_version") != FORMAT_VERSION:
+        raise ExportError(f"{certificate} is not a parity certificate of version {FORMAT_VERSION}; export the graph again.")
+    if hashlib.sha256(content).hexdigest() != record["graph_sha256"]:
+        raise ExportError(f"{certificate} is not that of {graph}: the graph was changed, or is another one; export it again.")
+    return content, record

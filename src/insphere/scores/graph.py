@@ -1,0 +1,136 @@
+"""Distances as PyTorch modules: one definition for gradients (explanations, attacks) and for exported graphs.
+
+`scores.sphere` and `scores.neighbours` are the reference, in NumPy and the same bit by bit whatever the batch; these follow them up to
+rounding. What the library computes in float64 is computed in float64 here too.
+"""
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor, nn
+
+from insphere.errors import ParameterError
+from insphere.scores.sphere import AbstractSphere, EuclideanSphere, LocalSphere, MahalanobisSphere
+
+_LEAST_SQUARE = 1e-24  # the square root has no slope at zero, and NaN would spread to every pixel
+
+
+def has_graph(sphere: AbstractSphere | None) -> bool:
+    """Return whether `SphereGraph` knows the sphere's geometry."""
+    return isinstance(sphere, EuclideanSphere | MahalanobisSphere | LocalSphere)
+
+
+class SphereGraph(nn.Module):
+    """``sphere.distance`` as a module that PyTorch can differentiate and export.
+
+    Parameters
+    ----------
+    sphere : AbstractSphere
+
+    Raises
+    ------
+    ParameterError
+        If the geometry is not known here.
+
+    Examples
+    --------
+    >>> SphereGraph(EuclideanSphere(np.zeros(2)))(torch.tensor([[3.0, 4.0]])).item()
+    5.0
+    """
+
+    def __init__(self, sphere: AbstractSphere) -> None:
+        super().__init__()
+        if not has_graph(sphere):
+            raise ParameterError(f"No graph is known for a sphere of the kind {sphere.kind!r}.")
+        self.center: Tensor
+        self.register_buffer("center", tensor(sphere.center))
+        self.whitening: Tensor | None
+        self.register_buffer("whitening", tensor(sphere.whitening) if isinstance(sphere, MahalanobisSphere | LocalSphere) else None)
+        self.nearest = Nearest(sphere.references, sphere.n_neighbors) if isinstance(sphere, LocalSphere) else None
+
+    def offsets(self, codes: Tensor) -> Tensor:
+        """Return what each code differs by, in the sphere's metric, from the points whose mean distance is its score.
+
+        Returns
+        -------
+        Tensor of float64, shape (n, n_points, latent_dim)
+            One point, the centre, for the Euclidean and Mahalanobis spheres; the nearest training codes for the local one.
+        """
+        placed = codes.double() - self.center
+        if self.whitening is not None:
+            placed = placed @ self.whitening.T
+        return placed.unsqueeze(1) if self.nearest is None else self.nearest.offsets(placed)
+
+    def forward(self, codes: Tensor) -> Tensor:
+        """Map codes (n, latent_dim) to distances (n,), float64.
+
+        Continuous in the codes; where the nearest training codes of a local sphere change, the slope jumps and the value does not.
+        """
+        return norms(self.offsets(codes)).mean(dim=1)
+
+
+class Nearest(nn.Module):
+    """The nearest of some points.
+
+    Products of matrices find them, differences measure them: by products alone a row on top of a point would be at a distance of 1e-8
+    times its size from it, not at zero.
+
+    Parameters
+    ----------
+    points : ndarray, shape (m, d)
+    n_neighbors : int
+        At least 1; all points where there are fewer.
+    """
+
+    def __init__(self, points: NDArray[np.float64], n_neighbors: int) -> None:
+        super().__init__()
+        self.n_found = min(n_neighbors, len(points))
+        self.points: Tensor
+        self.register_buffer("points", tensor(points))
+
+    def offsets(self, rows: Tensor) -> Tensor:
+        """Map rows (n, d) to their differences from the nearest points (n, n_found, d)."""
+        _, nearest = squared_distances(rows.detach(), self.points).topk(self.n_found, dim=1, largest=False)
+        return rows.unsqueeze(1) - self.points[nearest]
+
+
+class NearestDistance(Nearest):
+    """Mean distance to the nearest of some points, or that to the last of them."""
+
+    def __init__(self, points: NDArray[np.float64], n_neighbors: int, *, aggregation: str) -> None:
+        super().__init__(points, n_neighbors)
+        self.takes_mean = aggregation == "mean"
+
+    def forward(self, rows: Tensor) -> Tensor:
+        """Map rows (n, d) to distances (n,)."""
+        distances = norms(self.offsets(rows))
+        return distances.mean(dim=1) if self.takes_mean else distances.amax(dim=1)
+
+
+def norms(offsets: Tensor) -> Tensor:
+    """Return the lengths along the last axis, with a slope (of zero) at zero too."""
+    return offsets.square().sum(dim=-1).clamp(min=_LEAST_SQUARE).sqrt()
+
+
+def squared_distances(X: Tensor, points: Tensor) -> Tensor:
+    """Return ‖x − y‖² for each row x and each point y, shape (n, m), by products; at least 0.
+
+    Examples
+    --------
+    >>> squared_distances(torch.tensor([[3.0, 4.0]]), torch.zeros(1, 2))
+    tensor([[25.]])
+    """
+    # Measured from among the points, so that less cancels where all lie far from zero.
+    middle = points.mean(dim=0)
+    X, points = X - middle, points - middle
+    return (X.square().sum(dim=1, keepdim=True) + points.square().sum(dim=1) - 2 * (X @ points.T)).clamp(min=0)
+
+
+def number(value: float) -> Tensor:
+    """Return a number as a tensor, because the exporter writes plain ones in single precision."""
+    return torch.tensor(value, dtype=torch.float64)
+
+
+def tensor(array: NDArray[np.generic]) -> Tensor:
+    """Return a copy of an array as a tensor: the model's own arrays may be read-only."""
+    return torch.from_numpy(np.array(array))

@@ -1,0 +1,121 @@
+"""Graphs are compared on what users feed them; the certificate says on what, and is repeated elsewhere."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from numpy.typing import NDArray
+
+import insphere
+from contract import fit_quietly
+from export_models import KINDS, fitted, rows_of_kind
+from insphere.detectors.catalog import DETECTORS
+from insphere.errors import ExportError
+from insphere.export import export_onnx, graph, verify
+from insphere.export.parity import certificate_path
+
+VECTORS = np.random.default_rng(0).normal(size=(300, 3))
+
+
+def answers(path: Path, X: NDArray[Any]) -> list[NDArray[Any]]:
+    session = graph.session(path.read_bytes())
+    dtype = {"tensor(float)": np.float32, "tensor(double)": np.float64, "tensor(uint8)": np.uint8}[session.get_inputs()[0].type]
+    with np.errstate(over="ignore"):
+        return session.run(None, {session.get_inputs()[0].name: X.astype(dtype)})
+
+
+@pytest.mark.parametrize(
+    "name", [pytest.param(name, marks=[] if name in ("knn", "iforest", "vae-svdd") else pytest.mark.slow) for name in DETECTORS]
+)
+def test_rows_that_are_not_numbers_are_flagged_with_the_smallest_p_value(name: str, tmp_path: Path) -> None:
+    detector = fitted(name, "vectors")
+    export_onnx(detector, tmp_path / "m.onnx")
+    rows = rows_of_kind("vectors", seed=5)[:5].astype(np.float64)
+    rows[0, 0], rows[1, -1], rows[2, 1], rows[3] = np.nan, np.inf, -np.inf, 1e300  # past the largest number of single precision
+    scores, p_values, flagged = answers(tmp_path / "m.onnx", rows)
+    smallest = 1 / (len(detector.conformal_) + 1)
+    assert flagged[:4].all() and p_values[:4] == pytest.approx(smallest) and (scores[:4] == np.inf).all()
+    np.testing.assert_allclose(scores[4:], detector.anomaly_score(rows[4:]), rtol=1e-4, atol=1e-4 * detector.conformal_.scores.std())
+
+
+@pytest.mark.parametrize("kind", [kind for kind in KINDS if kind != "vectors"])
+def test_int8_graphs_of_float_images_flag_them_too(kind: str, tmp_path: Path) -> None:
+    X = (rows_of_kind(kind) / 255.0).astype(np.float32)
+    detector = fit_quietly(insphere.VAE(epochs=1, random_state=0), X)
+    export_onnx(detector, tmp_path / "m.onnx", rows=X, int8=True)
+    X = X[:3].copy()
+    X[0, 0, 0, 0], X[1] = np.nan, np.inf
+    _, p_values, flagged = answers(tmp_path / "m.onnx", X)
+    assert flagged[:2].all() and p_values[:2] == pytest.approx(1 / (len(detector.conformal_) + 1))
+
+
+@pytest.mark.parametrize("make", [insphere.KNN, insphere.OCSVM, insphere.KDE, insphere.SVDD])
+def test_rows_far_from_zero_need_double_precision(make: Any, tmp_path: Path) -> None:
+    offset = np.array([1.7e9, 0, 0])
+    detector = fit_quietly(make(random_state=0), VECTORS + offset)
+    new = np.random.default_rng(1).normal(size=(400, 3)) * 2 + offset
+    report = export_onnx(detector, tmp_path / "m.onnx", rows=new)
+    assert report.input_dtype == "float64"
+    np.testing.assert_array_equal(answers(tmp_path / "m.onnx", new)[2], detector.predict(new) == -1)
+    with pytest.raises(ExportError, match="--vectors float64"):
+        export_onnx(detector, tmp_path / "n.onnx", rows=new, vectors="float32")
+    assert not (tmp_path / "n.onnx").exists() and not certificate_path(tmp_path / "n.onnx").exists()
+
+
+def test_a_graph_fills_missing_values_as_its_detector_does(tmp_path: Path) -> None:
+    X = VECTORS.copy()
+    X[::7, 1] = np.nan
+    detector = insphere.KNN(missing="impute", random_state=0).fit(X)
+    export_onnx(detector, tmp_path / "m.onnx", rows=X)
+    np.testing.assert_allclose(answers(tmp_path / "m.onnx", X)[0], detector.anomaly_score(X), rtol=1e-4, atol=1e-6)
+    bad = np.array([[np.nan, 0.0, 0.0], [np.nan] * 3, [0.0, np.inf, 0.0]])
+    assert answers(tmp_path / "m.onnx", bad)[2].all()
+
+
+class TestCertificate:
+    @pytest.fixture
+    def exported(self, tmp_path: Path) -> Path:
+        export_onnx(fitted("knn", "vectors"), tmp_path / "m.onnx", rows=rows_of_kind("vectors"))
+        return tmp_path / "m.onnx"
+
+    def test_it_says_what_was_compared(self, exported: Path) -> None:
+        record = json.loads(certificate_path(exported).read_text())
+        assert record["exact"] and record["versions"]["onnxruntime"] and record["detector"] == "knn"
+        for part in (record["rows"], record["given"]):
+            assert part["n_decisions_that_flip"] == 0 and part["largest_difference"] < 1e-4
+            assert len(part["library"]["anomaly_score"]) == len(part["graph"]["is_anomaly"]) > 8
+        assert "data" not in record["given"]  # the user's own rows stay with the user
+
+    def test_it_is_repeated(self, exported: Path) -> None:
+        alone = verify(exported)
+        both = verify(exported, detector=fitted("knn", "vectors"), rows=rows_of_kind("vectors", seed=9))
+        assert alone.n_labels == both.n_labels == 0 and both.n_rows == alone.n_rows + len(rows_of_kind("vectors", seed=9))
+
+    def test_int8_is_compared_with_itself(self, tmp_path: Path) -> None:
+        export_onnx(fitted("vae-svdd", "rgb"), tmp_path / "m.onnx", rows=rows_of_kind("rgb"), int8=True)
+        assert verify(tmp_path / "m.onnx").largest_difference < 1e-4
+
+    @pytest.mark.parametrize(
+        ("spoil", "words"),
+        [
+            (lambda graph: certificate_path(graph).unlink(), "cannot be read"),
+            (lambda graph: certificate_path(graph).write_text("{"), "is not a parity certificate"),
+            (lambda graph: certificate_path(graph).write_text("[]"), "of version 1"),
+            (lambda graph: graph.write_bytes(graph.read_bytes() + b" "), "the graph was changed"),
+        ],
+    )
+    def test_what_does_not_belong_together_is_refused(self, exported: Path, spoil: Any, words: str) -> None:
+        spoil(exported)
+        with pytest.raises(ExportError, match=words):
+            verify(exported)
+
+    @pytest.mark.parametrize("field", ["anomaly_score", "is_anomaly"])
+    def test_other_answers_are_refused(self, exported: Path, field: str) -> None:
+        record = json.loads(certificate_path(exported).read_text())
+        values = record["rows"]["library"][field]
+        values[2] = not values[2] if field == "is_anomaly" else values[2] * 1.001
+        certificate_path(exported).write_text(json.dumps(record))
+        with pytest.raises(ExportError, match="does not answer here"):
+            verify(exported)
