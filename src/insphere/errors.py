@@ -15,6 +15,10 @@ class ParameterError(InsphereError, ValueError):
     """A parameter has a value that its rule does not allow."""
 
 
+class UnknownParameterError(ParameterError, TypeError):
+    """A constructor is given a parameter that it does not have."""
+
+
 class DataError(InsphereError, ValueError):
     """The input rows break a rule: wrong shape or type, not finite, too few, unreadable."""
 

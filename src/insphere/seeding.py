@@ -8,6 +8,20 @@ import numpy as np
 from insphere.errors import ParameterError
 
 
+def check_random_state(random_state: object) -> None:
+    """Raise `ParameterError` where `resolve_seed` would; nothing is drawn.
+
+    Examples
+    --------
+    >>> check_random_state(-5)
+    Traceback (most recent call last):
+    ...
+    insphere.errors.ParameterError: `random_state` must be in [0, 2**31), got -5.
+    """
+    if not isinstance(random_state, np.random.RandomState | np.random.Generator):
+        resolve_seed(random_state)
+
+
 def resolve_seed(random_state: object) -> int:
     """Return a seed in [0, 2**31) for what scikit-learn calls `random_state`.
 

@@ -6,6 +6,8 @@ import numbers
 from collections.abc import Collection, Mapping
 from typing import Any, TypeVar
 
+import numpy as np
+
 from insphere.errors import ParameterError, did_you_mean
 
 Record = TypeVar("Record")
@@ -26,6 +28,8 @@ def check_choice(name: str, value: object, choices: Collection[str]) -> str:
     """
     if isinstance(value, str) and value in choices:
         return value
+    if isinstance(value, int) and not isinstance(value, bool) and str(value) in choices:  # precision=32, as a command line reads it
+        return str(value)
     listed = ", ".join(repr(choice) for choice in choices)
     raise ParameterError(f"`{name}` must be one of {listed}, got {value!r}.{did_you_mean(str(value), choices)}")
 
@@ -109,15 +113,34 @@ def as_record(name: str, value: object, record: type[Record], default: Record | 
     if value is None:
         return default
     if isinstance(value, record):
-        return value
+        own = {field.name: getattr(value, field.name) for field in dataclasses.fields(record) if field.init}  # type: ignore[arg-type]
+        foreign = {key: plain(entry) for key, entry in own.items() if isinstance(entry, np.generic)}
+        return dataclasses.replace(value, **foreign) if foreign else value  # type: ignore[type-var]
     if isinstance(value, Mapping):
-        fields: dict[str, Any] = {str(key): entry for key, entry in value.items()}
+        fields: dict[str, Any] = {str(key): plain(entry) for key, entry in value.items()}
         known = [field.name for field in dataclasses.fields(record) if field.init]  # type: ignore[arg-type]
         for key in fields:
             if key not in known:
                 raise ParameterError(f"`{name}` has no field {key!r}; its fields are {', '.join(known)}.{did_you_mean(key, known)}")
         return dataclasses.replace(default, **fields)  # type: ignore[type-var]
     raise ParameterError(f"`{name}` must be None, a mapping or a {record.__name__}, got {type(value).__name__}.")
+
+
+def plain(value: Any) -> Any:
+    """Return `value` with NumPy's numbers, texts and truth values, in mappings and sequences too, as Python's own.
+
+    Examples
+    --------
+    >>> plain({"lr": np.float64(0.5), "widths": (np.int64(8), 4)})
+    {'lr': 0.5, 'widths': (8, 4)}
+    """
+    if isinstance(value, np.generic):
+        return value.item()
+    if isinstance(value, Mapping):
+        return {plain(key): plain(entry) for key, entry in value.items()}
+    if isinstance(value, list | tuple) and type(value) in (list, tuple):
+        return type(value)(plain(entry) for entry in value)
+    return value
 
 
 def _rule(kind: str, **bounds: float | None) -> str:

@@ -1,7 +1,9 @@
 """``insphere info``, ``insphere datasets`` and ``insphere detectors``: what there is."""
 
 from collections.abc import Mapping
-from typing import Any
+from typing import Annotated, Any
+
+import typer
 
 from insphere.cli import console, options, presenting
 
@@ -67,19 +69,44 @@ def _where(entry: Mapping[str, Any]) -> str:
     return "not here; name its folder with --data-dir or INSPHERE_DATA"
 
 
-def detectors(json: options.Json = False) -> None:
-    """List the detectors with a word on when to choose each.
+def detectors(
+    name: Annotated[
+        str | None, typer.Argument(metavar="[NAME]", show_default=False, help="Tell the parameters of this one; module:Class too.")
+    ] = None,
+    json: options.Json = False,
+) -> None:
+    """List the detectors with a word on when to choose each, or the parameters of one: type, default, what it does.
 
     For example:
       insphere detectors
+      insphere detectors vae-svdd
     """
-    from insphere.detectors.catalog import DETECTORS
+    from insphere.detectors.catalog import DETECTORS, installed
 
+    if name is not None:
+        _parameters_of(name, json=json)
+        return
     entries = [
         {"name": entry.name, "class": entry.class_name, "summary": entry.summary, "when": entry.when} for entry in DETECTORS.values()
+    ]
+    entries += [
+        {"name": other, "class": target, "summary": f"of another package: {target}", "when": ""} for other, target in installed().items()
     ]
     if json:
         console.write_json({"detectors": entries})
         return
     rows = ((entry["name"], entry["summary"], entry["when"]) for entry in entries)
     console.results().print(console.table("Detectors (insphere fit --detector NAME)", ("name", "what it is", "when to choose it"), rows))
+
+
+def _parameters_of(name: str, *, json: bool) -> None:
+    from insphere.detectors.catalog import detector_class
+    from insphere.detectors.parameters import described
+
+    found = described(detector_class(name))
+    if json:
+        console.write_json({"detector": name, "parameters": found})
+        return
+    rows = ((entry["name"], entry["type"], entry["default"], entry["meaning"]) for entry in found)
+    title = f"Parameters of {name} (--set NAME=VALUE; in Python, those with a dot are fields of a mapping)"
+    console.results().print(console.table(title, ("name", "type", "default", "what it does"), rows))

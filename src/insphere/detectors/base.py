@@ -37,11 +37,12 @@ from insphere.detectors.fitting import (
     warn_unreadable,
 )
 from insphere.detectors.inputs import is_plain_table, keeping_missing
+from insphere.detectors.parameters import ParameterisedEstimator
 from insphere.detectors.stored import KIND, parameters_to_json, restore, to_file
 from insphere.detectors.views import FittedViews
 from insphere.errors import CollapseError, ParameterError
-from insphere.seeding import generator, resolve_seed
-from insphere.validation import as_record, check_choice, check_number
+from insphere.seeding import check_random_state, generator, resolve_seed
+from insphere.validation import check_choice, check_number
 
 if TYPE_CHECKING:
     from insphere.explain import Explanation
@@ -52,7 +53,7 @@ Rows = ArrayLike | AbstractSource | str | os.PathLike[str]
 
 
 @dataclasses.dataclass(eq=False, repr=False, kw_only=True)
-class AbstractDetector(FittedViews, OutlierMixin, BaseEstimator, ABC):  # type: ignore[misc]
+class AbstractDetector(FittedViews, ParameterisedEstimator, OutlierMixin, BaseEstimator, ABC):  # type: ignore[misc]
     """A one-class anomaly detector for images and vectors.
 
     A concrete class sets `name` to its key in the catalog, declares its own parameters as fields, and implements `_fit_model`, `_score`,
@@ -203,10 +204,16 @@ class AbstractDetector(FittedViews, OutlierMixin, BaseEstimator, ABC):  # type: 
 
     def _check_parameters(self) -> None:
         """Check the parameters and keep the resolved option records; a subclass calls this first and adds its own."""
+        check_random_state(self.random_state)
         check_number("target_fpr", self.target_fpr, above=0, below=1)
         check_choice("missing", self.missing, MISSING)
         check_number("trim", self.trim, at_least=0, below=0.5)
-        self._calibration = as_record("calibration", self.calibration, Calibration)
+        for name in self._record_defaults():
+            self._record(name)
+        self._calibration = self._record("calibration")
+
+    def _record_defaults(self) -> dict[str, Any]:
+        return {"calibration": Calibration()}
 
     def _settled(self) -> Mapping[str, Any]:
         """Return the parameters with the values that the last fit chose for them, which fits of fewer rows are to keep."""

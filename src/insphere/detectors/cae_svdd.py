@@ -11,7 +11,7 @@ from insphere.nets.options import Network
 from insphere.training.autoencoding import AbstractAutoencodingObjective, squared_error
 from insphere.training.noise import NoiseSource
 from insphere.training.sphere_term import SphereReading, SphereTerm
-from insphere.validation import as_record, check_number
+from insphere.validation import check_number
 
 
 class DeepSVDDCAEObjective(AbstractAutoencodingObjective):
@@ -84,8 +84,12 @@ class DeepSVDDCAE(AbstractEnclosingDetector):
     _: dataclasses.KW_ONLY
     reading: SphereReading | Mapping[str, Any] | None = None
 
+    def _record_defaults(self) -> dict[str, Any]:
+        return super()._record_defaults() | {"reading": SphereReading()}
+
+    def _check_parameters(self) -> None:
+        super()._check_parameters()
+        check_number("alpha", self.alpha, above=0)
+
     def _make_objective(self, input_shape: Sequence[int], latent_dim: int, network: Network) -> DeepSVDDCAEObjective:
-        alpha = check_number("alpha", self.alpha, above=0)
-        return DeepSVDDCAEObjective(
-            input_shape, latent_dim, network, alpha=alpha, reading=as_record("reading", self.reading, SphereReading)
-        )
+        return DeepSVDDCAEObjective(input_shape, latent_dim, network, alpha=float(self.alpha), reading=self._record("reading"))

@@ -2,11 +2,12 @@
 
 import dataclasses
 import importlib
+import importlib.metadata
 import os
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
-from insphere.errors import ModelFileError, ParameterError, did_you_mean
+from insphere.errors import ModelFileError, ParameterError, UnknownParameterError
 from insphere.validation import check_choice
 
 if TYPE_CHECKING:
@@ -124,17 +125,51 @@ _ENTRIES = (
 DETECTORS: dict[str, Entry] = {entry.name: entry for entry in _ENTRIES}
 """Name of each detector and its entry."""
 
+GROUP = "insphere.detectors"
+"""Entry points by which installed packages offer detectors of their own."""
+
 
 def detector_class(name: str) -> "type[AbstractDetector]":
     """Return the class of the detector called `name`.
 
+    Parameters
+    ----------
+    name : str
+        One of `DETECTORS`; or the name of an installed package's entry point in the group ``insphere.detectors``; or
+        ``module:Class``. The latter two import code of others: give only names that you trust.
+
     Raises
     ------
     ParameterError
-        If there is none of that name.
+        If there is none of that name, or what it names is not a detector.
     """
-    check_choice("detector", name, DETECTORS)
-    found: type[AbstractDetector] = getattr(importlib.import_module(DETECTORS[name].module), DETECTORS[name].class_name)
+    if name in DETECTORS:
+        found: type[AbstractDetector] = getattr(importlib.import_module(DETECTORS[name].module), DETECTORS[name].class_name)
+        return found
+    plugins = installed()
+    if isinstance(name, str) and (":" in name or name in plugins):
+        return _of_others(name, plugins.get(name, name))
+    check_choice("detector", name, (*DETECTORS, *plugins))
+    raise AssertionError("a name that passes the check is one of these")
+
+
+def installed() -> dict[str, str]:
+    """Return the detectors of installed packages: name and ``module:Class`` of each entry point; nothing is imported."""
+    return {point.name: point.value for point in importlib.metadata.entry_points(group=GROUP) if point.name not in DETECTORS}
+
+
+def _of_others(name: str, target: str) -> "type[AbstractDetector]":
+    from insphere.detectors.base import AbstractDetector
+
+    module, _, class_name = target.partition(":")
+    try:
+        found = getattr(importlib.import_module(module), class_name)
+    except (ImportError, AttributeError, ValueError) as error:
+        raise ParameterError(
+            f"Detector {name!r} cannot be imported ({error}); give module:Class, and run where Python finds it."
+        ) from error
+    if not (isinstance(found, type) and issubclass(found, AbstractDetector)):
+        raise ParameterError(f"{name!r} is not a detector: it must be a subclass of insphere.detectors.base.AbstractDetector.")
     return found
 
 
@@ -151,12 +186,13 @@ def make(name: str, parameters: Mapping[str, Any]) -> "AbstractDetector":
     >>> make("vae-svdd", {"alpha": 0.1}).alpha
     0.1
     """
+    from insphere.detectors.parameters import unknown_parameter
+
     found = detector_class(name)
     known = found._get_param_names()
     for parameter in parameters:
         if parameter not in known:
-            listed = ", ".join(known)
-            raise ParameterError(f"{name} has no parameter {parameter!r}; it has {listed}.{did_you_mean(parameter, known)}")
+            raise UnknownParameterError(unknown_parameter(name, parameter, known))
     return found(**parameters)
 
 
@@ -178,21 +214,36 @@ def check(name: str, parameters: Mapping[str, Any]) -> None:
     make(name, parameters)._check_parameters()
 
 
-def load(path: str | os.PathLike[str]) -> "AbstractDetector":
+def load(path: str | os.PathLike[str], *, detector: "str | type[AbstractDetector] | None" = None) -> "AbstractDetector":
     """Return the fitted detector stored at `path`. Nothing in the file is executed.
+
+    Parameters
+    ----------
+    path : path-like
+    detector : str or class, optional
+        The class, ``module:Class`` or entry point of a detector that is not insphere's own. A file's word alone imports nothing. The
+        environment variable ``INSPHERE_DETECTORS`` names such classes for the command line, with commas between them.
 
     Raises
     ------
     ModelFileError
         If the file is missing, truncated, altered, foreign, or of a detector or version that is not known here.
+    ParameterError
+        If `detector` is not a detector, or one of another name than the file's.
     """
     from insphere import model_file
     from insphere.detectors.stored import KIND
 
     saved = model_file.read(path, KIND)
     name = saved.header.get("detector")
-    if not isinstance(name, str) or name not in DETECTORS:
-        raise ModelFileError(
-            f"{os.fspath(path)} holds a detector called {name!r}, which this version of insphere does not know; upgrade insphere."
-        )
-    return detector_class(name).from_file(saved)
+    if isinstance(name, str) and name in DETECTORS:
+        return detector_class(name).from_file(saved)
+    named = [detector] if detector is not None else [word for word in os.environ.get("INSPHERE_DETECTORS", "").split(",") if word]
+    for candidate in named:
+        found = detector_class(candidate) if isinstance(candidate, str) else candidate
+        if found.name == name:
+            return found.from_file(saved)
+    raise ModelFileError(
+        f"{os.fspath(path)} holds a detector called {name!r}, which this version of insphere does not know. Upgrade insphere; or, if it is"
+        " a detector of others that you trust, name its class: insphere.load(path, detector='module:Class'), or INSPHERE_DETECTORS."
+    )

@@ -14,7 +14,7 @@ from insphere.nets.options import Network
 from insphere.training.autoencoding import AbstractEncodingObjective
 from insphere.training.noise import NoiseSource
 from insphere.training.options import Training
-from insphere.validation import as_record, check_choice, check_integer, check_number
+from insphere.validation import check_choice, check_integer, check_number
 
 OBJECTIVES = ("one-class", "soft-boundary")
 """Names of the two objectives of Deep SVDD."""
@@ -164,11 +164,17 @@ class DeepSVDD(AbstractPretrainedDetector):
     nu: float = 0.1
     reading: DeepSVDDReading | Mapping[str, Any] | None = None
 
+    def _record_defaults(self) -> dict[str, Any]:
+        return super()._record_defaults() | {"reading": DeepSVDDReading()}
+
+    def _check_parameters(self) -> None:
+        super()._check_parameters()
+        check_choice("objective", self.objective, OBJECTIVES)
+        check_number("nu", self.nu, above=0, at_most=1)
+
     def _make_objective(self, input_shape: Sequence[int], latent_dim: int, network: Network) -> DeepSVDDObjective:
-        soft = check_choice("objective", self.objective, OBJECTIVES) == "soft-boundary"
-        nu = check_number("nu", self.nu, above=0, at_most=1)
-        reading = as_record("reading", self.reading, DeepSVDDReading)
-        return DeepSVDDObjective(input_shape, latent_dim, network, soft=soft, nu=nu, reading=reading)
+        soft, reading = self.objective == "soft-boundary", self._record("reading")
+        return DeepSVDDObjective(input_shape, latent_dim, network, soft=soft, nu=float(self.nu), reading=reading)
 
     def _method_findings(self, X: NDArray[Any]) -> list[Finding]:
         return [self._spread_finding(X)]

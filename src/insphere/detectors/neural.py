@@ -31,7 +31,7 @@ from insphere.training.objective import AbstractObjective
 from insphere.training.options import Training, default_epochs
 from insphere.training.stacked import STACKED_PRECISION
 from insphere.training.trainee import Stage, Trainee
-from insphere.validation import as_record, check_choice, check_integer
+from insphere.validation import check_choice, check_integer
 
 _HEALTH_ROWS = 2048
 
@@ -58,6 +58,7 @@ class AbstractNeuralDetector(AbstractDetector):
     training : Training or mapping, optional
         Optimiser, learning rate, batch size, precision, early stopping; what is not given is as in `default_training`.
     device : {"auto", "cpu", "cuda", "mps"}
+        Where to train and score; "auto" is the first of cuda, mps and cpu that is there.
     """
 
     default_network: ClassVar[Network] = Network()
@@ -91,10 +92,12 @@ class AbstractNeuralDetector(AbstractDetector):
 
     # Fitting.
 
+    def _record_defaults(self) -> dict[str, Any]:
+        return super()._record_defaults() | {"training": self.default_training, "network": self.default_network}
+
     def _check_parameters(self) -> None:
         super()._check_parameters()
-        self._options = as_record("training", self.training, Training, self.default_training)
-        self._network = as_record("network", self.network, Network, self.default_network)
+        self._options, self._network = self._record("training"), self._record("network")
         self._device = resolve_device(self.device)
         check_choice("scaling", self.scaling, SCALINGS)
         for name, value in (("epochs", self.epochs), ("latent_dim", self.latent_dim)):
@@ -125,7 +128,7 @@ class AbstractNeuralDetector(AbstractDetector):
             validation_rows, X = X[np.sort(order[:n_validation])], X[np.sort(order[n_validation:])]
         self.preprocess_ = fit_preprocess(X, self.scaling)
         n_steps = options.batches_per_epoch(len(X))
-        stages = self._make_stages(default_epochs(n_steps, self.default_steps) if self.epochs is None else self.epochs)
+        stages = self._make_stages(default_epochs(n_steps, self.default_steps) if self.epochs is None else int(self.epochs))
         self.objective_ = stages[-1].objective
         return Trainee(stages, X, self.preprocess_.apply, self.seed_, validation_rows)
 
@@ -159,7 +162,7 @@ class AbstractNeuralDetector(AbstractDetector):
         return stages
 
     def _latent_dim(self) -> int:
-        return default_latent_dim(self.input_shape_) if self.latent_dim is None else self.latent_dim
+        return default_latent_dim(self.input_shape_) if self.latent_dim is None else int(self.latent_dim)
 
     # Scoring.
 

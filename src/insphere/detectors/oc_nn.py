@@ -118,10 +118,14 @@ class OCNN(AbstractPretrainedDetector):
     n_hidden: int = 32
     activation: str = "sigmoid"
 
+    def _check_parameters(self) -> None:
+        super()._check_parameters()
+        check_number("nu", self.nu, above=0, below=1)
+        check_integer("n_hidden", self.n_hidden, at_least=1, at_most=65_536)
+        check_choice("activation", self.activation, ACTIVATIONS)
+
     def _make_objective(self, input_shape: Sequence[int], latent_dim: int, network: Network) -> OCNNObjective:
-        nu = check_number("nu", self.nu, above=0, below=1)
-        n_hidden = check_integer("n_hidden", self.n_hidden, at_least=1, at_most=65_536)
-        activation = check_choice("activation", self.activation, ACTIVATIONS)
+        nu, n_hidden, activation = float(self.nu), int(self.n_hidden), self.activation
         return OCNNObjective(input_shape, latent_dim, network, nu=nu, n_hidden=n_hidden, activation=activation)
 
     def _method_findings(self, X: NDArray[Any]) -> list[Finding]:

@@ -10,7 +10,7 @@ from insphere.errors import ParameterError
 from insphere.nets.options import Network
 from insphere.training.options import Training
 from insphere.training.trainee import Stage
-from insphere.validation import as_record, check_integer
+from insphere.validation import as_record, check_integer, plain
 
 
 @dataclasses.dataclass(frozen=True)
@@ -56,7 +56,7 @@ class AbstractPretrainedDetector(AbstractNeuralDetector):
 
     def _check_parameters(self) -> None:
         super()._check_parameters()
-        self._pretraining = as_record("pretrain", None if isinstance(self.pretrain, bool) else self.pretrain, Pretraining)
+        self._pretraining = as_record("pretrain", None if isinstance(plain(self.pretrain), bool) else self.pretrain, Pretraining)
         # Rows are held out for both or for neither, so that what one holds out the other has not seen.
         default = dataclasses.replace(
             self.default_pretraining,
@@ -69,7 +69,7 @@ class AbstractPretrainedDetector(AbstractNeuralDetector):
             raise ParameterError("`pretrain.training.patience` needs `training.patience`: rows are held out for both or for neither.")
 
     def _stages_before(self, input_shape: Sequence[int], latent_dim: int, network: Network, n_epochs: int) -> list[Stage]:
-        if self.pretrain is False:
+        if plain(self.pretrain) is False:
             return []
         objective = CAEObjective(input_shape, latent_dim, network)
         return [Stage(objective, self._pretraining_options, self._pretraining.epochs or n_epochs, "pretraining")]

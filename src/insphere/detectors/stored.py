@@ -12,6 +12,8 @@ from insphere.decision import health
 from insphere.decision.decision import Decision
 from insphere.detectors.inputs import InputContract
 from insphere.errors import ModelFileError
+from insphere.training.device import DEVICES, is_available
+from insphere.validation import plain
 
 if TYPE_CHECKING:
     from insphere.detectors.base import AbstractDetector
@@ -54,10 +56,19 @@ def parameters_to_json(detector: "AbstractDetector") -> dict[str, Any]:
     return parameters | known | decided
 
 
+def _runnable_here(parameters: Mapping[str, Any]) -> dict[str, Any]:
+    """Return parameters with "auto" for a device that is not here: a model scores wherever it is loaded; those of its parts too."""
+    found = {name: _runnable_here(value) if isinstance(value, Mapping) else value for name, value in parameters.items()}
+    device = found.get("device")
+    if isinstance(device, str) and device in DEVICES and not is_available(device):
+        found["device"] = "auto"
+    return found
+
+
 def _to_json(value: Any) -> Any:
     """Return an option record as a mapping; a detector within a detector is described by the one that holds it."""
     is_record = dataclasses.is_dataclass(value) and not isinstance(value, type) and not hasattr(value, "get_params")
-    return dataclasses.asdict(value) if is_record else value
+    return plain(dataclasses.asdict(value) if is_record else value)
 
 
 def restore(kind: type[Detector], saved: model_file.ModelFile) -> Detector:
@@ -77,7 +88,7 @@ def restore(kind: type[Detector], saved: model_file.ModelFile) -> Detector:
 
 
 def _restored(kind: type[Detector], header: Mapping[str, Any], arrays: Mapping[str, NDArray[Any]]) -> Detector:
-    detector = kind(**header["parameters"])
+    detector = kind(**_runnable_here(header["parameters"]))
     detector._check_parameters()
     detector.input_ = InputContract.from_json(header["input"])
     detector.seed_, detector.data_ = header["seed"], header["data"]

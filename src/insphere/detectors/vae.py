@@ -14,7 +14,7 @@ from insphere.scores.sphere import AbstractSphere
 from insphere.training.autoencoding import squared_error
 from insphere.training.noise import NoiseSource
 from insphere.training.variational import AbstractVariationalObjective, VariationalReading, kl_to_standard_normal, sample_code
-from insphere.validation import as_record, check_choice
+from insphere.validation import check_choice
 
 SCORES = ("negative-elbo", "reconstruction", "distance")
 """What a `VAE` can score rows by."""
@@ -90,13 +90,15 @@ class VAE(AbstractEnclosingDetector):
     _: dataclasses.KW_ONLY
     reading: VariationalReading | Mapping[str, Any] | None = None
 
+    def _record_defaults(self) -> dict[str, Any]:
+        return super()._record_defaults() | {"reading": VariationalReading()}
+
     def _check_parameters(self) -> None:
         super()._check_parameters()
         check_choice("scored_by", self.scored_by, SCORES)
 
     def _make_objective(self, input_shape: Sequence[int], latent_dim: int, network: Network) -> VAEObjective:
-        reading = as_record("reading", self.reading, VariationalReading)
-        return VAEObjective(input_shape, latent_dim, network, reading=reading, scored_by=self.scored_by)
+        return VAEObjective(input_shape, latent_dim, network, reading=self._record("reading"), scored_by=self.scored_by)
 
     def _enclose(self, codes: NDArray[np.float64]) -> AbstractSphere | None:
         return super()._enclose(codes) if self.scored_by == "distance" else None

@@ -13,7 +13,7 @@ from insphere.nets.options import Network
 from insphere.training.noise import NoiseSource
 from insphere.training.sphere_term import SphereReading, SphereTerm
 from insphere.training.variational import AbstractVariationalObjective, VariationalReading, kl_to_standard_normal, sample_code
-from insphere.validation import as_record, check_choice, check_number
+from insphere.validation import check_choice, check_number
 
 
 @dataclasses.dataclass(frozen=True)
@@ -175,6 +175,14 @@ class DeepSVDDVAE(AbstractEnclosingDetector):
     _: dataclasses.KW_ONLY
     reading: Reading | Mapping[str, Any] | None = None
 
+    def _record_defaults(self) -> dict[str, Any]:
+        return super()._record_defaults() | {"reading": Reading()}
+
+    def _check_parameters(self) -> None:
+        super()._check_parameters()
+        if self.alpha is not None:
+            check_number("alpha", self.alpha, above=0)
+
     def _make_objective(self, input_shape: Sequence[int], latent_dim: int, network: Network) -> DeepSVDDVAEObjective:
-        alpha = default_alpha(input_shape) if self.alpha is None else check_number("alpha", self.alpha, above=0)
-        return DeepSVDDVAEObjective(input_shape, latent_dim, network, alpha=alpha, reading=as_record("reading", self.reading, Reading))
+        alpha = default_alpha(input_shape) if self.alpha is None else float(self.alpha)
+        return DeepSVDDVAEObjective(input_shape, latent_dim, network, alpha=alpha, reading=self._record("reading"))

@@ -29,13 +29,26 @@ def resolve_device(name: str) -> torch.device:
     device(type='cpu')
     """
     check_choice("device", name, DEVICES)
-    available = {"cuda": torch.cuda.is_available(), "mps": torch.backends.mps.is_available(), "cpu": True}
+    kinds = ("cuda", "mps", "cpu")
     if name == "auto":
-        name = next(kind for kind, usable in available.items() if usable)
-    if not available[name]:
-        usable_names = ", ".join(repr(kind) for kind, usable in available.items() if usable)
+        name = next(kind for kind in kinds if is_available(kind))
+    if not is_available(name):
+        usable_names = ", ".join(repr(kind) for kind in kinds if is_available(kind))
         raise ParameterError(f"`device` {name!r} is not available to PyTorch here; use {usable_names} or 'auto'.")
     return torch.device(name)
+
+
+def is_available(name: str) -> bool:
+    """Return whether PyTorch can compute on the device called `name` here.
+
+    Examples
+    --------
+    >>> is_available("cpu"), is_available("auto")
+    (True, True)
+    """
+    if name in ("cuda", "mps"):
+        return bool(torch.cuda.is_available() if name == "cuda" else torch.backends.mps.is_available())
+    return name in DEVICES
 
 
 def device_name(module: nn.Module) -> str:

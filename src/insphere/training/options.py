@@ -84,7 +84,7 @@ class Training:
             raise ParameterError(f"`optimizer_options` must be None or a mapping such as {{'eps': 1e-8}}, got {self.optimizer_options!r}.")
         if self.gradient_clip is not None:
             check_number("gradient_clip", self.gradient_clip, above=0)
-        check_choice("precision", self.precision, PRECISIONS)
+        object.__setattr__(self, "precision", check_choice("precision", self.precision, PRECISIONS))
         if self.patience is not None:
             check_integer("patience", self.patience, at_least=1)
         check_number("validation_fraction", self.validation_fraction, above=0, at_most=0.5)

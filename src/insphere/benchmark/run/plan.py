@@ -177,12 +177,13 @@ def _variants(method: MethodPlan, vary: Mapping[str, Any], place: str) -> Iterat
 def _method(name: str, table: Mapping[str, Any], datasets: Sequence[str]) -> MethodPlan:
     place = f"[methods.{name}]"
     detector = table.get("detector", name)
-    if "detector" not in table and name not in catalog.DETECTORS:
+    if "detector" not in table and name not in catalog.DETECTORS and name not in catalog.installed():
         raise ParameterError(
             f'{place} is no detector, so it needs detector = "NAME", one of {", ".join(catalog.DETECTORS)}.'
             f"{did_you_mean(name, catalog.DETECTORS)}"
         )
-    check_choice(f"{place} detector", detector, catalog.DETECTORS)
+    if ":" not in str(detector):
+        check_choice(f"{place} detector", detector, (*catalog.DETECTORS, *catalog.installed()))
     known = catalog.detector_class(detector)._get_param_names()
     flat = {key: value for key, value in table.items() if key not in _METHOD_KEYS}
     check_keys(place, flat, [*_METHOD_KEYS, *(parameter for parameter in known if parameter != "random_state")])
