@@ -55,6 +55,10 @@ class DataNotice(UserWarning):
     """Something about given rows that their user should know: what was left out, or what something was taken to mean."""
 
 
+class SourceNotice(DataNotice):
+    """Something of a source is left out, or was taken to mean something: a `Notice` of it."""
+
+
 class HealthWarning(UserWarning):
     """Something about a fitted detector deserves a look; the text says what to do."""
 

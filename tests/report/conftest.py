@@ -81,3 +81,9 @@ def hostile() -> ArraySource:
     names = [f"{number}{HOSTILE}" for number in range(80)]
     types = [f"{name}{HOSTILE}" for name in test.types[:80]]
     return ArraySource(X, name=f"source{HOSTILE}", labels=test.labels[:80], types=types, ids=names)
+
+
+def learned_from(source: ArraySource) -> ArraySource:
+    """Return rows of it to fit on, whatever their labels: those of a fit are all normal."""
+    rows = source.take(range(8, 48))
+    return ArraySource(rows.load().X, name=rows.name, types=rows.types, ids=rows.ids)

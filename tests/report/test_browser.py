@@ -13,7 +13,7 @@ from insphere.data import ArraySource
 from insphere.detectors.base import AbstractDetector
 from insphere.estimate import proportion
 from insphere.report import write_report
-from report.conftest import HOSTILE, fit
+from report.conftest import HOSTILE, fit, learned_from
 
 # Contrast of every visible text with what lies behind it, by WCAG 2: elements whose ratio is too low for their size.
 CONTRAST = """() => {
@@ -213,7 +213,7 @@ def test_every_image_of_the_page_is_one(chromium_page: Any, digits_report: Path)
 def test_nothing_is_wider_than_the_screen(
     chromium_page: Any, digits: AbstractDetector, hostile: ArraySource, tmp_path: Path, width: int
 ) -> None:
-    write_report(fit(insphere.KNN(), hostile.take(range(8, 48))), hostile, tmp_path / "r.html", title="W" * 300)
+    write_report(fit(insphere.KNN(), learned_from(hostile)), hostile, tmp_path / "r.html", title="W" * 300)
     chromium_page.set_viewport_size({"width": width, "height": 844})
     page = open_report(chromium_page, tmp_path / "r.html")
     page.evaluate("document.querySelectorAll('details').forEach(details => { details.open = true; })")
@@ -266,7 +266,7 @@ def test_a_type_of_anomaly_shows_its_curve(chromium_page: Any, digits_report: Pa
 
 
 def test_names_are_text_whatever_they_say(chromium_page: Any, hostile: ArraySource, explained: None, tmp_path: Path) -> None:
-    detector = fit(insphere.DeepSVDDVAE(epochs=1, random_state=0), hostile.take(range(8, 48)))
+    detector = fit(insphere.DeepSVDDVAE(epochs=1, random_state=0), learned_from(hostile))
     write_report(detector, hostile, tmp_path / "r.html", title=HOSTILE)
     chromium_page.on("dialog", lambda dialog: chromium_page.complaints.append(dialog.message))
     page = open_report(chromium_page, tmp_path / "r.html")

@@ -9,6 +9,7 @@ from insphere.checking.findings import CheckReport, DataFinding, first_names, li
 from insphere.checking.likeness import exact_duplicates, near_duplicates, outliers
 from insphere.checking.survey import Survey, joined, survey
 from insphere.data import AbstractSource
+from insphere.data.rows import Notice
 from insphere.errors import DataError
 
 LEAST_ROWS, FEW_ROWS = 8, 100
@@ -59,8 +60,15 @@ def check_source(source: AbstractSource, *, test: AbstractSource | None = None) 
     checks: list[Callable[[Survey], DataFinding]] = [_unreadable, _enough, _labels]
     checks += [_sizes, _modes, _constant_images] if known.is_image else [_constant_columns, _duplicate_columns]
     checks += [_exact_duplicates, *([_near_duplicates] if known.is_image else []), _copies_across, _outliers]
-    doubts = [DataFinding("columns", "error", text, 1) for text in (source.doubt,) if text is not None]
-    return CheckReport(name, len(known), (*doubts, *(check(known) for check in checks)))
+    doubts = [DataFinding("folders" if source.is_image else "columns", "error", text, 1) for text in (source.doubt,) if text is not None]
+    told = [_notice(notice, given) for given in (source, test) if given is not None for notice in given.notices]
+    return CheckReport(name, len(known), (*doubts, *told, *(check(known) for check in checks)))
+
+
+def _notice(notice: Notice, source: AbstractSource) -> DataFinding:
+    """Return what a source tells of itself as a finding; what is read as something else than what is stored deserves a look."""
+    level = "note" if notice.kind == "taken as" else "warning"
+    return DataFinding(notice.kind, level, f"{source.name}: {notice}", notice.count, listed([[name] for name in notice.examples]))
 
 
 def _unreadable(known: Survey) -> DataFinding:

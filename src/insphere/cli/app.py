@@ -27,7 +27,7 @@ from insphere.cli.reporting import report
 from insphere.cli.scoring import evaluate, score
 from insphere.cli.serving import serve
 from insphere.cli.watching import watch
-from insphere.errors import InsphereError, ParameterError
+from insphere.errors import InsphereError, ParameterError, SourceNotice
 
 GOOD, FAILED, USAGE, INTERRUPTED = 0, 1, 2, 130
 
@@ -151,5 +151,6 @@ def _readable_warnings() -> Iterator[None]:
 
     with warnings.catch_warnings():
         warnings.simplefilter("always", UserWarning)
+        warnings.simplefilter("ignore", SourceNotice)  # the commands tell these themselves, and put them into their JSON
         warnings.showwarning = show
         yield

@@ -39,6 +39,17 @@ def warn(text: str) -> None:
     messages().print(Text.assemble(("warning: ", "bold yellow"), text))
 
 
+def tell(source: Any) -> None:
+    """Write what the user should be told of a source, a line each, to standard error."""
+    for notice in source.notices:
+        messages().print(Text.assemble(("note: ", "bold cyan"), f"{source.name}: {notice}"))
+
+
+def noted(source: Any) -> list[dict[str, Any]]:
+    """Return the same for a JSON object."""
+    return [dataclasses.asdict(notice) for notice in source.notices]
+
+
 def fail(text: str, *, prefix: str = "error: ") -> None:
     """Write why the command ends to standard error."""
     messages().print(Text.assemble((prefix, "bold red"), text))

@@ -12,6 +12,7 @@ from insphere.cli.settings import DEFAULT_DETECTOR, DEFAULT_SEED, FitSettings, c
 from insphere.errors import ParameterError
 
 if TYPE_CHECKING:
+    from insphere.data import AbstractSource
     from insphere.detectors.base import AbstractDetector
 
 _TRAINING = "Training"
@@ -91,6 +92,7 @@ def fit(
     label_column: options.LabelColumn = None,
     normal_label: options.NormalLabel = None,
     groups: options.Groups = None,
+    groups_by: options.GroupsBy = None,
     header: options.Header = None,
     channels: options.Channels = None,
     data_dir: options.DataDir = None,
@@ -121,6 +123,7 @@ def fit(
         "label_column": label_column,
         "normal_label": normal_label,
         "groups": groups,
+        "groups_by": groups_by,
         "header": header,
         "channels": channels,
         "data_dir": data_dir,
@@ -128,14 +131,14 @@ def fit(
     settings = gather(config, assignments or [], given)
     check_writable(output)
     state = _checkpoint(output, wanted=checkpoint, resume=resume)
-    fitted, seconds = fit_detector(source, settings, checkpoint=state, resume=resume)
+    fitted, rows, seconds = fit_detector(source, settings, checkpoint=state, resume=resume)
     fitted.save(output)
     if state is not None:
         with suppress(OSError):
             state.unlink(missing_ok=True)
     description = fitted.describe()
     if json:
-        console.write_json({"output": output, "seconds": seconds, **description})
+        console.write_json({"output": output, "seconds": seconds, "notices": console.noted(rows), **description})
         return
     console.results().print(presenting.model_facts(str(output), description, seconds=seconds))
     console.say(f"Next: insphere score {output} NEW_ROWS -o scores.csv, or insphere info {output} for all there is to know.")
@@ -143,8 +146,8 @@ def fit(
 
 def fit_detector(
     source: str, settings: FitSettings, *, checkpoint: Path | None = None, resume: bool = False
-) -> "tuple[AbstractDetector, float]":
-    """Return the fitted detector and the seconds that reading and training took; progress goes to standard error."""
+) -> "tuple[AbstractDetector, AbstractSource, float]":
+    """Return the fitted detector, its rows and the seconds that reading and training took; progress goes to standard error."""
     from insphere.cli.progress import TrainingProgress
     from insphere.data.sources import open_source
     from insphere.detectors import catalog
@@ -157,7 +160,8 @@ def fit_detector(
             detector.fit(rows, checkpoint=checkpoint, resume=resume, on_epoch=progress.update)
         except KeyboardInterrupt as error:
             raise console.Interrupted(_how_to_resume(checkpoint)) from error
-    return detector, time.perf_counter() - started
+    console.tell(rows)
+    return detector, rows, time.perf_counter() - started
 
 
 def _checkpoint(output: Path, *, wanted: bool, resume: bool) -> Path | None:
@@ -202,7 +206,7 @@ def demo(
 
     folder = make_folder(output)
     files = {"model": folder / "model.insphere", "scores": folder / "scores.csv", "gallery": folder / "gallery.png"}
-    fitted, seconds = fit_detector(dataset, gather(None, [], {"seed": seed, "data_dir": data_dir}))
+    fitted, _, seconds = fit_detector(dataset, gather(None, [], {"seed": seed, "data_dir": data_dir}))
     fitted.save(files["model"])
     rows = fitted.open(dataset, split="test", data_dir=data_dir)
     check_labelled(rows)

@@ -70,6 +70,16 @@ Columns = Annotated[
         "--columns", metavar="A,B,…", show_default=False, rich_help_panel=_TABLES, help="Columns to use. Default: all but the label."
     ),
 ]
+GroupsBy = Annotated[
+    str | None,
+    typer.Option(
+        "--groups-by",
+        metavar="REGEX|folder",
+        show_default=False,
+        rich_help_panel=_IMAGES,
+        help="Finds in an image's path the group of near-duplicates that it belongs to ('(?P<group>[^_]+)_'); folder: its folder.",
+    ),
+]
 Header = Annotated[
     bool | None,
     typer.Option(

@@ -31,6 +31,7 @@ def recalibrate(
     label_column: options.LabelColumn = None,
     normal_label: options.NormalLabel = None,
     groups: options.Groups = None,
+    groups_by: options.GroupsBy = None,
     header: options.Header = None,
     channels: options.Channels = None,
     data_dir: options.DataDir = None,
@@ -57,12 +58,16 @@ def recalibrate(
         "label_column": label_column,
         "normal_label": normal_label,
         "groups": groups,
+        "groups_by": groups_by,
         "header": header,
         "channels": channels,
         "data_dir": data_dir,
     }
     detector = catalog.load(model)
-    detector.recalibrate(source, target_fpr=target_fpr, **source_options(chosen))
+    rows = None if source is None else detector.open(source, split="train", **source_options(chosen))
+    detector.recalibrate(rows, target_fpr=target_fpr)
+    if rows is not None:
+        console.tell(rows)
     detector.save(written)
     description = detector.describe()
     if json:

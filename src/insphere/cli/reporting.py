@@ -64,12 +64,13 @@ def report(
             heatmaps=heatmaps,
             on_batch=lambda batch: progress.advance(len(batch.index) + len(batch.errors)),
         )
+    console.tell(rows)
     if written.n_errors:
         console.warn(f"{written.n_errors} of {written.n_rows} rows could not be scored; the report lists them with the reason.")
     if written.n_seen:
         console.warn(seen_text(written.n_seen, written.n_rows))
     if json:
         facts = dataclasses.asdict(written)
-        console.write_json({"output": facts.pop("path"), "source": source, **facts})
+        console.write_json({"output": facts.pop("path"), "source": source, "notices": console.noted(rows), **facts})
     else:
         console.results().print(presenting.report_facts(written))

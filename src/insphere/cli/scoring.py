@@ -60,6 +60,7 @@ def score(
     rows = detector.open(source, split=split, **source_options(chosen))
     with write_scores(output, ids=rows.ids) as table:
         scored(detector, rows, on_batch=table.append)
+    console.tell(rows)
     if table.n_errors:
         console.warn(f"{table.n_errors} of {len(rows)} rows could not be scored; the column error of {output} says why.")
     result = {
@@ -70,6 +71,7 @@ def score(
         "n_errors": table.n_errors,
         "n_anomalies": table.n_anomalies,
         "decision": detector.describe()["decision"],
+        "notices": console.noted(rows),
     }
     if json:
         console.write_json(result)
@@ -117,6 +119,7 @@ def evaluate(
     n_seen: list[int] = []
     evaluation, known = measure(rows, *scored(detector, rows, on_batch=lambda batch: n_seen.append(batch.n_seen)))
     n_errors = len(rows) - len(known)
+    console.tell(rows)
     if any(n_seen):
         console.warn(seen_text(sum(n_seen), len(rows)))
     if n_errors:
@@ -124,7 +127,9 @@ def evaluate(
     decision = detector.describe()["decision"]
     if json:
         counts = {"n_rows": len(rows), "n_errors": n_errors, "n_seen": sum(n_seen)}
-        console.write_json({"model": model, "source": source, **counts, "decision": decision, **evaluation.to_json()})
+        console.write_json(
+            {"model": model, "source": source, **counts, "decision": decision, "notices": console.noted(rows), **evaluation.to_json()}
+        )
     else:
         for part in presenting.evaluation_tables(source, evaluation, decision):
             console.results().print(part)

@@ -14,7 +14,7 @@ DEFAULT_SEED = 0
 
 # Option on the command line and in the file -> parameter of the detector that it sets.
 _PARAMETER_OF_OPTION = {"target_fpr": "target_fpr", "seed": "random_state", "device": "device", "epochs": "epochs"}
-_SOURCE_OPTIONS = ("image_size", "mode", "label_column", "normal_label", "columns", "groups", "header", "channels", "data_dir")
+_SOURCE_OPTIONS = ("image_size", "mode", "label_column", "normal_label", "columns", "groups", "groups_by", "header", "channels", "data_dir")
 _FILE_KEYS = ("detector", *_PARAMETER_OF_OPTION, *_SOURCE_OPTIONS, "params")
 
 

@@ -1,6 +1,7 @@
 """Zip archives of images, read in place: nothing is ever written to the disk, so a hostile name has nowhere to go."""
 
 import zipfile
+from collections import Counter
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
@@ -9,8 +10,9 @@ from typing import IO, Self, final
 import numpy as np
 from numpy.typing import NDArray
 
-from insphere.data.folders import LOOKED_FOR, is_image_name, open_images, printable, wrapper
+from insphere.data.folders import LOOKED_FOR, is_image_name, left_out, open_images, printable, wrapper
 from insphere.data.options import OpenOptions
+from insphere.data.rows import Notice
 from insphere.data.stores import AbstractStore, ImageSource, OpenRow, check_bytes
 from insphere.errors import DataError
 
@@ -70,12 +72,16 @@ def open_zip(path: Path, options: OpenOptions) -> ImageSource:
     # Some programs write backslashes; left as they are, they would hide which folder an image lies in.
     by_name = {item.replace("\\", "/"): item for item in members}
     names = sorted(item for item in by_name if is_image_name(item))
+    notices = left_out([item for item in by_name if not item.endswith("/")])
+    if len(by_name) < len(members):
+        twice = [item for item, count in Counter(item.replace("\\", "/") for item in members).items() if count > 1]
+        text = f"{len(members) - len(by_name)} members have the name of a later one and are left out."
+        notices.append(Notice("left out", len(members) - len(by_name), text, tuple(twice[:5])))
     if not names:
         raise DataError(f"{path.name} has no image among its {len(members)} members; looked for {LOOKED_FOR}.")
     wrapped = wrapper(names)
-    return open_images(
-        path.name, printable([item[len(wrapped) :] for item in names]), ZipStore(path, [by_name[item] for item in names]), options
-    )
+    store = ZipStore(path, [by_name[item] for item in names])
+    return open_images(path.name, printable([item[len(wrapped) :] for item in names]), store, options, notices)
 
 
 def _open_archive(path: Path) -> zipfile.ZipFile:

@@ -29,7 +29,7 @@ class ArraySource(AbstractSource):
         What messages call it.
     labels : array-like of shape (n,), optional
         0 normal, 1 anomaly.
-    types, groups, ids, parts : sequence of str, optional
+    types, groups, ids, parts, masks : sequence of str, optional
         One entry per row; see `RowFacts`.
     feature_names : sequence of str, optional
         Names of the features; taken from a data frame's columns if not given.
@@ -75,6 +75,7 @@ class ArraySource(AbstractSource):
         doubt: str | None = None,
         channels: str = "auto",
         keep_missing: bool = False,
+        masks: Sequence[str | None] | None = None,
     ) -> None:
         facts = RowFacts(
             ids=_texts(ids),
@@ -82,6 +83,7 @@ class ArraySource(AbstractSource):
             types=_texts(types),
             groups=_texts(groups),
             parts=_texts(parts),
+            masks=None if masks is None else tuple(masks),
         )
         names = _texts(feature_names) if feature_names is not None else _column_names(X)
         self._X = _channels_last(_numbers(X, name), name, channels)
@@ -165,6 +167,7 @@ class ArraySource(AbstractSource):
             doubt=self.doubt,
             channels="last",
             keep_missing=self._keep_missing,
+            masks=facts.masks,
         )
 
     def _batches(self, batch_size: int) -> Iterator[Rows]:

@@ -163,19 +163,19 @@ def load_dataset(
     check_choice("split", split, SPLITS)
     entry, normal = parse_name(name)
     spec = spec or _spec(entry, image_size, mode)
-    contents = [
-        _read(entry, part, normal if split == "train" else None, data_dir) for part in (("train", "test") if split == "all" else (split,))
-    ]
+    parts = ("train", "test") if split == "all" else (split,)
+    contents = [_read(entry, part, normal if split == "train" else None, data_dir) for part in parts]
     classes = np.concatenate([content.classes for content in contents])
     facts = RowFacts(
         labels=(classes != normal).astype(np.int64),
         types=tuple(entry.classes[number] for number in classes.tolist()),
         groups=contents[0].groups if split == "train" else None,
+        parts=tuple(part for part, content in zip(parts, contents, strict=True) for _ in range(len(content.classes))),
     )
     images = [content.images for content in contents]
     if all(isinstance(part, np.ndarray) for part in images):
         X = bring_array_to(np.concatenate([np.asarray(part) for part in images]), spec)
-        return ArraySource(X, name=name, labels=facts.labels, types=facts.types, groups=facts.groups)
+        return ArraySource(X, name=name, labels=facts.labels, types=facts.types, groups=facts.groups, parts=facts.parts)
     if all(isinstance(part, FileStore) for part in images):
         return ImageSource(name, FileStore([path for part in images if isinstance(part, FileStore) for path in part.paths]), facts, spec)
     if not all(isinstance(part, list) for part in images):

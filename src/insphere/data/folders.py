@@ -1,45 +1,24 @@
-"""Folders of images: which files count, and what their places in the tree say about them."""
+"""Folders of images: which files count, which are left out, and the source of those that do."""
 
 import glob
 import os
+import re
 import stat
 from collections import Counter
-from collections.abc import Iterable, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
-import numpy as np
-from numpy.typing import NDArray
-
 from insphere.data.images import IMAGE_SUFFIXES
+from insphere.data.layouts import ABNORMAL_FOLDERS, MASK_FOLDERS, NORMAL_FOLDERS, PARTS, Layout, read_layout, word
 from insphere.data.options import OpenOptions
-from insphere.data.rows import RowFacts, split_positions
+from insphere.data.rows import Notice, RowFacts, split_positions
 from insphere.data.stores import AbstractStore, FileStore, ImageSource
-from insphere.errors import DataError
+from insphere.errors import DataError, ParameterError
 
-NORMAL_FOLDERS = ("good", "normal", "ok")
-
-_UNKNOWN = -1
+_WITH_MEANING = {*NORMAL_FOLDERS, *ABNORMAL_FOLDERS, *MASK_FOLDERS, *PARTS}
+_LISTED = 5
 LOOKED_FOR = f"files ending in {', '.join(IMAGE_SUFFIXES)}"
-
-
-@dataclass(frozen=True)
-class Layout:
-    """What the places of images in a tree say: facts of each, and the folder types found.
-
-    Parameters
-    ----------
-    kind : {"mvtec", "classes", "flat"}
-        train/good beside test/<defect>; good beside <defect>; anything else.
-    positions : tuple of int
-        Which of the given names belong to it (in "mvtec" only those in train/ and test/).
-    facts : RowFacts
-        Of those, in order; `ids` are the names.
-    """
-
-    kind: str
-    positions: tuple[int, ...]
-    facts: RowFacts
 
 
 def is_image_name(name: str) -> bool:
@@ -50,9 +29,7 @@ def is_image_name(name: str) -> bool:
     >>> is_image_name("test/crack/1.PNG"), is_image_name("__MACOSX/1.png"), is_image_name(".cache/1.png")
     (True, False, False)
     """
-    parts = name.split("/")
-    hidden = any(part.startswith(".") or part == "__MACOSX" for part in parts)
-    return not hidden and os.path.splitext(parts[-1])[1].lower() in IMAGE_SUFFIXES
+    return not _is_hidden(name) and os.path.splitext(name.rpartition("/")[2])[1].lower() in IMAGE_SUFFIXES
 
 
 def wrapper(names: Sequence[str]) -> str:
@@ -69,48 +46,61 @@ def wrapper(names: Sequence[str]) -> str:
     if len(tops) != 1:
         return ""
     top = tops.pop()
-    return f"{top}/" if top and top.lower() not in (*NORMAL_FOLDERS, "train", "test") else ""
+    return f"{top}/" if top and word(top) not in _WITH_MEANING else ""
 
 
-def read_layout(names: Sequence[str], *, name: str, normal_label: object = None) -> Layout:
-    """Return what the places of images (relative posix paths) say about them.
+@dataclass
+class Survey:
+    """What lies under a folder: files by name, and what is not looked at.
 
-    Parameters
+    Attributes
     ----------
-    names : sequence of str
-        Relative posix paths.
-    name : str
-        What the tree is called in messages.
-    normal_label : object, optional
-        Name of the folder with the normal images, where it is none of `NORMAL_FOLDERS`.
+    names : list of str
+        Relative posix paths of regular files, and of links that lead nowhere, which become error rows.
+    irregular : list of str
+        Pipes, sockets, devices, and links to them: never opened, because reading them may never end.
+    unreadable : list of str
+        Folders that cannot be listed, with the reason.
+    """
 
-    Raises
-    ------
-    DataError
-        If `normal_label` names no folder.
+    names: list[str] = field(default_factory=list)
+    irregular: list[str] = field(default_factory=list)
+    unreadable: list[str] = field(default_factory=list)
+
+    def notices(self) -> list[Notice]:
+        """Return what is left out."""
+        notices = left_out(self.names)
+        if self.irregular:
+            text = f"{len(self.irregular)} pipes, sockets or devices are not read."
+            notices.append(Notice("left out", len(self.irregular), text, tuple(self.irregular[:_LISTED])))
+        if self.unreadable:
+            text = f"{len(self.unreadable)} folders cannot be listed, and nothing in them is read; check that they may be."
+            notices.append(Notice("left out", len(self.unreadable), text, tuple(self.unreadable[:_LISTED])))
+        return notices
+
+
+def left_out(names: Sequence[str]) -> list[Notice]:
+    """Return which files are not read as images: hidden ones, and those whose suffix is that of none.
 
     Examples
     --------
-    >>> layout = read_layout(["crack/1.png", "good/2.png"], name="tiles")
-    >>> layout.kind, layout.facts.labels.tolist(), layout.facts.types
-    ('classes', [1, 0], ('crack', 'good'))
+    >>> [notice.text for notice in left_out(["1.png", "notes.txt", ".cache/2.png"])]
+    ['1 hidden files are left out.', '1 files that do not end like images are left out (.txt: 1).']
     """
-    kind = _kind(names, normal_label)
-    if kind == "mvtec":
-        layout = _mvtec(names, normal_label)
-    elif kind == "classes":
-        layout = _classes(names, normal_label)
-    else:
-        layout = Layout("flat", tuple(range(len(names))), RowFacts(ids=tuple(names)))
-    if normal_label is not None and (
-        layout.kind == "flat" or str(normal_label).lower() not in {t.lower() for t in layout.facts.types or ()}
-    ):
-        found = ", ".join(sorted({item.rpartition("/")[0] or "." for item in names})[:10])
-        raise DataError(f"{name} has no folder {str(normal_label)!r}, which `normal_label` asks for; its folders are {found}.")
-    return layout
+    hidden = [item for item in names if _is_hidden(item)]
+    others = [item for item in names if not _is_hidden(item) and not is_image_name(item)]
+    notices = []
+    if hidden:
+        notices.append(Notice("left out", len(hidden), f"{len(hidden)} hidden files are left out.", tuple(hidden[:_LISTED])))
+    if others:
+        suffixes = Counter(os.path.splitext(item)[1].lower() or "no suffix" for item in others)
+        listed = ", ".join(f"{suffix}: {count}" for suffix, count in suffixes.most_common(_LISTED))
+        text = f"{len(others)} files that do not end like images are left out ({listed})."
+        notices.append(Notice("left out", len(others), text, tuple(others[:_LISTED])))
+    return notices
 
 
-def open_images(name: str, names: Sequence[str], store: AbstractStore, options: OpenOptions) -> ImageSource:
+def open_images(name: str, names: Sequence[str], store: AbstractStore, options: OpenOptions, notices: Sequence[Notice] = ()) -> ImageSource:
     """Return the source of the images of a tree.
 
     Parameters
@@ -122,25 +112,67 @@ def open_images(name: str, names: Sequence[str], store: AbstractStore, options: 
     store : AbstractStore
         The images.
     options : OpenOptions
-        Split, spec, size, mode and normal folder asked for.
+        Split, spec, size, mode, normal folder and groups asked for.
+    notices : sequence of Notice
+        What is to be told of the tree besides what its folders are taken as.
 
     Raises
     ------
     DataError
-        If the split has no image, or none can be read.
+        If the split has no image, or none can be read; or if the split is for training, and what is normal is in doubt.
     """
     options.refuse(("label_column", "columns", "groups"), "images in a folder or zip")
     layout = read_layout(names, name=name, normal_label=options.normal_label)
+    if options.split == "train" and layout.doubt is not None:
+        raise DataError(layout.doubt)
     facts = layout.facts
-    n_rows = len(layout.positions)
-    known = None if facts.types is None else _codes(facts.types, options.normal_label)
-    positions = split_positions(options.split, n_rows, known, facts.parts, name=name, remedy=_remedy(layout, options))
+    if options.groups_by is not None:
+        facts = replace(facts, groups=groups_of(facts.ids or (), options.groups_by))
+    codes = None if facts.types is None else layout.codes
+    positions = split_positions(options.split, len(layout.positions), codes, facts.parts, name=name, remedy=_remedy(layout, options))
     chosen = store.take([layout.positions[position] for position in positions])
     facts = facts.take(positions)
-    if facts.types is not None:
-        # Anew, because rows of unknown type may all lie outside the split.
-        facts = replace(facts, labels=_labels(facts.types, options.normal_label))
-    return ImageSource(name, chosen, facts, options.spec_for(chosen, name))
+    if codes is not None:
+        # Again, because rows of unknown type may all lie outside the split.
+        facts = replace(facts, labels=layout.labels_at(positions))
+    told = (*notices, *layout.notices)
+    return ImageSource(name, chosen, facts, options.spec_for(chosen, name), notices=told, doubt=layout.doubt)
+
+
+def groups_of(ids: Sequence[str], pattern: str) -> tuple[str, ...]:
+    """Return the group of each image: what the pattern finds in its path.
+
+    Parameters
+    ----------
+    ids : sequence of str
+        Relative posix paths.
+    pattern : str
+        A regular expression, searched for in the path. The group called `group` is taken, or else the first, or else the whole match;
+        or "folder": the folder that an image lies in. A path that does not match is a group of its own.
+
+    Raises
+    ------
+    ParameterError
+        If it is not a regular expression, or matches no path.
+
+    Examples
+    --------
+    >>> groups_of(["a_1.png", "a_2.png", "b_1.png"], r"(?P<group>.*)_")
+    ('a', 'a', 'b')
+    >>> groups_of(["film1/1.png", "film1/2.png"], "folder")
+    ('film1', 'film1')
+    """
+    if pattern == "folder":
+        return tuple(item.rpartition("/")[0] for item in ids)
+    try:
+        expression = re.compile(pattern)
+    except re.error as error:
+        raise ParameterError(f"`groups_by` must be a regular expression such as '(?P<group>[^_]+)_', got {pattern!r}: {error}.") from error
+    found = [expression.search(item) for item in ids]
+    if ids and not any(found):
+        raise ParameterError(f"`groups_by` {pattern!r} matches none of the {len(ids)} paths; the first is {ids[0]!r}.")
+    wanted: str | int = "group" if "group" in expression.groupindex else min(1, expression.groups)
+    return tuple(item if match is None or match[wanted] is None else match[wanted] for item, match in zip(ids, found, strict=True))
 
 
 def open_folder(path: Path, options: OpenOptions) -> ImageSource | None:
@@ -151,14 +183,16 @@ def open_folder(path: Path, options: OpenOptions) -> ImageSource | None:
     DataError
         As `open_images`.
     """
-    names = sorted(item for item in walk(path) if is_image_name(item))
+    survey = explore(path)
+    names = sorted(item for item in survey.names if is_image_name(item))
     if not names:
         return None
     wrapped = wrapper(names)
-    if wrapped and _kind([item[len(wrapped) :] for item in names], options.normal_label) != "flat":
+    if wrapped and read_layout([item[len(wrapped) :] for item in names], name=path.name).kind != "flat":
         # Only a wrapper around a layout is looked through: in other trees the names must lead from `path` to the files.
         path, names = path / wrapped, [item[len(wrapped) :] for item in names]
-    return open_images(path.name or str(path), printable(names), FileStore([path / item for item in names]), options)
+    store = FileStore([path / item for item in names])
+    return open_images(path.name or str(path), printable(names), store, options, survey.notices())
 
 
 def open_glob(pattern: str, options: OpenOptions) -> ImageSource:
@@ -170,11 +204,17 @@ def open_glob(pattern: str, options: OpenOptions) -> ImageSource:
         If no image file matches, and as `open_images`.
     """
     base = Path(*_parts_without_magic(Path(pattern)))
-    found = {Path(match).relative_to(base).as_posix() for match in glob.glob(pattern, recursive=True) if os.path.isfile(match)}
-    names = sorted(item for item in found if is_image_name(item))
+    survey = Survey()
+    for match in sorted(set(glob.glob(pattern, recursive=True))):
+        relative = Path(match).relative_to(base).as_posix()
+        if os.path.isfile(match):
+            survey.names.append(relative)
+        elif not os.path.isdir(match):
+            survey.irregular.append(relative)
+    names = sorted(item for item in set(survey.names) if is_image_name(item))
     if not names:
         raise DataError(f"{pattern} matches no image; looked for {LOOKED_FOR}. Quote the pattern so that the shell does not expand it.")
-    return open_images(pattern, printable(names), FileStore([base / item for item in names]), options)
+    return open_images(pattern, printable(names), FileStore([base / item for item in names]), options, survey.notices())
 
 
 def open_image_file(path: Path, options: OpenOptions) -> ImageSource:
@@ -188,8 +228,28 @@ def open_image_file(path: Path, options: OpenOptions) -> ImageSource:
     return open_images(path.name, printable([path.name]), FileStore([path]), options)
 
 
-def walk(root: Path) -> Iterable[str]:
-    """Yield the relative posix paths of all files under a folder, links followed, each real folder once.
+def open_image_files(paths: Sequence[str | os.PathLike[str]], options: OpenOptions) -> ImageSource:
+    """Return the source of image files that are listed one by one, in the order of the list.
+
+    Raises
+    ------
+    DataError
+        If a path leads nowhere or to what is not a file, and as `open_images`.
+    """
+    files = [Path(os.path.expanduser(os.fspath(path))) for path in paths]
+    for file in files:
+        if not file.exists():
+            raise DataError(f"{file} in the list of {len(files)} paths does not exist; give paths of image files.")
+        if not file.is_file():
+            raise DataError(f"{file} in the list of {len(files)} paths is not a file; give paths of image files, or one folder alone.")
+    texts = [file.as_posix() for file in files]
+    common = os.path.commonpath([os.path.dirname(os.path.abspath(file)) for file in files])
+    names = [os.path.relpath(os.path.abspath(text), common).replace(os.sep, "/") for text in texts]
+    return open_images(f"a list of {len(files)} files", printable(names), FileStore(files), options)
+
+
+def explore(root: Path) -> Survey:
+    """Return what lies under a folder, links followed, each real folder once.
 
     Raises
     ------
@@ -198,6 +258,7 @@ def walk(root: Path) -> Iterable[str]:
     """
     seen: set[tuple[int, int]] = set()
     waiting = [("", root)]
+    survey = Survey()
     while waiting:
         prefix, folder = waiting.pop()
         try:
@@ -208,12 +269,23 @@ def walk(root: Path) -> Iterable[str]:
             with os.scandir(folder) as listing:
                 entries = sorted(listing, key=lambda entry: entry.name)
         except OSError as error:
-            raise DataError(f"the folder {folder} cannot be listed: {error.strerror}. Check that it may be read.") from error
+            if not prefix:
+                raise DataError(f"the folder {folder} cannot be listed: {error.strerror}. Check that it may be read.") from error
+            survey.unreadable.append(f"{prefix} ({error.strerror})")
+            continue
         for entry in entries:
             if entry.is_dir():
                 waiting.append((f"{prefix}{entry.name}/", folder / entry.name))
-            elif entry.is_file() or (entry.is_symlink() and not stat.S_ISFIFO(_mode(entry))):
-                yield f"{prefix}{entry.name}"
+            elif entry.is_file() or _leads_nowhere(entry):
+                survey.names.append(f"{prefix}{entry.name}")
+            else:
+                survey.irregular.append(f"{prefix}{entry.name}")
+    return survey
+
+
+def walk(root: Path) -> Iterator[str]:
+    """Yield the relative posix paths of all files under a folder: see `explore`."""
+    yield from explore(root).names
 
 
 def printable(names: Sequence[str]) -> list[str]:
@@ -221,12 +293,18 @@ def printable(names: Sequence[str]) -> list[str]:
     return [name.encode("utf-8", "surrogateescape").decode("utf-8", "replace") for name in names]
 
 
-def _mode(entry: "os.DirEntry[str]") -> int:
-    """Return the type of what a link leads to; 0 for a broken link, which stays in the list to become an error row."""
+def _is_hidden(name: str) -> bool:
+    return any(part.startswith(".") or part == "__MACOSX" for part in name.split("/"))
+
+
+def _leads_nowhere(entry: "os.DirEntry[str]") -> bool:
+    """Return whether an entry is a broken link, which stays in the list to become an error row."""
+    if not entry.is_symlink():
+        return False
     try:
-        return entry.stat().st_mode
+        return stat.S_ISREG(entry.stat().st_mode)
     except OSError:
-        return 0
+        return True
 
 
 def _parts_without_magic(pattern: Path) -> list[str]:
@@ -238,59 +316,13 @@ def _parts_without_magic(pattern: Path) -> list[str]:
     return parts
 
 
-def _kind(names: Sequence[str], normal_label: object) -> str:
-    normal = _normal_folders(normal_label)
-    places = [tuple(part.lower() for part in item.split("/")) for item in names]
-    if any(_is_mvtec(parts, normal) for parts in places):
-        return "mvtec"
-    return "classes" if any(len(parts) > 1 and parts[0] in normal for parts in places) else "flat"
-
-
-def _is_mvtec(parts: Sequence[str], normal: Sequence[str]) -> bool:
-    return len(parts) > 1 and (parts[0] == "train" or (parts[0] == "test" and len(parts) > 2 and parts[1] in normal))
-
-
-def _mvtec(names: Sequence[str], normal_label: object) -> Layout:
-    """Only train/ and test/ are read; an image directly in train/ is normal, directly in test/ of unknown type."""
-    positions, parts, types = [], [], []
-    for position, item in enumerate(names):
-        pieces = item.split("/")
-        part = pieces[0].lower()
-        if part in ("train", "test") and len(pieces) > 1:
-            positions.append(position)
-            parts.append(part)
-            types.append(pieces[1] if len(pieces) > 2 else _normal_folders(normal_label)[0] if part == "train" else "")
-    ids = tuple(names[position] for position in positions)
-    return Layout("mvtec", tuple(positions), RowFacts(ids, _labels(types, normal_label), tuple(types), parts=tuple(parts)))
-
-
-def _classes(names: Sequence[str], normal_label: object) -> Layout:
-    """Every image in a top folder has that folder's type; images beside the folders are of unknown type."""
-    types = tuple(item.partition("/")[0] if "/" in item else "" for item in names)
-    return Layout("classes", tuple(range(len(names))), RowFacts(tuple(names), _labels(types, normal_label), types))
-
-
-def _normal_folders(normal_label: object) -> tuple[str, ...]:
-    return NORMAL_FOLDERS if normal_label is None else (str(normal_label).lower(),)
-
-
-def _codes(types: Sequence[str], normal_label: object) -> list[int]:
-    normal = _normal_folders(normal_label)
-    return [_UNKNOWN if not item else 0 if item.lower() in normal else 1 for item in types]
-
-
-def _labels(types: Sequence[str], normal_label: object) -> NDArray[np.int64] | None:
-    codes = _codes(types, normal_label)
-    # Labels of some rows only would silently turn a metric over all rows into one over a part.
-    return None if _UNKNOWN in codes else np.array(codes, dtype=np.int64)
-
-
 def _remedy(layout: Layout, options: OpenOptions) -> str:
     """Return what the tree has instead of the split asked for."""
-    types = layout.facts.types or ()
-    parts = layout.facts.parts or ("",) * len(types)
+    facts: RowFacts = layout.facts
+    types = facts.types or ()
+    parts = facts.parts or ("",) * len(types)
     found = Counter(f"{part}/{item}".strip("/") for part, item in zip(parts, types, strict=True))
     listed = ", ".join(f"{folder} ({count})" for folder, count in sorted(found.items())[:10])
-    normal = " or ".join(NORMAL_FOLDERS) if options.normal_label is None else repr(options.normal_label)
+    normal = " or ".join(NORMAL_FOLDERS[:3]) if options.normal_label is None else repr(options.normal_label)
     wanted = f"train/ with a folder {normal}" if options.split == "train" else f"{options.split}/"
     return f"; looked for {wanted} and found {listed}; name the folder of normal images with `normal_label`"

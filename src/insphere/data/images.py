@@ -41,6 +41,8 @@ _UPRIGHT = {
     8: "ROTATE_90",
 }
 
+_COLOURED = 24  # levels between the strongest and the weakest of red, green and blue, of 255
+
 Encoded = bytes | str | os.PathLike[str] | IO[bytes]
 
 
@@ -138,6 +140,12 @@ def probe(data: Encoded) -> ImageHeader:
     return ImageHeader(width, height, kind) if orientation >= 5 else ImageHeader(height, width, kind)
 
 
+def header_of(image: "Image") -> ImageHeader:
+    """Return the header of an image that Pillow has opened: its size as it is, and its kind."""
+    kind = "grey16" if _is_deep(image) else "grey" if _is_grey(image) else "rgb"
+    return ImageHeader(image.size[1], image.size[0], kind)
+
+
 def decode(data: Encoded, spec: ImageSpec) -> NDArray[Any]:
     """Decode an image and bring it to `spec`.
 
@@ -167,14 +175,33 @@ def decode(data: Encoded, spec: ImageSpec) -> NDArray[Any]:
     >>> decode(b"P5 2 1 255 " + bytes([0, 255]), ImageSpec(1, 2, 1)).ravel().tolist()
     [0, 255]
     """
+    return decode_telling(data, spec)[0]
+
+
+def decode_telling(data: Encoded, spec: ImageSpec) -> tuple[NDArray[Any], dict[str, int]]:
+    """Decode as `decode` does, and tell what of the image is not in the array.
+
+    Returns
+    -------
+    array : ndarray of shape (height, width, channels)
+    remarks : dict
+        "pages": how many pages or frames follow the first; "colour": 1 where colours became grey; "depth": 1 where colours had more than
+        8 bits. What is not the case is not there.
+
+    Raises
+    ------
+    DataError
+        As `decode`.
+    """
     from PIL import Image
 
     try:
         with _open(data) as image:
+            told = remarks(image, spec)
             image.load()
             method = _UPRIGHT.get(_orientation(image.getexif))
             upright = image.transpose(Image.Transpose[method]) if method else image
-            return bring_to(upright, spec)
+            return bring_to(upright, spec), told
     except DataError:
         raise
     # Pillow's readers raise almost any type on damaged bytes (SyntaxError, struct.error, IndexError, zlib.error, MemoryError, ...).
@@ -283,6 +310,11 @@ def _open(data: Encoded) -> "Image":
     try:
         image = Image.open(io.BytesIO(data) if isinstance(data, bytes | bytearray) else data, formats=_FORMATS)
     except UnidentifiedImageError as error:
+        if _begins_as_tiff(data):
+            raise DataError(
+                "is a TIFF whose kind of pixels is not read (64-bit floating-point, for example); convert it to 8 or 16 bits, or give it as"
+                " an array."
+            ) from error
         raise DataError("is not an image in a format that is read (PNG, JPEG, BMP, GIF, TIFF, WebP, PPM).") from error
     except (Image.DecompressionBombError, Image.DecompressionBombWarning) as error:
         raise DataError(f"has more pixels than the limit of {MAX_PIXELS:,}; scale it down.") from error
@@ -290,6 +322,18 @@ def _open(data: Encoded) -> "Image":
     if width * height > MAX_PIXELS:
         raise DataError(f"has {width:,} x {height:,} pixels, more than the limit of {MAX_PIXELS:,}; scale it down.")
     return image
+
+
+def _begins_as_tiff(data: Encoded) -> bool:
+    if isinstance(data, str | os.PathLike):
+        with open(data, "rb") as file:
+            first = file.read(4)
+    elif isinstance(data, bytes | bytearray):
+        first = bytes(data[:4])
+    else:
+        data.seek(0)
+        first = data.read(4)
+    return first in (b"II*\0", b"MM\0*", b"II+\0", b"MM\0+")
 
 
 def _orientation(read_exif: Any) -> int:
@@ -315,6 +359,29 @@ def _is_grey(image: "Image") -> bool:
     # The one case in which more than the header is read: Pillow gives some palettes only after decoding.
     entries = np.array(image.getpalette("RGB") or [0, 0, 1]).reshape(-1, 3)
     return bool((entries == entries[:, :1]).all())
+
+
+def remarks(image: "Image", spec: ImageSpec) -> dict[str, int]:
+    """Return what of an opened image will not be in its array: see `decode_telling`."""
+    found = {"pages": getattr(image, "n_frames", 1) - 1, "depth": int(_is_deep_colour(image))}
+    if found["pages"]:
+        image.seek(0)
+    found["colour"] = int(spec.channels == 1 and _has_colour(image))
+    return {kind: amount for kind, amount in found.items() if amount > 0}
+
+
+def _has_colour(image: "Image") -> bool:
+    """Return whether some pixel is not grey by more than what compression adds."""
+    if _is_deep(image) or image.mode == "F" or _is_grey(image):
+        return False
+    pixels = np.asarray(image.convert("RGB"), dtype=np.int16)
+    return bool((pixels.max(axis=2) - pixels.min(axis=2) > _COLOURED).any())
+
+
+def _is_deep_colour(image: "Image") -> bool:
+    """Return whether an image that is not decoded yet has more than the 8 bits a colour that Pillow reads."""
+    arguments = [str(part) for tile in getattr(image, "tile", ()) for part in tile[3:]]
+    return image.mode in ("RGB", "RGBA", "LA") and any("16" in text or "12" in text for text in arguments)
 
 
 def _is_deep(image: "Image") -> bool:

@@ -42,6 +42,7 @@ class OpenOptions:
     table_spec: TableSpec | None = None
     header: bool | None = None
     channels: str = "auto"
+    groups_by: str | None = None
 
     def __post_init__(self) -> None:
         """Check the values."""

@@ -13,6 +13,8 @@ from insphere.data.table_spec import TableSpec
 from insphere.errors import DataError, ParameterError
 from insphere.validation import check_choice
 
+_SHOWN = 3
+
 SPLITS = ("train", "test", "all")
 
 
@@ -66,6 +68,13 @@ class Notice:
     text: str
     examples: tuple[str, ...] = ()
 
+    def __str__(self) -> str:
+        """Return the sentence with a few names after it."""
+        if not self.examples:
+            return self.text
+        more = ", ..." if self.count > len(self.examples[:_SHOWN]) else ""
+        return f"{self.text} ({', '.join(self.examples[:_SHOWN])}{more})"
+
 
 @dataclass(frozen=True)
 class RowFacts:
@@ -83,6 +92,8 @@ class RowFacts:
         Rows of one group are near-duplicates and belong on one side of a split.
     parts : sequence of str, optional
         "train" or "test" where the source keeps them apart.
+    masks : sequence of str or None, optional
+        Name of the image that says where the row's anomaly is; None for a row without one.
 
     Examples
     --------
@@ -95,6 +106,7 @@ class RowFacts:
     types: Sequence[str] | None = None
     groups: Sequence[str] | None = None
     parts: Sequence[str] | None = None
+    masks: Sequence[str | None] | None = None
 
     def take(self, positions: Sequence[int] | NDArray[np.int64]) -> Self:
         """Return the facts of the rows at `positions`."""
@@ -103,11 +115,12 @@ class RowFacts:
             return None if values is None else tuple(values[int(position)] for position in positions)
 
         labels = None if self.labels is None else self.labels[np.asarray(positions, dtype=np.int64)]
-        return type(self)(pick(self.ids), labels, pick(self.types), pick(self.groups), pick(self.parts))
+        masks = None if self.masks is None else tuple(self.masks[int(position)] for position in positions)
+        return type(self)(pick(self.ids), labels, pick(self.types), pick(self.groups), pick(self.parts), masks)
 
     def check(self, n_rows: int) -> None:
         """Raise `DataError` if a known field has not exactly `n_rows` entries."""
-        for name in ("ids", "labels", "types", "groups", "parts"):
+        for name in ("ids", "labels", "types", "groups", "parts", "masks"):
             values = getattr(self, name)
             if values is not None and len(values) != n_rows:
                 raise DataError(f"`{name}` must have one entry per row: {n_rows} rows, but {len(values)} entries.")
@@ -164,7 +177,7 @@ class AbstractSource(ABC):
         self.facts = facts
         self.spec = spec
         self.feature_names = feature_names
-        self.notices = tuple(notices)
+        self._notices = tuple(notices)
         self.doubt = doubt
         self.table_spec = table_spec or TableSpec(None if feature_names is None else tuple(feature_names))
 
@@ -216,6 +229,11 @@ class AbstractSource(ABC):
     def load(self) -> Rows:
         """Return all rows in memory."""
         return next(self.batches(max(len(self), 1)))
+
+    @property
+    def notices(self) -> tuple[Notice, ...]:
+        """What its user should be told: everything left out is counted there, every guessed meaning named."""
+        return self._notices
 
     @property
     def is_image(self) -> bool:

@@ -13,6 +13,7 @@ from insphere.data.datasets import DATASETS, load_dataset
 from insphere.data.folders import LOOKED_FOR, open_folder, open_glob, open_image_file
 from insphere.data.frames import frame_content, is_frame
 from insphere.data.images import IMAGE_SUFFIXES, ImageSpec
+from insphere.data.many import is_many, open_many
 from insphere.data.options import OpenOptions
 from insphere.data.parquet_files import open_parquet, partitioned_files
 from insphere.data.rows import AbstractSource, RowFacts, Rows
@@ -41,15 +42,18 @@ def open_source(
     table_spec: TableSpec | None = None,
     header: bool | None = None,
     channels: str = "auto",
+    groups_by: str | None = None,
 ) -> AbstractSource:
     """Return the rows that `source` points at.
 
     Parameters
     ----------
     source : AbstractSource, array-like, str or path
-        A source is returned as it is (image files brought to `spec` if one is given). A text is a path or glob (``"photos/*.png"``)
-        or a named data set (``"mnist:8"``). Paths: .npy, .npz (`X` and optional `y`, 1 = anomaly), .csv, .parquet, .zip, an image,
-        or a folder of images (flat; ``train/good`` with ``test/<defect>``; ``good`` beside ``<defect>``) or of Parquet shards.
+        Of an opened source, the rows of `split` (image files brought to `spec` if one is given); it takes no other option. A text is a
+        path or glob (``"photos/*.png"``) or a named data set (``"mnist:8"``). Paths: .npy, .npz (`X` and optional `y`, 1 = anomaly),
+        .csv, .parquet, .zip, an image, or a folder of images (flat; ``train/good`` with ``test/<defect>``; ``good`` next to
+        ``<defect>``; in any letters, at any depth) or of Parquet shards. Lists and data sets of image paths, Pillow images or arrays:
+        see `insphere.data.many.open_many`.
     split : {"train", "test", "all"}
         "train": the normal rows to fit on; "test": the rows to evaluate on, all if the source does not keep them apart; "all": everything.
     spec : ImageSpec, optional
@@ -76,6 +80,8 @@ def open_source(
     channels : {"auto", "first", "last"}
         Where the channels of an array of images are. "first" turns (n, channels, height, width), as PyTorch has it, round; "auto" is
         last, and refuses what looks like channels first.
+    groups_by : str, optional
+        Of image files: a regular expression that finds the group of near-duplicates in a path (``"(?P<group>[^_]+)_"``), or "folder".
 
     Returns
     -------
@@ -99,18 +105,29 @@ def open_source(
     122
     """
     options = OpenOptions(
-        split, spec, image_size, mode, label_column, normal_label, columns, data_dir, groups, table_spec, header, channels
+        split, spec, image_size, mode, label_column, normal_label, columns, data_dir, groups, table_spec, header, channels, groups_by
     )
-    if isinstance(source, ImageSource) and spec is not None and source.spec != spec:
-        return source.brought_to(spec)
     if isinstance(source, AbstractSource):
-        return source
+        return _narrowed(source, options)
     if isinstance(source, str | os.PathLike):
         return _open_path(os.path.expanduser(os.fspath(source)), options)
     if is_frame(source):
         return open_table(frame_content(source), options)
-    options.refuse(("image_size", "mode", "label_column", "normal_label", "columns", "groups", "header"), "an array")
+    if is_many(source):
+        return open_many(source, options)
+    options.refuse(("image_size", "mode", "label_column", "normal_label", "columns", "groups", "header", "groups_by"), "an array")
     return ArraySource(source, channels=options.channels)
+
+
+def _narrowed(source: AbstractSource, options: OpenOptions) -> AbstractSource:
+    """Return the rows of an opened source that the options ask for; nothing that is asked for is dropped."""
+    subject = f"{source.name}, which is opened already"
+    fixed = ("image_size", "mode", "label_column", "normal_label", "columns", "data_dir", "groups", "header", "channels", "groups_by")
+    options.refuse(fixed, subject)
+    found = source.part(options.split)
+    if options.spec is not None and found.spec is not None and found.spec != options.spec:
+        return found.brought_to(options.spec)
+    return found
 
 
 def folder(path: str | os.PathLike[str], **options: Any) -> AbstractSource:
@@ -144,6 +161,8 @@ def folder(path: str | os.PathLike[str], **options: Any) -> AbstractSource:
 def _open_path(text: str, options: OpenOptions) -> AbstractSource:
     path = Path(text)
     suffix = "" if os.path.isdir(text) else path.suffix.lower()
+    if suffix and suffix not in (*IMAGE_SUFFIXES, ".zip") and not glob.has_magic(text):
+        options.refuse(("groups_by",), "what is not a set of image files")
     if suffix not in (".npy", ".npz"):
         options.refuse(("channels",), "what is not an array")
     if suffix != ".csv":

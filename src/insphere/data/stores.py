@@ -3,7 +3,7 @@
 import io
 import os
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import AbstractContextManager, contextmanager
 from pathlib import Path
@@ -12,8 +12,8 @@ from typing import IO, Any, NamedTuple, Self, final
 import numpy as np
 from numpy.typing import NDArray
 
-from insphere.data.images import ImageHeader, ImageSpec, decode, probe
-from insphere.data.rows import AbstractSource, RowFacts, Rows
+from insphere.data.images import ImageHeader, ImageSpec, decode_telling, probe
+from insphere.data.rows import AbstractSource, Notice, RowFacts, Rows
 from insphere.errors import DataError
 from insphere.validation import check_integer
 
@@ -23,6 +23,12 @@ MAX_BYTES = 256 * 2**20
 # Decoding releases the interpreter's lock only inside Pillow's codecs, so more threads than this gain nothing.
 _N_THREADS = min(8, os.cpu_count() or 1)
 _ROWS_PER_TASK = 32
+
+_REMARKS = {
+    "pages": "{n} files have more than one page or frame, and only the first is read; {amount} others are left out. Store them one by one.",
+    "colour": "{n} images have colours that a grey model does not see: they are read as grey.",
+    "depth": "{n} images have more than 8 bits a colour, and are read with 8: finer steps are lost.",
+}
 
 OpenRow = Callable[[int], IO[bytes]]
 
@@ -146,13 +152,23 @@ class ImageSource(AbstractSource):
     ((1, 1, 1, 1), [1])
     """
 
-    def __init__(self, name: str, store: AbstractStore, facts: RowFacts, spec: ImageSpec) -> None:
+    def __init__(
+        self,
+        name: str,
+        store: AbstractStore,
+        facts: RowFacts,
+        spec: ImageSpec,
+        *,
+        notices: Sequence[Notice] = (),
+        doubt: str | None = None,
+    ) -> None:
         if len(store) == 0:
             raise DataError(f"{name} has no images.")
         facts.check(len(store))
-        super().__init__(name, spec.shape, np.dtype(spec.dtype), facts, spec=spec)
+        super().__init__(name, spec.shape, np.dtype(spec.dtype), facts, spec=spec, notices=notices, doubt=doubt)
         self._store = store
         self._brought_to = spec
+        self._remarks: dict[str, dict[int, int]] = {}
 
     def __len__(self) -> int:
         """Return the number of images."""
@@ -165,11 +181,17 @@ class ImageSource(AbstractSource):
 
     def take(self, positions: Sequence[int] | NDArray[np.int64]) -> Self:
         """Return a source of the images at `positions` only, in that order."""
-        return type(self)(self.name, self._store.take(positions), self.facts.take(positions), self._brought_to)
+        facts = self.facts.take(positions)
+        return type(self)(self.name, self._store.take(positions), facts, self._brought_to, notices=self._notices, doubt=self.doubt)
 
     def brought_to(self, spec: ImageSpec) -> Self:
         """Return a source of the same images, brought to another spec."""
-        return type(self)(self.name, self._store, self.facts, spec)
+        return type(self)(self.name, self._store, self.facts, spec, notices=self._notices, doubt=self.doubt)
+
+    @property
+    def notices(self) -> tuple[Notice, ...]:
+        """What its user should be told: of the tree at once, of the images when they have been decoded."""
+        return (*self._notices, *told_of(self._remarks, self.ids))
 
     def opened(self) -> AbstractContextManager[OpenRow]:
         """Return a context in which a function opens the encoded image at a position, as a binary file."""
@@ -195,13 +217,26 @@ class ImageSource(AbstractSource):
             for position in range(first, min(first + _ROWS_PER_TASK, stop)):
                 try:
                     with open_row(position) as file:
-                        X[position - start] = decode(file.read(), self._brought_to)
+                        X[position - start], remarks = decode_telling(file.read(), self._brought_to)
+                    for kind, amount in remarks.items():
+                        self._remarks.setdefault(kind, {})[position] = amount
                 # Whatever the bytes do to a reader (missing file, bad checksum, unknown compression), it is this row's error.
                 except Exception as error:
                     errors[position] = reason(error)
             return errors
 
         return _Pending(start, X, [pool.submit(decode_rows, first) for first in range(start, stop, _ROWS_PER_TASK)])
+
+
+def told_of(remarks: Mapping[str, Mapping[int, int]], ids: Sequence[str] | None) -> list[Notice]:
+    """Return what is to be told of decoded images: for each kind of remark the rows that it is true of, and how often."""
+    told = []
+    for kind, text in _REMARKS.items():
+        rows = dict(sorted(remarks.get(kind, {}).items()))
+        if rows:
+            names = tuple(ids[row] if ids is not None else f"row {row}" for row in [*rows][:5])
+            told.append(Notice("left out", len(rows), text.format(n=len(rows), amount=sum(rows.values())), names))
+    return told
 
 
 def _gathered(pending: _Pending) -> Rows:

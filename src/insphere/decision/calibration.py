@@ -306,8 +306,8 @@ class ConformalCalibration:
         flagged, and the rate is 0.
 
         Where scores are tied at the threshold, and m are above it, the rate lies between those of the thresholds around the tied ones:
-        its range is from the low end of Beta(m, n + 1 - m) to the high end of Beta(m + 1, n - m). Among fewer than twenty scores ties
-        may go unseen, and no low end is stated.
+        its range is from the low end of Beta(m, n + 1 - m) to the high end of Beta(m + 1, n - m). Where the threshold is the highest
+        score, or there are fewer than twenty, ties may go unseen, and no low end is stated.
 
         Raises
         ------
@@ -323,7 +323,8 @@ class ConformalCalibration:
         n_high = n_above + 1
         n_low = n_high if n_tied == 1 else n_above
         value, high = n_high / (n + 1), float(beta.ppf(0.5 + CONFIDENCE / 2, n_high, n + 1 - n_high))
-        low = float(beta.ppf(0.5 - CONFIDENCE / 2, n_low, n + 1 - n_low)) if n_low and n >= _TIES_SEEN_FROM else 0.0
+        stated = n_above and n_low and n >= _TIES_SEEN_FROM
+        low = float(beta.ppf(0.5 - CONFIDENCE / 2, n_low, n + 1 - n_low)) if stated else 0.0
         # The 95 % range of a very skewed Beta may miss its mean.
         return Estimate(value, min(low, value), max(high, value))
 

@@ -32,6 +32,7 @@ from insphere.detectors.fitting import (
     new_scores,
     part_rows,
     read_rows,
+    tell,
     unseen_scores,
     versions,
     warn_unreadable,
@@ -148,10 +149,10 @@ class AbstractDetector(FittedViews, ParameterisedEstimator, OutlierMixin, BaseEs
         """
         fitting = self._prepare(X, y, groups)
         context = FitContext(None if checkpoint is None else Path(checkpoint), resume, on_epoch)
-        fitted = self._fit_model(fitting.training_rows, context)
+        fitted = self._fit_model(fitting.training_rows, dataclasses.replace(context, units=fitting.training_units))
         if self._trims(fitted):
             fitting.leave_out(fitted[0], self.trim)
-            fitted = self._refit(fitting.training_rows, context)
+            fitted = self._refit(fitting.training_rows, dataclasses.replace(context, units=fitting.training_units))
         self._conclude(fitting, fitted)
         self.health_.warn()
         return self
@@ -327,6 +328,7 @@ class AbstractDetector(FittedViews, ParameterisedEstimator, OutlierMixin, BaseEs
         for batch in self.score_batches(source):
             scores[batch.index] = batch.anomaly_score
             errors |= batch.errors
+        tell(source)
         warn_unreadable(errors, len(source), "score NaN")
         return scores
 

@@ -101,10 +101,11 @@ class OCSVM(AbstractShallowDetector):
         """Settle gamma and nu; say how well they told normal rows from artificial outliers where that was asked."""
         self.nu_ = 0.1 if isinstance(self.nu, str) else float(self.nu)
         if self.gamma != "auto":
-            self.gamma_ = scale_gamma(features) if isinstance(self.gamma, str) else float(self.gamma)
+            self.gamma_ = scale_gamma(self._independent(features)) if isinstance(self.gamma, str) else float(self.gamma)
             return []
         nus = NUS if isinstance(self.nu, str) else (self.nu_,)
-        self.gamma_, self.nu_, finding = choose_parameters(features, generator(self.seed_, "kernel parameters"), nus)
+        rng = generator(self.seed_, "kernel parameters")
+        self.gamma_, self.nu_, finding = choose_parameters(self._independent(features), rng, nus)
         return [finding]
 
     def _score_features(self, features: Array) -> Array:
@@ -169,8 +170,8 @@ class KDE(AbstractShallowDetector):
 
     def _fit_features(self, features: Array) -> tuple[Array, list[Finding]]:
         rng = generator(self.seed_, "bandwidth")
-        n_rows = len(features)
-        chosen = features[some_of(n_rows, _BANDWIDTH_ROWS, rng)]
+        n_rows, apart = len(features), self._independent(features)
+        chosen = apart[some_of(len(apart), _BANDWIDTH_ROWS, rng)]
         self.bandwidth_ = cross_validated_bandwidth(chosen, rng) if isinstance(self.bandwidth, str) else float(self.bandwidth)
         findings = [Finding("bandwidth", "ok", self.bandwidth_, f"The kernels' width is {self.bandwidth_:.4g} in units of the features.")]
         if approximates(self.approximation, n_rows):

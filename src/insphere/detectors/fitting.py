@@ -22,7 +22,7 @@ from insphere.decision.health import Finding
 from insphere.decision.labels import normal_rows
 from insphere.decision.units import by_position, independent_units, one_row_a_unit, row_hashes
 from insphere.detectors.inputs import InputContract
-from insphere.errors import DataError, DataNotice, ParameterError, TrainingError
+from insphere.errors import DataError, DataNotice, ParameterError, SourceNotice, TrainingError
 
 MIN_ROWS = 8
 """Normal rows that `fit` needs at least."""
@@ -49,11 +49,15 @@ Fitted = tuple[NDArray[np.float64], list[Finding]]
 
 @dataclasses.dataclass(frozen=True)
 class FitContext:
-    """What `fit` was told beside the rows: where to keep a checkpoint, whether to resume it, whom to tell of each epoch."""
+    """What `fit` was told besides the rows: where to keep a checkpoint, whether to resume it, whom to tell of each epoch.
+
+    `units` says of each row to train on which unit it belongs to: see `Fitting`.
+    """
 
     checkpoint: Path | None = None
     resume: bool = False
     on_epoch: Callable[[Any], None] | None = None
+    units: NDArray[np.int64] | None = None
 
 
 @dataclasses.dataclass
@@ -90,6 +94,11 @@ class Fitting:
     units: NDArray[np.int64] | None = None
     folds: NDArray[np.int64] | None = None
     left_out: NDArray[np.int64] = dataclasses.field(default_factory=lambda: np.empty(0, np.int64))
+
+    @property
+    def training_units(self) -> NDArray[np.int64] | None:
+        """The units of the rows to train on."""
+        return None if self.units is None else self.units[self.train_index]
 
     @property
     def training_rows(self) -> NDArray[Any]:
@@ -160,6 +169,7 @@ def read_rows(source: AbstractSource, y: Any = None, groups: Iterable[Any] | Non
     loaded = source.load()
     errors = _named_errors(source, loaded.errors)
     rows, readable = as_rows(loaded.X), loaded.index
+    tell(source)
     _check_rows(rows, source.name, at_least=MIN_ROWS)
     normal = normal_rows(y, len(source))
     if normal is not None:
@@ -351,6 +361,13 @@ def warn_unreadable(errors: Mapping[int, str], n_rows: int, consequence: str) ->
     if errors:
         row, text = next(iter(errors.items()))
         warnings.warn(f"{len(errors)} of {n_rows} rows could not be read and {consequence} (first: row {row}: {text}).", stacklevel=3)
+
+
+def tell(source: AbstractSource) -> None:
+    """Issue a warning for each thing about a source that its user should be told; what folders mean is told by `notices` alone."""
+    for notice in source.notices:
+        if not (source.is_image and notice.kind == "taken as"):
+            warnings.warn(f"{source.name}: {notice}", SourceNotice, stacklevel=5)
 
 
 def _named_errors(source: AbstractSource, errors: Mapping[int, str]) -> dict[str, str]:

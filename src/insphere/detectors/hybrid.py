@@ -83,7 +83,7 @@ class Hybrid(AbstractDetector):
         codes = self.encoder_._codes(X)
         self.center_ = codes.mean(axis=0)
         self.scale_ = float(np.sqrt(codes.var(axis=0).mean())) or 1.0
-        scores, own_findings = self.detector_._fit_model(self._inputs(codes), FitContext())
+        scores, own_findings = self.detector_._fit_model(self._inputs(codes), FitContext(units=context.units))
         return scores, findings + own_findings
 
     def _score(self, X: NDArray[Any]) -> Array:

@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 from insphere.data import AbstractSource, ArraySource, ImageSpec, Imputer, TableSpec, open_source
 from insphere.data.frames import is_frame
 from insphere.data.labels import label_text
+from insphere.data.many import holds_files, is_many
 from insphere.errors import DataError, ParameterError
 
 _NO_TABLE = TableSpec()
@@ -92,10 +93,10 @@ class InputContract:
         DataError
             If the rows have other features, another image shape or another type than the training rows.
         """
+        files = isinstance(X, AbstractSource | str | os.PathLike) or holds_files(X)
         array_file = isinstance(X, str | os.PathLike) and os.fspath(X).lower().endswith((".npy", ".npz"))
-        if self.channels_first and (array_file or np.shape(X)[1:] == (self.shape[2], *self.shape[:2])):
+        if self.channels_first and (array_file or (not files and np.shape(X)[1:] == (self.shape[2], *self.shape[:2]))):
             options.setdefault("channels", "first")
-        files = isinstance(X, AbstractSource | str | os.PathLike)
         source = open_source(X, split=split, spec=self._file_spec(X) if files else None, table_spec=self.table, **options)
         return self.admit(source)
 
@@ -195,7 +196,7 @@ class InputContract:
 
 def is_plain_table(X: Any) -> bool:
     """Return whether `X` is rows of numbers without names or options: an array or lists with at most two axes."""
-    if isinstance(X, AbstractSource | str | os.PathLike) or is_frame(X):
+    if isinstance(X, AbstractSource | str | os.PathLike) or is_frame(X) or is_many(X):
         return False
     return not hasattr(X, "shape") or bool(np.ndim(X) <= 2)
 

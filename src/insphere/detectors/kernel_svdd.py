@@ -171,9 +171,10 @@ class SVDD(AbstractShallowDetector):
         return Kernel(check_choice("kernel", self.kernel, KERNELS), gamma, self.degree, self.coef0)
 
     def _fit_features(self, features: Array) -> tuple[Array, list[Finding]]:
-        gamma, findings = scale_gamma(features) if isinstance(self.gamma, str) else float(self.gamma), []
+        apart = self._independent(features)
+        gamma, findings = scale_gamma(apart) if isinstance(self.gamma, str) else float(self.gamma), []
         if self.gamma == "auto" and self.kernel == "rbf":
-            gamma, _, finding = choose_parameters(features, generator(self.seed_, "kernel parameters"), (float(self.nu),))
+            gamma, _, finding = choose_parameters(apart, generator(self.seed_, "kernel parameters"), (float(self.nu),))
             findings.append(finding)
         n_most = _MOST_ROWS[self.kernel] if self.max_rows is None else self.max_rows
         fitted_to = features[some_of(len(features), n_most, generator(self.seed_, "rows of the sphere"))]

@@ -22,6 +22,7 @@ Array = NDArray[np.float64]
 IMAGE_VARIANCE = 0.95
 """Share of the variance that images keep by default (Ruff 2018, sec. 4.1; Zhou 2021, sec. 4.2)."""
 
+_FEWEST_TO_CHOOSE_BY = 8
 _CHUNK = 1024
 _PROJECTION_VALUES = 2**26  # 512 MiB: of more rows than that, the projection is fitted to a random choice
 
@@ -82,8 +83,14 @@ class AbstractShallowDetector(AbstractDetector):
             n_kept, n_dims = self.projection_.components.shape
             text = f"{n_kept} of {n_dims} principal components keep {share:.0%} of the variance."
             findings.append(Finding("principal components", "ok", float(n_kept), text))
+        self._first_of_unit = None if context.units is None else np.sort(np.unique(context.units, return_index=True)[1])
         scores, own_findings = self._fit_features(self._features(X))
         return scores, findings + own_findings
+
+    def _independent(self, features: Array) -> Array:
+        """Return the features of one training row a unit, to choose parameters by: twins make every scale look too large."""
+        first = self._first_of_unit
+        return features if first is None or len(first) < _FEWEST_TO_CHOOSE_BY else features[first]
 
     def _score(self, X: NDArray[Any]) -> Array:
         return self._score_features(self._features(X))

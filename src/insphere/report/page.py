@@ -6,6 +6,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+from insphere.data import AbstractSource
 from insphere.decision.scored import ScoredRows
 from insphere.detectors.base import AbstractDetector, Rows
 from insphere.errors import DataError, ParameterError
@@ -115,7 +116,8 @@ def write_report(
     if Path(path).suffix.lower() not in (".html", ".htm"):
         raise ParameterError(f"A report is an HTML file, so its name must end in .html, got {os.fspath(path)!r}.")
     check_writable(path)
-    opened = detector.open(source, split=split)
+    # Of rows that are opened already, the caller has chosen the part.
+    opened = detector.open(source, split="all" if isinstance(source, AbstractSource) else split)
     if not len(opened):
         raise DataError(f"A report needs at least one row, but {opened.name} has none in its {split!r} part.")
     rows = judge(detector, opened, on_batch)

@@ -1,0 +1,274 @@
+"""What the places of images in a tree say: which are normal, which anomalies, which masks; in any letters, at any depth."""
+
+import re
+from collections import Counter
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from insphere.data.rows import Notice, RowFacts
+from insphere.errors import DataError
+
+NORMAL_FOLDERS = (
+    *("good", "normal", "ok", "pass", "passed", "healthy", "intact", "perfect", "gut"),
+    *("defect_free", "no_defect", "non_defective"),
+)
+"""Names of folders with normal images; case, blanks and hyphens do not matter, nor a word such as _images after them."""
+
+ABNORMAL_FOLDERS = (
+    *(
+        "bad",
+        "ng",
+        "nok",
+        "not_ok",
+        "defect",
+        "defects",
+        "defective",
+        "abnormal",
+        "anomaly",
+        "anomalies",
+        "anomalous",
+        "outlier",
+        "outliers",
+    ),
+    *("fail", "failed", "failure", "fault", "faulty", "broken", "damaged", "reject", "rejected", "rejects", "scrap", "schlecht"),
+)
+"""Names of folders with anomalies where no folder of normal images stands next to them."""
+
+MASK_FOLDERS = ("ground_truth", "groundtruth", "mask", "masks", "gt", "segmentation", "segmentations", "annotation", "annotations")
+"""Names of folders whose images say where anomalies are: never rows."""
+
+PARTS = {
+    **dict.fromkeys(("train", "training"), "train"),
+    **dict.fromkeys(("test", "testing", "val", "valid", "validation"), "test"),
+}
+"""Names of folders that keep rows to fit on and rows to evaluate on apart."""
+
+_UNKNOWN = -1
+_LISTED = 8
+_AFTER = re.compile(r"_(dirs?|folders?|images?|imgs?|pics?|pictures?|photos?|samples?|parts?|data|set)$")
+_MASK_STEM = re.compile(r"[-_ ](mask|gt|groundtruth|label)$", flags=re.IGNORECASE)
+
+
+@dataclass(frozen=True)
+class Layout:
+    """What the places of images in a tree say.
+
+    Parameters
+    ----------
+    kind : {"mvtec", "classes", "flat"}
+        Parts (train/good next to test/<defect>); good next to <defect>; anything else.
+    positions : tuple of int
+        Which of the given names are rows: no masks, and in "mvtec" only those in a part.
+    facts : RowFacts
+        Of those, in order; `ids` are the names.
+    codes : tuple of int
+        0 normal, 1 anomaly, -1 unknown, of each row.
+    notices : tuple of Notice
+        What was taken as what, and what was left out.
+    doubt : str, optional
+        Why nothing may be learned from the tree as a whole, with the remedy.
+    """
+
+    kind: str
+    positions: tuple[int, ...]
+    facts: RowFacts
+    codes: tuple[int, ...] = ()
+    notices: tuple[Notice, ...] = ()
+    doubt: str | None = None
+
+    def labels_at(self, positions: Sequence[int]) -> NDArray[np.int64] | None:
+        """Return the labels of some rows, or None where one is unknown: labels of a part would pass for those of all."""
+        chosen = [self.codes[position] for position in positions]
+        return None if _UNKNOWN in chosen else np.array(chosen, dtype=np.int64)
+
+
+@dataclass(frozen=True)
+class _Place:
+    """What one path says: its part of the data, its type (a folder's name, "" if unknown), and whether that is normal (0) or not (1)."""
+
+    part: str | None
+    type: str
+    code: int
+    is_mask: bool = False
+
+
+def word(name: str) -> str:
+    """Return a folder's name as it is compared: lower case, one underline for blanks and hyphens, without _images and the like.
+
+    Examples
+    --------
+    >>> word("Normal_Dir"), word("Not OK"), word("defect-free"), word("train")
+    ('normal', 'not_ok', 'defect_free', 'train')
+    """
+    return _AFTER.sub("", re.sub(r"[\s\-_]+", "_", name.strip().lower())) or name.lower()
+
+
+def read_layout(names: Sequence[str], *, name: str, normal_label: object = None) -> Layout:
+    """Return what the places of images (relative posix paths) say about them.
+
+    Parameters
+    ----------
+    names : sequence of str
+        Relative posix paths.
+    name : str
+        What the tree is called in messages.
+    normal_label : object, optional
+        Name of the folder with the normal images, where it is none of `NORMAL_FOLDERS`.
+
+    Raises
+    ------
+    DataError
+        If `normal_label` names no folder, or the tree holds several data sets.
+
+    Examples
+    --------
+    >>> layout = read_layout(["crack/1.png", "Good/2.png", "ground_truth/crack/1_mask.png"], name="tiles")
+    >>> layout.kind, layout.facts.labels.tolist(), layout.facts.types, layout.facts.masks
+    ('classes', [1, 0], ('crack', 'Good'), ('ground_truth/crack/1_mask.png', None))
+    """
+    normal = NORMAL_FOLDERS if normal_label is None else (word(str(normal_label)),)
+    folders = [tuple(item.split("/")[:-1]) for item in names]
+    _check_one_data_set(folders, normal, name)
+    homes = {parts[:depth] for parts in folders for depth, part in enumerate(parts) if word(part) in normal}
+    stems = {_stem(item) for item in names if not _MASK_STEM.search(_stem(item))}
+    places = [_place(parts, _stem(item), normal, homes, stems) for parts, item in zip(folders, names, strict=True)]
+    has_parts = any(place.part is not None for place in places) and _keeps_parts(places)
+    kind = "mvtec" if has_parts else "classes" if homes else "flat"
+    if normal_label is not None and not homes:
+        found = ", ".join(sorted({"/".join(parts) or "." for parts in folders})[:10])
+        raise DataError(f"{name} has no folder {str(normal_label)!r}, which `normal_label` asks for; its folders are {found}.")
+    rows = [row for row, place in enumerate(places) if not place.is_mask and (place.part is not None or not has_parts)]
+    if not rows and names:  # a folder of masks, asked for by its own name: its images are what is meant
+        rows, kind = list(range(len(names))), "flat"
+    chosen = [places[row] for row in rows]
+    facts = _facts(kind, [names[row] for row in rows], chosen, _masks(names, places, rows), any(place.code == 1 for place in chosen))
+    notices = (*_told(kind, names, places, rows), *_left(names, places, rows))
+    return Layout(kind, tuple(rows), facts, tuple(place.code for place in chosen), notices, _doubt(kind, name, chosen))
+
+
+def _check_one_data_set(folders: Iterable[Sequence[str]], normal: Sequence[str], name: str) -> None:
+    """Refuse trees with parts in several folders: their products are not one kind of normal."""
+    homes = set()
+    for parts in folders:
+        words = [word(part) for part in parts]
+        depth = next((depth for depth, part in enumerate(words) if part in PARTS), None)
+        if depth and any(part in normal or PARTS.get(part) == "train" for part in words[depth:]):
+            homes.add("/".join(parts[:depth]))
+    if len(homes) > 1:
+        listed = ", ".join(sorted(homes)[:_LISTED]) + (", ..." if len(homes) > _LISTED else "")
+        raise DataError(
+            f"{name} holds {len(homes)} data sets, each with its own train and test folders: {listed}. What is normal for one is not for"
+            " another; give one of these folders."
+        )
+
+
+def _place(parts: Sequence[str], stem: str, normal: Sequence[str], homes: set[tuple[str, ...]], stems: set[str]) -> _Place:
+    words = [word(part) for part in parts]
+    if any(part in MASK_FOLDERS and part not in normal for part in words) or (
+        _MASK_STEM.search(stem) and _MASK_STEM.sub("", stem) in stems
+    ):
+        return _Place(None, "", _UNKNOWN, is_mask=True)
+    start = next((depth for depth, part in enumerate(words) if part in PARTS and part not in normal), None)
+    part = None if start is None else PARTS[words[start]]
+    after = 0 if start is None else start + 1
+    for depth in range(after, len(words)):
+        if words[depth] in normal:
+            return _Place(part, parts[depth], 0)
+        if words[depth] in ABNORMAL_FOLDERS:
+            return _Place(part, parts[depth], 1)
+    for depth in range(after, len(words)):
+        if tuple(parts[:depth]) in homes:  # next to a folder of normal images
+            return _Place(part, parts[depth], 1)
+    if part is not None:
+        return _Place(part, parts[after], 1) if after < len(parts) else _Place(part, "", 0 if part == "train" else _UNKNOWN)
+    return _Place(None, "", _UNKNOWN)
+
+
+def _keeps_parts(places: Iterable[_Place]) -> bool:
+    """Return whether parts mean something: there is one to train on, or one to test on that has normal images."""
+    return any(place.part == "train" or (place.part == "test" and place.code == 0) for place in places)
+
+
+def _facts(kind: str, ids: Sequence[str], places: Sequence[_Place], masks: tuple[str | None, ...] | None, has_anomalies: bool) -> RowFacts:
+    if kind == "flat" and not has_anomalies:
+        return RowFacts(tuple(ids), masks=masks)
+    unnamed = NORMAL_FOLDERS[0]  # what lies in train/ itself
+    types = tuple(place.type or (unnamed if place.code == 0 else "") for place in places)
+    parts = tuple(place.part or "" for place in places) if kind == "mvtec" else None
+    codes = [place.code for place in places]
+    labels = None if _UNKNOWN in codes else np.array(codes, dtype=np.int64)
+    return RowFacts(tuple(ids), labels, types, parts=parts, masks=masks)
+
+
+def _masks(names: Sequence[str], places: Sequence[_Place], rows: Sequence[int]) -> tuple[str | None, ...] | None:
+    """Return the mask of each row: of the same stem, in a folder of the same name where several have it."""
+    by_stem: dict[str, list[str]] = {}
+    for item, place in zip(names, places, strict=True):
+        if place.is_mask:
+            by_stem.setdefault(_MASK_STEM.sub("", _stem(item)), []).append(item)
+    if not by_stem:
+        return None
+    found: list[str | None] = []
+    for row in rows:
+        candidates = by_stem.get(_stem(names[row]), []) if places[row].code != 0 else []
+        own = [item for item in candidates if places[row].type and places[row].type in item.split("/")[:-1]]
+        found.append(own[0] if own else candidates[0] if len(candidates) == 1 else None)
+    return tuple(found)
+
+
+def _told(kind: str, names: Sequence[str], places: Sequence[_Place], rows: Sequence[int]) -> list[Notice]:
+    """Return what folders were taken as."""
+    if kind == "flat" and not any(places[row].code == 1 for row in rows):
+        tops = Counter(names[row].partition("/")[0] for row in rows if "/" in names[row])
+        if not tops:
+            return []
+        text = f"All {len(rows)} images are taken as of one kind, whatever folder they lie in ({_counted(tops)})."
+        return [Notice("taken as", len(rows), text, tuple(tops)[:_LISTED])]
+    meaning = {0: "normal", 1: "anomalies", _UNKNOWN: "of unknown kind"}
+    parts = []
+    for code, called in meaning.items():
+        counts = Counter("/".join(names[row].split("/")[:-1]) or "." for row in rows if places[row].code == code)
+        if counts:
+            parts.append(f"{called}: {_counted(counts)}")
+    return [Notice("taken as", len(rows), f"Folders are taken as {'; '.join(parts)}.")]
+
+
+def _left(names: Sequence[str], places: Sequence[_Place], rows: Sequence[int]) -> list[Notice]:
+    """Return which images are no rows, and why."""
+    kept = set(rows)
+    left = [row for row in range(len(names)) if row not in kept]
+    masks = [names[row] for row in left if places[row].is_mask]
+    others = [names[row] for row in left if not places[row].is_mask]
+    notices = []
+    if masks:
+        text = f"{len(masks)} images are taken as masks, which say where an anomaly is, and are not rows."
+        notices.append(Notice("taken as", len(masks), text, tuple(masks[:_LISTED])))
+    if others:
+        text = f"{len(others)} images lie outside the folders for training and testing and are left out."
+        notices.append(Notice("left out", len(others), text, tuple(others[:_LISTED])))
+    return notices
+
+
+def _doubt(kind: str, name: str, places: Sequence[_Place]) -> str | None:
+    """Return why a fit must not go on: folders that sound like anomalies, and none that says what is normal."""
+    bad = Counter(place.type for place in places if place.code == 1)
+    if kind != "flat" or not bad:
+        return None
+    rest = len(places) - sum(bad.values())
+    return (
+        f"{name} has folders that sound like anomalies ({_counted(bad)}) and none that says which images are normal, so that"
+        f" {'the other ' + str(rest) if rest else 'no'} images would be learned as normal. Put the normal ones into a folder called"
+        f" {NORMAL_FOLDERS[0]}, or name theirs with `normal_label` (--normal-label), or give that folder alone."
+    )
+
+
+def _counted(counts: Counter[str]) -> str:
+    listed = [f"{folder} ({count})" for folder, count in sorted(counts.items())]
+    return ", ".join(listed[:_LISTED]) + (f", and {len(listed) - _LISTED} more" if len(listed) > _LISTED else "")
+
+
+def _stem(item: str) -> str:
+    return item.rpartition("/")[2].rpartition(".")[0]

@@ -1,0 +1,365 @@
+"""Images behind every door: what is left out is counted and told, what folders mean is found at any depth or refused."""
+
+import io
+import os
+import shutil
+import zipfile
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+from PIL import Image
+
+import insphere
+from contract import fit_quietly
+from insphere.checking import check_source
+from insphere.data import AbstractSource, ImageSpec, one_class_split, open_source
+from insphere.data.layouts import ABNORMAL_FOLDERS, MASK_FOLDERS, NORMAL_FOLDERS, word
+from insphere.errors import DataError, ParameterError, SourceNotice
+
+RNG = np.random.default_rng(0)
+GREY = [RNG.integers(0, 256, (9, 8), dtype=np.uint8) for _ in range(12)]
+
+
+def folder(files: dict[str, bytes], root: Path) -> Any:
+    for name, data in files.items():
+        place = root / "photos" / name
+        place.parent.mkdir(parents=True, exist_ok=True)
+        place.write_bytes(data)
+    return root / "photos"
+
+
+def archive(files: dict[str, bytes], root: Path) -> Any:
+    with zipfile.ZipFile(root / "photos.zip", "w") as file:
+        for name, data in files.items():
+            file.writestr(name, data)
+    return root / "photos.zip"
+
+
+def pattern(files: dict[str, bytes], root: Path) -> Any:
+    return str(folder(files, root) / "**" / "*.*")
+
+
+def paths(files: dict[str, bytes], root: Path) -> Any:
+    base = folder(files, root)
+    return [str(base / name) for name in files]
+
+
+def pictures(files: dict[str, bytes], root: Path) -> Any:
+    return [Image.open(io.BytesIO(data)) for data in files.values()]
+
+
+def table(files: dict[str, bytes], root: Path) -> Any:
+    pq.write_table(pa.table({"image": [{"bytes": data, "path": name} for name, data in files.items()]}), root / "photos.parquet")
+    return root / "photos.parquet"
+
+
+def items(files: dict[str, bytes], root: Path) -> Any:
+    """A data set as those of Hugging Face: a length, and items with fields by name."""
+
+    class Items:
+        def __len__(self) -> int:
+            return len(files)
+
+        def __getitem__(self, row: int) -> dict[str, Any]:
+            return {"image": Image.open(io.BytesIO(list(files.values())[row]))}
+
+    return Items()
+
+
+TREES = (folder, archive, pattern)
+DOORS = (*TREES, paths, pictures, table, items)
+
+
+def encoded(image: Image.Image, kind: str = "PNG", **options: Any) -> bytes:
+    stream = io.BytesIO()
+    image.save(stream, kind, **options)
+    return stream.getvalue()
+
+
+def grey(number: int = 0) -> bytes:
+    return encoded(Image.fromarray(GREY[number]))
+
+
+def read(source: AbstractSource) -> dict[str, int]:
+    """Return each notice's text and count, once all rows are read."""
+    source.load()
+    return {notice.text: notice.count for notice in source.notices}
+
+
+def said(source: AbstractSource, *words: str) -> int:
+    """Return the count of the one notice that has all the words."""
+    (count,) = [count for text, count in read(source).items() if all(part in text for part in words)]
+    return count
+
+
+class TestLeftOut:
+    """Rule 1: whatever is left out is counted and told."""
+
+    @pytest.mark.parametrize("door", DOORS)
+    def test_pages_after_the_first(self, door: Callable[..., Any], tmp_path: Path) -> None:
+        pages = [Image.fromarray(image) for image in GREY[:3]]
+        many = encoded(pages[0], "TIFF", save_all=True, append_images=pages[1:])
+        source = open_source(door({"a.tif": many, "b.tif": many, "c.tif": encoded(pages[0], "TIFF")}, tmp_path))
+        assert said(source, "more than one page", "4 others are left out") == 2
+        np.testing.assert_array_equal(source.load().X[0, :, :, 0], GREY[0])
+
+    @pytest.mark.parametrize("door", DOORS)
+    def test_colour_seen_by_a_grey_model(self, door: Callable[..., Any], tmp_path: Path) -> None:
+        stained = Image.fromarray(np.stack([GREY[0], GREY[1], GREY[2]], axis=2))
+        plain = Image.fromarray(np.stack([GREY[0]] * 3, axis=2))  # stored in three channels, and grey all the same
+        rows = door({"a.png": encoded(stained), "b.png": encoded(plain), "c.png": grey()}, tmp_path)
+        assert said(open_source(rows, mode="grey"), "colours that a grey model does not see") == 1
+        assert not read(open_source(rows, mode="rgb"))
+
+    @pytest.mark.parametrize("door", [door for door in DOORS if door not in (pictures, items)])
+    def test_more_than_eight_bits_of_colour(self, door: Callable[..., Any], tmp_path: Path) -> None:
+        deep = deep_colour_png()
+        assert said(open_source(door({"a.png": deep, "b.png": grey()}, tmp_path)), "more than 8 bits a colour") == 1
+
+    @pytest.mark.parametrize("door", TREES)
+    def test_other_suffixes_and_hidden_files(self, door: Callable[..., Any], tmp_path: Path) -> None:
+        files = {f"{number}.png": grey() for number in range(3)} | {"notes.txt": b"x", "b.heic": b"x", "c.heic": b"x", ".hid.png": grey()}
+        source = open_source(door(files, tmp_path))
+        assert len(source) == 3
+        assert said(source, "do not end like images", ".heic: 2", ".txt: 1") == 3
+        if door is not pattern:  # which does not match hidden files
+            assert said(source, "hidden files") == 1
+
+    def test_members_of_a_zip_that_are_there_twice(self, tmp_path: Path) -> None:
+        with zipfile.ZipFile(tmp_path / "a.zip", "w") as file, pytest.warns(UserWarning, match="Duplicate name"):
+            for number in (0, 1, 0):
+                file.writestr(f"{number}.png", grey(number))
+        assert said(open_source(tmp_path / "a.zip"), "have the name of a later one") == 1
+
+    @pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="the system has no pipes")
+    def test_what_is_not_a_file_is_never_read(self, tmp_path: Path) -> None:
+        root = folder({"0.png": grey(), "1.png": grey(1)}, tmp_path)
+        os.mkfifo(root / "pipe.png")
+        (root / "endless.png").symlink_to("/dev/zero")
+        for rows in (open_source(root), open_source(str(root / "*.png"))):
+            assert said(rows, "pipes, sockets or devices") == 2 and len(rows) == 2
+
+    @pytest.mark.skipif(os.name == "nt", reason="needs POSIX permissions")
+    def test_folders_that_cannot_be_listed_stop_nothing(self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+        root = folder({"0.png": grey(), "closed/1.png": grey(1)}, tmp_path)
+        listed = os.scandir
+
+        def scandir(place: Any) -> Any:
+            if Path(place).name == "closed":
+                raise PermissionError(13, "Permission denied", str(place))
+            return listed(place)
+
+        monkeypatch.setattr("insphere.data.folders.os.scandir", scandir)
+        source = open_source(root)
+        assert len(source) == 1 and said(source, "cannot be listed") == 1
+
+    def test_the_library_and_check_tell_it(self, tmp_path: Path) -> None:
+        root = folder({f"{number}.png": grey(number) for number in range(12)} | {"notes.txt": b"x"}, tmp_path)
+        with pytest.warns(SourceNotice, match="1 files that do not end like images"):
+            detector = fit_quietly(insphere.KNN(random_state=0), root)
+        with pytest.warns(SourceNotice, match="do not end like images"):
+            detector.anomaly_score(root)
+        assert [finding.n_rows for finding in check_source(open_source(root)).findings if finding.name == "left out"] == [1]
+
+
+def deep_colour_png() -> bytes:
+    """Return a PNG of 16 bits a colour, which Pillow reads but does not write."""
+    import struct
+    import zlib
+
+    def chunk(kind: bytes, data: bytes) -> bytes:
+        return struct.pack(">I", len(data)) + kind + data + struct.pack(">I", zlib.crc32(kind + data))
+
+    rows = b"".join(b"\0" + RNG.integers(0, 65536, 24, dtype=np.uint16).astype(">u2").tobytes() for _ in range(9))
+    header = chunk(b"IHDR", struct.pack(">IIBBBBB", 8, 9, 16, 2, 0, 0, 0))
+    return b"\x89PNG\r\n\x1a\n" + header + chunk(b"IDAT", zlib.compress(rows)) + chunk(b"IEND", b"")
+
+
+class TestMeaning:
+    """Rule 2: a guessed meaning is told, and refused with the remedy where the guess can be badly wrong."""
+
+    @pytest.mark.parametrize("door", TREES)
+    @pytest.mark.parametrize(
+        ("normal", "anomaly", "ignored"),
+        [
+            ("good", "crack", "ground_truth/crack"),
+            ("Good", "Crack", "Ground_Truth/Crack"),
+            ("line1/ok", "line1/ng", "line1/masks"),
+            ("normal_dir", "abnormal_dir", "mask_dir"),
+            ("Images/Normal", "Images/Anomaly", "Masks/Anomaly"),
+            ("a/b/c/OK images", "a/b/c/NG images", "a/b/gt"),
+            ("pass", "fail", "segmentation"),
+            ("train/good", "test/crack", "ground_truth/crack"),
+            ("Training/Good", "Testing/Crack", "Ground Truth/Crack"),
+            ("training/normal", "testing/abnormal", "testing/mask"),
+            ("bottle/train/good", "bottle/test/crack", "bottle/ground_truth/crack"),
+        ],
+    )
+    def test_folders_mean_the_same_at_any_depth(
+        self, door: Callable[..., Any], normal: str, anomaly: str, ignored: str, tmp_path: Path
+    ) -> None:
+        files = {f"{normal}/{number}.png": grey(number) for number in range(9)}
+        files |= {f"{anomaly}/{number}.png": grey(number) for number in range(9, 12)}
+        files |= {f"{ignored}/{number}_mask.png": grey() for number in range(9, 12)}
+        rows = door(files, tmp_path)
+        everything = open_source(rows)
+        assert len(everything) == 12 and everything.labels is not None and everything.labels.sum() == 3
+        train = open_source(rows, split="train")
+        assert len(train) == 9 and train.labels is not None and not train.labels.any()
+        assert said(everything, "Folders are taken as normal") == 12 and said(everything, "taken as masks") == 3
+        masks = [mask for mask in everything.facts.masks or () if mask]
+        assert len(masks) == 3 and all("_mask" in mask for mask in masks)
+        np.testing.assert_array_equal([mask is not None for mask in everything.facts.masks or ()], everything.labels == 1)
+
+    @pytest.mark.parametrize("name", NORMAL_FOLDERS)
+    def test_names_of_normal_folders(self, name: str, tmp_path: Path) -> None:
+        rows = folder({f"{name.upper().replace('_', '-')}/0.png": grey(), "other/1.png": grey()}, tmp_path)
+        assert open_source(rows).labels is not None and open_source(rows).labels.tolist() == [0, 1]  # type: ignore[union-attr]
+
+    @pytest.mark.parametrize("door", TREES)
+    @pytest.mark.parametrize("name", ABNORMAL_FOLDERS)
+    def test_anomalies_without_normal_images_are_not_learned(self, door: Callable[..., Any], name: str, tmp_path: Path) -> None:
+        rows = door({f"{name}/{number}.png": grey(number) for number in range(10)} | {"p/x.png": grey(11)}, tmp_path)
+        with pytest.raises(DataError, match="sound like anomalies.*normal_label"):
+            insphere.KNN().fit(rows)
+        assert len(open_source(rows)) == 11  # to be scored they are welcome
+
+    @pytest.mark.parametrize("door", TREES)
+    def test_several_data_sets_are_not_one(self, door: Callable[..., Any], tmp_path: Path) -> None:
+        files = {f"{product}/train/good/{number}.png": grey(number) for product in ("bottle", "cable") for number in range(6)}
+        with pytest.raises(DataError, match="holds 2 data sets.*bottle, cable.*give one"):
+            open_source(door(files | {"bottle/test/crack/1.png": grey()}, tmp_path))
+
+    def test_folders_that_say_nothing_are_told(self, tmp_path: Path) -> None:
+        rows = folder({"monday/1.png": grey(), "tuesday/2.png": grey(1)}, tmp_path)
+        assert said(open_source(rows), "taken as of one kind", "monday (1), tuesday (1)") == 2
+
+    def test_a_mask_next_to_its_picture(self, tmp_path: Path) -> None:
+        source = open_source(folder({"good/1.png": grey(), "bad/2.png": grey(1), "bad/2_mask.png": grey(2)}, tmp_path))
+        assert list(source.ids or ()) == ["bad/2.png", "good/1.png"] and source.facts.masks == ("bad/2_mask.png", None)
+
+    def test_masks_asked_for_by_name_are_images(self, tmp_path: Path) -> None:
+        root = folder({"ground_truth/crack/1_mask.png": grey(), "good/1.png": grey()}, tmp_path)
+        assert len(open_source(root / "ground_truth")) == 1
+
+    def test_words(self) -> None:
+        assert all(word(name) == name for name in (*NORMAL_FOLDERS, *ABNORMAL_FOLDERS, *MASK_FOLDERS))
+        assert not {*NORMAL_FOLDERS} & {*ABNORMAL_FOLDERS} and not {*NORMAL_FOLDERS, *ABNORMAL_FOLDERS} & {*MASK_FOLDERS}
+
+
+class TestGroups:
+    @pytest.mark.parametrize("door", (*TREES, paths))
+    @pytest.mark.parametrize("pattern_", ["(?P<group>film[0-9])_", "(film[0-9])_", "film[0-9]"])
+    def test_groups_are_found_in_paths(self, door: Callable[..., Any], pattern_: str, tmp_path: Path) -> None:
+        files = {f"good/film{number // 4}_{number}.png": grey(number) for number in range(12)}
+        assert list(open_source(door(files, tmp_path), groups_by=pattern_).groups or ()) == sorted(f"film{n // 4}" for n in range(12))
+
+    def test_a_folder_a_group(self, tmp_path: Path) -> None:
+        rows = folder({f"f{number % 3}/{number}.png": grey(number) for number in range(12)}, tmp_path)
+        detector = fit_quietly(insphere.KNN(random_state=0), open_source(rows, groups_by="folder"))
+        assert len(detector.decision_) <= 2 and detector.decision_.n_rows == 4 * len(detector.decision_)
+
+    @pytest.mark.parametrize("wrong", ["(", "nowhere"])
+    def test_what_finds_nothing_is_refused(self, wrong: str, tmp_path: Path) -> None:
+        with pytest.raises(ParameterError, match="groups_by"):
+            open_source(folder({"1.png": grey()}, tmp_path), groups_by=wrong)
+
+
+class TestOpenedSources:
+    """Options narrow an opened source or are refused; none is dropped."""
+
+    def test_a_named_set_is_narrowed_to_normal_rows(self) -> None:
+        everything = open_source("digits:3")
+        assert len(everything) > len(open_source(everything, split="train")) == len(open_source("digits:3", split="train")) == 122
+        assert fit_quietly(insphere.KNN(random_state=0), everything).data_["n_rows"] == 122
+
+    @pytest.mark.parametrize("door", TREES)
+    def test_a_tree_is_narrowed_to_normal_rows(self, door: Callable[..., Any], tmp_path: Path) -> None:
+        files = {f"train/good/{number}.png": grey(number) for number in range(9)} | {
+            "test/good/9.png": grey(9),
+            "test/crack/1.png": grey(10),
+        }
+        opened = open_source(door(files, tmp_path))
+        split = one_class_split(opened)
+        assert (len(split.train), len(split.test), split.labels.sum()) == (9, 2, 1)
+        assert split.train.labels is not None and not split.train.labels.any()
+        small = open_source(opened, split="test", spec=ImageSpec(4, 4, 1))
+        assert len(small) == 2 and small.row_shape == (4, 4, 1)
+
+    @pytest.mark.parametrize(
+        "option",
+        [
+            {"label_column": "y"},
+            {"normal_label": "ok"},
+            {"columns": ["a"]},
+            {"groups": "g"},
+            {"groups_by": "folder"},
+            {"image_size": 4},
+            {"mode": "rgb"},
+            {"header": True},
+            {"channels": "first"},
+            {"data_dir": "x"},
+        ],
+    )
+    @pytest.mark.parametrize("kind", ["array", "images"])
+    def test_options_that_come_too_late_are_refused(self, option: dict[str, Any], kind: str, tmp_path: Path) -> None:
+        opened = open_source(np.zeros((4, 2)) if kind == "array" else folder({"1.png": grey()}, tmp_path))
+        with pytest.raises(ParameterError, match=next(iter(option))):
+            open_source(opened, **option)
+
+
+class TestLists:
+    @pytest.mark.parametrize("door", (paths, pictures, items))
+    def test_images_come_one_by_one(self, door: Callable[..., Any], tmp_path: Path) -> None:
+        rows = door({f"{number}.png": grey(number) for number in range(12)}, tmp_path)
+        detector = fit_quietly(insphere.KNN(random_state=0), rows)
+        np.testing.assert_array_equal(detector.anomaly_score(rows), detector.anomaly_score(np.stack(GREY)))
+        assert detector.input_shape_ == (9, 8, 1)
+
+    def test_arrays_and_pairs_with_labels(self) -> None:
+        listed = open_source(GREY)
+        assert listed.row_shape == (9, 8, 1) and len(listed) == 12
+
+        class Pairs:
+            def __len__(self) -> int:
+                return 12
+
+            def __getitem__(self, row: int) -> tuple[Any, int]:
+                return GREY[row], row // 9
+
+        assert len(open_source(Pairs(), normal_label=0, split="train")) == 9
+        assert open_source(Pairs()).labels is None
+
+    @pytest.mark.parametrize(
+        ("rows", "words"),
+        [
+            ([GREY[0], GREY[1][:5]], "2 shapes"),
+            ([Image.fromarray(GREY[0]), GREY[1]], "Item 1 of the list is not a Pillow image"),
+            (["/nowhere/a.png"], "does not exist"),
+            ([{"voice": 1}], "dim|shape|features|number"),
+        ],
+    )
+    def test_what_does_not_fit_is_told(self, rows: Any, words: str) -> None:
+        with pytest.raises((DataError, ValueError, TypeError), match=words):
+            open_source(rows)
+
+
+def test_a_tiff_of_64_bit_numbers_is_named(tmp_path: Path) -> None:
+    data = bytearray(encoded(Image.fromarray(GREY[0].astype(np.float32)), "TIFF"))
+    at = data.index(bytes([0x02, 0x01, 3, 0, 1, 0, 0, 0, 32, 0]))  # the tag for bits a sample, a short, one value, 32
+    data[at + 8] = 64
+    rows = open_source(folder({"a.tif": bytes(data), "b.png": grey()}, tmp_path)).load()
+    assert "TIFF whose kind of pixels is not read" in rows.errors[0]
+
+
+def test_a_missing_folder_of_tests_is_not_taken_for_another(tmp_path: Path) -> None:
+    root = folder({f"train/{number}.png": grey(number) for number in range(9)}, tmp_path)
+    assert len(open_source(root, split="train")) == 9
+    shutil.rmtree(root / "train")
+    with pytest.raises(DataError, match="no image"):
+        open_source(root)
