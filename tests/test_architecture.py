@@ -20,7 +20,7 @@ FLOORS = (
     ("nets", "scores"),
     ("training",),
     ("detectors",),
-    ("checking", "explain", "export", "watching", "attacks"),
+    ("checking", "explain", "export", "watching", "attacks", "selection"),
     ("gallery",),
     ("benchmark", "report", "serving"),
     ("cli", "__main__", "__init__"),

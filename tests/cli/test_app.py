@@ -1,5 +1,6 @@
 """The program as a whole: help, exit codes, and how errors are told."""
 
+import os
 import re
 import subprocess
 import sys
@@ -121,3 +122,25 @@ def test_exit_codes_are_the_documented_ones() -> None:
 def test_the_module_runs_like_the_program() -> None:
     done = subprocess.run([sys.executable, "-m", "insphere", "info", "none"], capture_output=True, text=True, check=False)
     assert done.returncode == main(["info", "none"]) == 1
+
+
+@pytest.mark.parametrize("encoding", ["cp437", "cp850", "cp932", "cp949", "cp1251", "latin-1", "ascii"])
+def test_no_encoding_of_a_terminal_ends_a_command_whose_work_is_done(encoding: str, tmp_path: Path) -> None:
+    environment = {**os.environ, "PYTHONIOENCODING": encoding}
+    words = [sys.executable, "-m", "insphere", "datasets"]
+    done = subprocess.run(words, env=environment, capture_output=True, cwd=tmp_path, check=False)
+    assert done.returncode == 0 and b"digits" in done.stdout
+
+
+def test_a_source_that_is_not_there_is_told_before_pytorch_is_imported(tmp_path: Path) -> None:
+    code = (
+        "import sys; from insphere.cli import main;"
+        f"code = main(['fit', 'nowhere', '-o', {str(tmp_path / 'm.insphere')!r}]); print(code, 'torch' in sys.modules)"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout.split() == ["1", "False"] and "nowhere does not exist" in done.stderr
+
+
+def test_help_keeps_the_brackets_of_a_plan(run: Run) -> None:
+    text = run("benchmark", "--help").out
+    assert "[datasets.parts]" in text and "[methods.iforest]" in text and "\\[" not in text

@@ -62,3 +62,18 @@ def test_without_a_terminal_scoring_says_nothing(capsys: pytest.CaptureFixture[s
     with RowProgress("scoring y", 10) as rows:
         rows.advance(10)
     assert capsys.readouterr().err == ""
+
+
+def test_a_log_has_a_line_now_and_then_however_slow_the_work(capsys: pytest.CaptureFixture[str], clock: list[float]) -> None:
+    shown = TrainingProgress("fitting x")
+    with shown:
+        for epoch in range(1, 4):
+            clock[0] += 65.0
+            shown.update(record(epoch, 100))
+    with RowProgress("scoring x", 30) as rows:
+        for _ in range(3):
+            clock[0] += 36.0
+            rows.advance(10)
+    lines = capsys.readouterr().err.splitlines()
+    assert [line.split(" · ")[0] for line in lines[:3]] == [f"fitting x: epoch {epoch}/100" for epoch in (1, 2, 3)]
+    assert lines[3:] == ["scoring x: 20 of 30 rows"]

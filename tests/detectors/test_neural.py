@@ -2,11 +2,13 @@
 
 import numpy as np
 import pytest
+import torch
 from sklearn.base import clone
 from sklearn.utils.estimator_checks import parametrize_with_checks
 
 import contract
 import insphere
+from contract import fit_quietly
 from insphere.detectors.cae import CAE
 from insphere.detectors.cae_svdd import DeepSVDDCAE
 from insphere.detectors.catalog import DETECTORS, detector_class
@@ -156,3 +158,14 @@ def test_the_catalog_knows_every_neural_method():
     assert neural == {"vae-svdd", "vae", "cae", "cae-svdd", "deep-svdd", "oc-nn"}
     assert all(getattr(insphere, DETECTORS[name].class_name) is detector_class(name) for name in neural)
     assert all(detector_class(name).name == name for name in neural)
+
+
+def test_the_default_type_of_pytorch_does_not_matter() -> None:
+    X = np.random.default_rng(0).normal(size=(60, 3))
+    expected = fit_quietly(VAE(epochs=1, random_state=0), X).anomaly_score(X)
+    torch.set_default_dtype(torch.float64)
+    try:
+        np.testing.assert_array_equal(fit_quietly(VAE(epochs=1, random_state=0), X).anomaly_score(X), expected)
+        assert torch.get_default_dtype() == torch.float64
+    finally:
+        torch.set_default_dtype(torch.float32)

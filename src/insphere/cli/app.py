@@ -101,6 +101,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     insphere 0.1.0
     0
     """
+    console.take_any_text()
     words = list(sys.argv[1:] if arguments is None else arguments)
     # People add --debug where their cursor is, at the end; so it counts anywhere.
     debug = "--debug" in words or os.environ.get("INSPHERE_DEBUG", "") not in ("", "0")

@@ -68,19 +68,19 @@ def benchmark(
     data_dir: options.DataDir = None,
     json: options.Json = False,
 ) -> None:
-    """Compare detectors: every method of a plan on every data set and class, with every seed.
+    r"""Compare detectors: every method of a plan on every data set and class, with every seed.
 
     Each run leaves a report (figures with intervals, times, health, versions) and the score of each test row in FOLDER/runs. What is
     there is not done again: after Ctrl-C, a power cut or a longer plan, the same command goes on. FOLDER/results.csv has one line a run.
 
     A plan of five lines, for a table of your own:
       seeds = 3
-      [datasets.parts]
+      \[datasets.parts]
       source = "parts.csv"
       label_column = "state"
       normal_classes = ["ok"]
-      [methods.vae-svdd]
-      [methods.iforest]
+      \[methods.vae-svdd]
+      \[methods.iforest]
 
     For example:
       insphere benchmark plan.toml -o bench

@@ -1,6 +1,7 @@
 """What the commands say: results on standard output, everything else on standard error."""
 
 import dataclasses
+import io
 import json
 import math
 import sys
@@ -17,6 +18,13 @@ class Interrupted(Exception):  # noqa: N818 - the user's wish is no error
 
 
 _WIDTH_OF_A_FILE = 120  # columns where the output is no terminal; rich would take 80 and break table cells
+
+
+def take_any_text() -> None:
+    """Have both streams write "?" for what their encoding lacks: work that is done must not end in an error of the terminal's."""
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors="replace")
 
 
 def results() -> Console:

@@ -148,8 +148,10 @@ def fit_detector(
     source: str, settings: FitSettings, *, checkpoint: Path | None = None, resume: bool = False
 ) -> "tuple[AbstractDetector, AbstractSource, float]":
     """Return the fitted detector, its rows and the seconds that reading and training took; progress goes to standard error."""
+    from insphere.data.sources import check_there, open_source
+
+    check_there(source)  # before PyTorch is imported, which takes seconds
     from insphere.cli.progress import TrainingProgress
-    from insphere.data.sources import open_source
     from insphere.detectors import catalog
 
     started = time.perf_counter()

@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from insphere.benchmark.run.runner import Progress as RunProgress
 
 _LINES_IN_A_LOG = 5
+_SECONDS_BETWEEN_LINES = 60.0  # at most, where nobody sees a bar and work goes on
 
 
 class TrainingProgress:
@@ -34,11 +35,11 @@ class TrainingProgress:
         self._bar = Progress(*columns, console=self._console, transient=True) if self._console.is_terminal else None
         self.last: EpochRecord | None = None
         self._n_done = 0
-        self._started = time.monotonic()
+        self._started = self._told = time.monotonic()
 
     def __enter__(self) -> Self:
         """Start the clock and the bar."""
-        self._started = time.monotonic()
+        self._started = self._told = time.monotonic()
         if self._bar is not None:
             self._bar.start()
             self._task = self._bar.add_task(self._title, total=None, detail="reading the rows")
@@ -57,8 +58,14 @@ class TrainingProgress:
         detail = f"{record.epoch}/{record.n_epochs} · {left} · {_terms(record)}"
         if self._bar is not None:
             self._bar.update(self._task, completed=record.epoch, total=record.n_epochs, detail=detail)
-        elif record.epoch * _LINES_IN_A_LOG // record.n_epochs != (record.epoch - 1) * _LINES_IN_A_LOG // record.n_epochs:
+        elif self._is_due(record):
+            self._told = time.monotonic()
             console.say(f"{self._title}: epoch {detail}")
+
+    def _is_due(self, record: EpochRecord) -> bool:
+        """Return whether a log gets a line: at each fifth of the epochs, and when it has had none for a while."""
+        fifth = record.epoch * _LINES_IN_A_LOG // record.n_epochs != (record.epoch - 1) * _LINES_IN_A_LOG // record.n_epochs
+        return fifth or time.monotonic() - self._told >= _SECONDS_BETWEEN_LINES
 
     def _seconds_left(self, record: EpochRecord) -> float:
         # Epochs of an interrupted run that this one goes on from took no time here, so they do not count.
@@ -66,10 +73,11 @@ class TrainingProgress:
 
 
 class RowProgress:
-    """Shows how many rows are scored; nothing where standard error is no terminal."""
+    """Shows how many rows are scored; where standard error is not a terminal, a line now and then if it takes long."""
 
     def __init__(self, title: str, n_rows: int) -> None:
         self._console = console.messages()
+        self._title, self._n_rows, self._n_done, self._told = title, n_rows, 0, time.monotonic()
         columns = (TextColumn("{task.description}"), BarColumn(), TextColumn("{task.completed}/{task.total} rows"))
         self._bar = Progress(*columns, console=self._console, transient=True, disable=not self._console.is_terminal)
         self._task = self._bar.add_task(title, total=n_rows)
@@ -86,6 +94,10 @@ class RowProgress:
     def advance(self, n_rows: int) -> None:
         """Count rows that are done."""
         self._bar.advance(self._task, n_rows)
+        self._n_done += n_rows
+        if not self._console.is_terminal and time.monotonic() - self._told >= _SECONDS_BETWEEN_LINES:
+            self._told = time.monotonic()
+            console.say(f"{self._title}: {self._n_done} of {self._n_rows} rows")
 
 
 class BenchmarkProgress:

@@ -171,17 +171,28 @@ def _open_path(text: str, options: OpenOptions) -> AbstractSource:
         return _open_directory(path, options)
     if os.path.isfile(text):
         return _open_file(path, options)
+    check_there(text)
+    return open_glob(text, options) if glob.has_magic(text) else _open_dataset(text, options)
+
+
+def check_there(source: str) -> None:
+    """Raise `DataError` if a text names nothing that can be opened: no file or folder, no pattern, no data set; nothing is read.
+
+    Examples
+    --------
+    >>> check_there("digits:3")
+    """
+    text = os.path.expanduser(source)
+    if os.path.isfile(text) or os.path.isdir(text):
+        return
     if os.path.exists(text):
         raise DataError(f"{text} is neither a file nor a folder; give the path of one.")
-    if glob.has_magic(text):
-        return open_glob(text, options)
-    name = text.partition(":")[0]
-    if name in DATASETS or (":" in text and not any(mark in text for mark in "/\\.")):
-        return _open_dataset(text, options)
-    raise DataError(
-        f"{text} does not exist; give a file ({_FILE_KINDS}), a folder, a glob or a data set such as 'digits:3'."
-        f"{did_you_mean(text, DATASETS)}"
-    )
+    is_set = text.partition(":")[0] in DATASETS or (":" in text and not any(mark in text for mark in "/\\."))
+    if not glob.has_magic(text) and not is_set:
+        raise DataError(
+            f"{text} does not exist; give a file ({_FILE_KINDS}), a folder, a glob or a data set such as 'digits:3'."
+            f"{did_you_mean(text, DATASETS)}"
+        )
 
 
 def _open_directory(path: Path, options: OpenOptions) -> AbstractSource:

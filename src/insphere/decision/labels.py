@@ -1,6 +1,7 @@
 """Labels given to `fit`: rows marked as anomalies are left out of training, and that is said."""
 
 import warnings
+from collections.abc import Sequence, Set
 from typing import Any
 
 import numpy as np
@@ -43,11 +44,8 @@ def normal_rows(y: Any, n_rows: int) -> NDArray[np.bool_] | None:
         raise DataError(
             f"`y` must be 0 (normal) and 1 (anomaly), got the texts {shown}; give `y != 'good'` with the name of the normal ones."
         )
-    if found <= {0, 1} and found != {1}:
-        anomaly = np.array([value == 1 for value in values])
-    elif found <= {-1, 1}:
-        anomaly = np.array([value == -1 for value in values])
-    else:
+    anomaly = _read(values, found)
+    if anomaly is None:
         warnings.warn(
             "`y` has values other than 0 (normal) and 1 (anomaly), or +1 (normal) and -1 (anomaly), and is ignored: all rows are taken as"
             " normal.",
@@ -65,3 +63,33 @@ def normal_rows(y: Any, n_rows: int) -> NDArray[np.bool_] | None:
         stacklevel=6,
     )
     return np.asarray(~anomaly)
+
+
+def anomalies(y: Any, n_rows: int) -> NDArray[np.bool_]:
+    """Return which rows the labels mark as anomalies, for those who need labels.
+
+    Raises
+    ------
+    DataError
+        If there is not one label per row, or they are neither 0 and 1 nor +1 and −1.
+
+    Examples
+    --------
+    >>> anomalies([0, 1], 2).tolist(), anomalies([1, -1], 2).tolist()
+    ([False, True], [False, True])
+    """
+    values = by_position(y)
+    if values is None or len(values) != n_rows:
+        raise DataError(f"`y` must have one label per row: {n_rows}, got {0 if values is None else len(values)}.")
+    found = {value.item() if isinstance(value, np.generic) else value for value in values}
+    anomaly = _read(values, found)
+    if anomaly is None:
+        shown = ", ".join(repr(value) for value in sorted(found, key=str)[:5])
+        raise DataError(f"`y` must be 0 (normal) and 1 (anomaly), or +1 (normal) and -1 (anomaly), got {shown}.")
+    return anomaly
+
+
+def _read(values: Sequence[Any], found: Set[Any]) -> NDArray[np.bool_] | None:
+    if found <= {0, 1} and found != {1}:
+        return np.array([value == 1 for value in values])
+    return np.array([value == -1 for value in values]) if found <= {-1, 1} else None

@@ -24,7 +24,7 @@ from insphere.nets.build import initialise
 from insphere.nets.options import Network, default_latent_dim
 from insphere.scores.sphere import AbstractSphere, restore_sphere
 from insphere.seeding import derive_seed, generator
-from insphere.training.device import choose_precision, place, resolve_device
+from insphere.training.device import choose_precision, place, resolve_device, single_precision
 from insphere.training.history import EpochRecord
 from insphere.training.loop import map_batches, train
 from insphere.training.objective import AbstractObjective
@@ -47,7 +47,7 @@ class AbstractNeuralDetector(AbstractDetector):
     ----------
     latent_dim : int, optional
         Dimensions of the code; None chooses by input size.
-    scaling : {"auto", "gcn", "standard", "unit", "none"}
+    scaling : {"auto", "none", "unit", "standard", "gcn", "gcn-unit"}
         Preprocessing, fitted on the training rows: see `insphere.data.preprocess.fit_preprocess`.
     epochs : int, optional
         Passes over the training rows; None makes about `default_steps` steps (five hundred), between 10 and 200 epochs.
@@ -154,7 +154,7 @@ class AbstractNeuralDetector(AbstractDetector):
         """Return all that is trained, with weights drawn."""
         shape: tuple[Sequence[int], int, Network] = (self.input_shape_, self._latent_dim(), self._network)
         # Layers draw their first weights from PyTorch's global state as they are built: leave it as it was, and draw anew.
-        with torch.random.fork_rng(devices=[]):
+        with single_precision(), torch.random.fork_rng(devices=[]):
             stages = [*self._stages_before(*shape, n_epochs), Stage(self._make_objective(*shape), self._options, n_epochs)]
         initialise(stages[-1].objective, derive_seed(self.seed_, "weights"))
         for stage in stages[:-1]:
@@ -260,7 +260,7 @@ class AbstractNeuralDetector(AbstractDetector):
         self.preprocess_ = Preprocess(header["scaling"], arrays["preprocess/offset"], arrays["preprocess/scale"])
         self.history_ = [EpochRecord.from_json(record) for record in header["history"]]
         # On the meta device nothing is allocated: the sizes of the file's arrays, not numbers in its header, decide about memory.
-        with torch.device("meta"):
+        with single_precision(), torch.device("meta"):
             objective = self._make_objective(self.input_shape_, header["latent_dim"], self._network)
         weights = {name: torch.from_numpy(array.copy()) for name, array in _below(arrays, "network/").items()}
         try:

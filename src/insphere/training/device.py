@@ -68,6 +68,17 @@ SMALL_ROW = 512
 
 
 @contextlib.contextmanager
+def single_precision() -> Iterator[None]:
+    """Make tensors in float32 inside the block, whatever `torch.set_default_dtype` says outside it."""
+    before = torch.get_default_dtype()
+    torch.set_default_dtype(torch.float32)
+    try:
+        yield
+    finally:
+        torch.set_default_dtype(before)
+
+
+@contextlib.contextmanager
 def threads_for(row_values: int) -> Iterator[None]:
     """Compute with one CPU thread inside the block if rows are small, and with as many as before after it.
 

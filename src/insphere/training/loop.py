@@ -14,7 +14,7 @@ from torch import Tensor
 from insphere.errors import ParameterError, TrainingError
 from insphere.seeding import derive_seed
 from insphere.training.checkpoint import read_checkpoint, write_checkpoint
-from insphere.training.device import choose_precision, make_fabric, place, threads_for
+from insphere.training.device import choose_precision, make_fabric, place, single_precision, threads_for
 from insphere.training.feed import Feed, as_network_input
 from insphere.training.history import EpochRecord
 from insphere.training.optimizer import make_optimizer, make_schedule
@@ -125,7 +125,7 @@ def _train(
         if number == first and saved is not None:
             run.restore(*saved)
         while not run.finished:
-            with threads_for(trainees[0].rows[0].size):
+            with single_precision(), threads_for(trainees[0].rows[0].size):
                 records = run.epoch()
             after_epoch(run, records)
         run.finish()
@@ -151,7 +151,7 @@ def map_batches(
     """
     results: list[NDArray[np.float32]] = []
     n_rows = SCORING_ROWS if device.type == "cpu" else _ACCELERATOR_ROWS
-    with torch.inference_mode(), threads_for(rows[0].size):
+    with torch.inference_mode(), single_precision(), threads_for(rows[0].size):
         for start in range(0, len(rows), n_rows):
             chunk = rows[start : start + n_rows]
             n_real = len(chunk)
