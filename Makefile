@@ -6,7 +6,7 @@ BIN    := $(VENV)/bin
 PIP    := $(BIN)/python -m pip --disable-pip-version-check install --quiet -c constraints.txt
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test campaign check figures notebooks clean
+.PHONY: help demo test campaign mutants check figures notebooks clean
 
 help: ## Show this list
 	@grep -hE '^[a-z]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{ printf "make %-9s %s\n", $$1, $$2 }'
@@ -24,6 +24,9 @@ campaign: $(VENV)/installed-test ## Run the tests with examples that differ each
 	for round in $$(seq $(ROUNDS)); do \
 		INSPHERE_TEST_PROFILE=campaign OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n auto --dist loadfile || exit 1; \
 	done
+
+mutants: $(VENV)/installed-test ## Change one default or branch at a time and see whether the tests notice; half an hour
+	$(BIN)/python benchmarks/mutants.py
 
 check: $(VENV)/installed-dev ## Lint, format, types, walls between the rooms, examples in docstrings
 	$(BIN)/ruff check .

@@ -190,3 +190,21 @@ def test_arrays_that_do_not_fit_together_are_refused(wrong: dict[str, Any]) -> N
         restore_sphere("local", arrays | wrong)
     with pytest.raises(KeyError):
         restore_sphere("local", {name: array for name, array in arrays.items() if name not in wrong})
+
+
+def test_a_training_code_is_not_its_own_neighbour_and_its_twin_is() -> None:
+    codes = np.array([[0.0], [0.0], [1e-10], [4.0], [9.0]])
+    found = fitted("local", codes, n_neighbors=1).training_distance(codes)
+    whitened = found[3] / 4  # units of the whitened space
+    np.testing.assert_allclose(found, np.array([0.0, 0.0, 1e-10, 4.0, 5.0]) * whitened, atol=1e-12)
+
+
+def test_codes_that_were_left_out_of_the_references_are_nobodys_own(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("insphere.scores.sphere.MAX_REFERENCES", 3)
+    codes = np.arange(6.0)[:, None]
+    found = fitted("local", codes, n_neighbors=1)
+    distances = found.training_distance(codes)
+    kept = {round(value) for value in np.ravel(found.references / found.whitening + found.center)}
+    unit = float(found.whitening[0, 0])
+    for row, distance in enumerate(distances / unit):
+        assert distance == pytest.approx(min(abs(row - other) for other in kept if other != row))

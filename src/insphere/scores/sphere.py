@@ -10,9 +10,9 @@ from typing import Any, ClassVar
 import numpy as np
 from numpy.typing import NDArray
 from sklearn.covariance import ledoit_wolf
-from sklearn.neighbors import KDTree
 
 from insphere.errors import ModelFileError, TrainingError
+from insphere.scores.neighbours import Neighbours
 from insphere.validation import check_choice
 
 Array = NDArray[np.float64]
@@ -113,6 +113,9 @@ class LocalSphere(AbstractSphere):
         Whitened training codes.
     n_neighbors : int
         Neighbours to average over; fewer where there are fewer references.
+    own : ndarray of int64, shape (n,), optional
+        The reference that each of the n training codes is, −1 for one that was left out; None where every code is the reference of its
+        position.
 
     Examples
     --------
@@ -123,21 +126,19 @@ class LocalSphere(AbstractSphere):
 
     kind = "local"
 
-    def __init__(self, center: Array, whitening: Array, references: Array, n_neighbors: int) -> None:
+    def __init__(self, center: Array, whitening: Array, references: Array, n_neighbors: int, own: NDArray[np.int64] | None = None) -> None:
         self.center, self.whitening, self.references, self.n_neighbors = center, whitening, references, n_neighbors
-        self._tree = KDTree(references)
+        self._neighbours = Neighbours(references)
+        self._own = np.arange(len(references)) if own is None else own
 
     def distance(self, codes: Array) -> Array:
-        nearest = self._neighbour_distances(codes, min(self.n_neighbors, len(self.references)))
+        nearest = self._neighbours.distances(_transform(codes - self.center, self.whitening), self.n_neighbors)
         return np.asarray(nearest.mean(axis=1))
 
     def training_distance(self, codes: Array) -> Array:
-        # A training code finds itself first, at distance zero, unless it was left out of the references.
-        n_found = min(self.n_neighbors + 1, len(self.references))
-        distances = self._neighbour_distances(codes, n_found)
-        own = distances[:, 0] <= 1e-9
-        others = np.where(own, distances[:, 1:].sum(axis=1), distances[:, :-1].sum(axis=1))
-        return np.asarray(others / max(1, n_found - 1))
+        nearest = self._neighbours.distances(_transform(codes - self.center, self.whitening), self.n_neighbors, self._own)
+        # A single code has no neighbour: it is at its own place.
+        return np.asarray(nearest.mean(axis=1)) if nearest.shape[1] else np.zeros(len(codes))
 
     def arrays(self) -> dict[str, Array]:
         return {
@@ -146,10 +147,6 @@ class LocalSphere(AbstractSphere):
             "references": self.references,
             "n_neighbors": np.array([self.n_neighbors], dtype=np.float64),
         }
-
-    def _neighbour_distances(self, codes: Array, n_neighbors: int) -> Array:
-        distances, _ = self._tree.query(_transform(codes - self.center, self.whitening), k=n_neighbors)
-        return np.asarray(distances, dtype=np.float64)
 
 
 GEOMETRIES = ("euclidean", "mahalanobis", "local")
@@ -195,10 +192,12 @@ def fit_sphere(geometry: str, codes: Array, center: Array | None, *, n_neighbors
     whitening = fit_whitening(codes)
     if geometry == "mahalanobis":
         return MahalanobisSphere(center, whitening)
-    chosen = codes
+    kept, own = np.arange(len(codes)), None
     if len(codes) > MAX_REFERENCES:
-        chosen = codes[np.sort(rng.choice(len(codes), MAX_REFERENCES, replace=False))]
-    return LocalSphere(center, whitening, _transform(chosen - center, whitening), n_neighbors)
+        kept = np.sort(rng.choice(len(codes), MAX_REFERENCES, replace=False))
+        own = np.full(len(codes), -1)
+        own[kept] = np.arange(MAX_REFERENCES)
+    return LocalSphere(center, whitening, _transform(codes[kept] - center, whitening), n_neighbors, own)
 
 
 def restore_sphere(kind: str, arrays: Mapping[str, NDArray[Any]]) -> AbstractSphere:
