@@ -35,7 +35,7 @@ check: $(VENV)/installed-dev ## Lint, format, types, walls between the rooms, ex
 	$(BIN)/python -m pytest -q tests/test_architecture.py
 	$(BIN)/python -m pytest -q --doctest-modules src
 
-figures: $(VENV)/installed-test ## Run the demo and the report anew; their results and pictures go into README and docs
+figures: $(VENV)/installed-test ## Run the demo and the report again; their results and pictures go into README and docs
 	$(BIN)/python docs/run_demo.py
 	$(BIN)/python docs/run_report.py
 

@@ -1,4 +1,4 @@
-"""Mutants: one default or branch changed at a time, and the tests of that room run. Usage: make mutants
+"""Mutants: one default or branch changed at a time, and the tests of that room run. Usage: make mutants.
 
 A mutant that no test kills is listed; the command fails where fewer than 85 % are killed. The tree itself is never changed: each mutant
 is a copy.

@@ -1,4 +1,4 @@
-"""Make docs/notebooks/*.ipynb from the guides: text as it is, examples as cells, run anew for their outputs.
+"""Make docs/notebooks/*.ipynb from the guides: text as it is, examples as cells, run again for their outputs.
 
 Usage: make notebooks
 """

@@ -34,7 +34,7 @@ PICTURES = (
 
 
 def main() -> None:
-    """Take all pictures anew."""
+    """Take all pictures again."""
     chromium = shutil.which("chromium") or shutil.which("chromium-browser")
     if chromium is None:
         sys.exit("The pictures of the report need Chromium: apt-get install chromium")

@@ -123,7 +123,7 @@ def module_name(path: Path) -> str:
 def import_graph(code_of: Mapping[str, str]) -> dict[str, set[str]]:
     """Return which modules each module imports: at its top, inside functions and for type checkers alike.
 
-    That a module makes Python run the `__init__` of its own package first is no import of it.
+    That a module makes Python run the `__init__` of its own package first is not an import of it.
     """
     graph: dict[str, set[str]] = {}
     for module, code in code_of.items():

@@ -1,4 +1,4 @@
-"""Write this folder's report anew: tables, figures, and the generated blocks of README.md, from the compact results beside it.
+"""Write this folder's report again: tables, figures, and the generated blocks of README.md, from the compact results beside it.
 
     python papers/vae-svdd-2021/write_report.py
 

@@ -125,7 +125,7 @@ class DriftMonitor:
         self.reset()
 
     def reset(self) -> None:
-        """Forget all rows and the alarm: for a stream that has been put right. The promise then starts anew."""
+        """Forget all rows and the alarm: for a stream that has been put right. The promise then starts again."""
         self._sizes = np.bincount(self._class_of_gap).astype(np.float64)
         self._capital = np.zeros(len(self._bets))
         self._n_rows, self._evidence = 0, 1.0

@@ -48,7 +48,7 @@ def check_number(
     Raises
     ------
     ParameterError
-        If it is no number, not finite, or out of bounds.
+        If it is not a number, not finite, or out of bounds.
 
     Examples
     --------

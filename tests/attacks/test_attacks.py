@@ -124,7 +124,7 @@ def test_a_saved_classifier_is_the_same_and_another_is_refused(classifier, unsee
     assert loaded.classes == classifier.classes
     numbers = np.zeros(9, int)
     assert loaded.loss_gradient(images[:9], numbers).tolist() == classifier.loss_gradient(images[:9], numbers).tolist()
-    with pytest.raises(ModelFileError, match="delete it to train anew"):
+    with pytest.raises(ModelFileError, match="delete it to train again"):
         load_classifier(tmp_path / "c", "another")
 
 

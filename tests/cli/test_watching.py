@@ -47,7 +47,7 @@ def test_a_second_run_has_nothing_to_do(run: Run, model: Path, inbox: Path, tmp_
         (["inbox", "--command", "no-such-program"], 2, "is not found"),
         (["inbox", "--poll", "0"], 2, "`poll` must be"),
         (["inbox", "--tolerated-share", "0.7"], 2, "`tolerated_share` must be"),
-        (["nowhere"], 1, "is no folder"),
+        (["nowhere"], 1, "is not a folder"),
     ],
 )
 def test_wrong_use_is_told_at_once(

@@ -181,7 +181,7 @@ def test_names_that_are_no_unicode_stay_printable(write_tree, png):
 def test_folder_function_wants_a_folder(mvtec):
     assert len(folder(mvtec, split="test")) == 2
     for path in (mvtec / "readme.txt", mvtec / "nowhere"):
-        with pytest.raises(DataError, match="is no folder"):
+        with pytest.raises(DataError, match="is not a folder"):
             folder(path)
 
 

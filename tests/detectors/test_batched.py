@@ -160,7 +160,7 @@ def test_no_more_are_trained_as_one_than_wished(as_one):
 @pytest.mark.parametrize(
     ("other", "why"),
     [
-        (KNN(), "KNN is no neural detector"),
+        (KNN(), "KNN is not a neural detector"),
         (DeepSVDD("soft-boundary", **QUICK), "keeps values between steps"),
         (CAE(**QUICK | {"training": {"precision": "bf16"}}), "trains in bfloat16, .*'precision': '32'"),
     ],

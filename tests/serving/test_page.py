@@ -86,7 +86,7 @@ def test_a_person_drops_images_and_pastes_rows(process: Process, chromium_page: 
     chromium_page.get_by_text("2 scored: 1 flagged").wait_for()
     chromium_page.get_by_label("Rows").fill("0, x, 0")
     chromium_page.get_by_role("button", name="Score rows").click()
-    chromium_page.get_by_text("is no number").wait_for()
+    chromium_page.get_by_text("is not a number").wait_for()
     chromium_page.get_by_label("Rows").fill("0, 0")
     chromium_page.get_by_role("button", name="Score rows").click()
     chromium_page.get_by_text("Row 0 must be a list of 3 numbers").wait_for()

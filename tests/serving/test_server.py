@@ -148,7 +148,7 @@ def _no_signals(self: Any) -> Any:
 @pytest.mark.skipif(not hasattr(signal, "SIGHUP"), reason="this system has no SIGHUP")
 @pytest.mark.slow
 def test_the_life_of_a_service(image_file: Path) -> None:
-    """Key from the environment; SIGHUP loads anew; SIGTERM answers what is in flight, then ends well."""
+    """Key from the environment; SIGHUP loads again; SIGTERM answers what is in flight, then ends well."""
     key = "key-of-the-environment"
     with running(image_file, "--reload-every", "0", INSPHERE_API_KEY=key) as started:
         started.process.send_signal(signal.SIGHUP)

@@ -1,3 +1,6 @@
+import os
+import subprocess
+import sys
 from typing import Any
 
 import pytest
@@ -80,3 +83,23 @@ def test_small_rows_are_computed_by_one_thread(row_values: int, expected: int) -
         assert torch.get_num_threads() == 2
     finally:
         torch.set_num_threads(before)
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="the system does not fork")
+def test_a_process_forked_after_a_fit_of_two_threads_scores() -> None:
+    code = """
+import os, warnings
+warnings.simplefilter("ignore")
+import numpy as np, torch, insphere
+torch.set_num_threads(2)
+X = (np.random.default_rng(0).random((64, 32, 32)) * 255).astype(np.uint8)
+detector = insphere.CAE(epochs=1, random_state=0).fit(X)
+expected = detector.anomaly_score(X)
+child = os.fork()
+if child == 0:
+    os._exit(0 if np.allclose(detector.anomaly_score(X), expected) else 1)
+print(os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]))
+"""
+    environment = {name: value for name, value in os.environ.items() if name != "OMP_NUM_THREADS"}
+    done = subprocess.run([sys.executable, "-c", code], env=environment, capture_output=True, text=True, timeout=120, check=True)
+    assert done.stdout.strip() == "0"

@@ -149,7 +149,7 @@ def test_another_model_another_watch_vectors_and_no_folder_are_refused(detector:
     (tmp_path / "s.csv.state").write_text("{")
     with pytest.raises(DataError, match="remove it"):
         watch(detector, inbox, tmp_path / "s.csv")
-    with pytest.raises(DataError, match="is no folder"):
+    with pytest.raises(DataError, match="is not a folder"):
         watch(detector, inbox / "001.png", tmp_path / "t.csv")
     with pytest.raises(DataError, match="takes vectors"):
         watch(fit_quietly(insphere.KNN(random_state=0), blobs(60)), inbox, tmp_path / "t.csv")

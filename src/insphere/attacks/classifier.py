@@ -205,7 +205,7 @@ def load_classifier(path: str | os.PathLike[str], fingerprint: str) -> Classifie
     saved = model_file.read(path, KIND)
     try:
         if saved.header["fingerprint"] != fingerprint:
-            raise ModelFileError(f"{os.fspath(path)} holds a classifier trained on other images or otherwise; delete it to train anew.")
+            raise ModelFileError(f"{os.fspath(path)} holds a classifier trained on other images or otherwise; delete it to train again.")
         shape = tuple(int(size) for size in saved.header["input_shape"])
         with torch.device("meta"):
             objective = ClassifierObjective(shape, len(saved.header["classes"]))
@@ -214,7 +214,7 @@ def load_classifier(path: str | os.PathLike[str], fingerprint: str) -> Classifie
     except (KeyError, TypeError, ValueError, RuntimeError) as error:
         if isinstance(error, ModelFileError):
             raise
-        raise ModelFileError(f"{os.fspath(path)} is incomplete: {error}. Delete it to train anew.") from error
+        raise ModelFileError(f"{os.fspath(path)} is incomplete: {error}. Delete it to train again.") from error
     place(objective, torch.device("cpu"), convolutional=True)
     return Classifier(objective, saved.header["classes"], shape)
 

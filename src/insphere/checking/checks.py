@@ -209,7 +209,7 @@ def _near_duplicates(known: Survey) -> DataFinding:
         return DataFinding("near duplicates", "ok", "No two images look like copies of each other.")
     n_extra = sum(len(rows) - 1 for rows in groups)
     text = (
-        f"Images that look almost like others: {n_extra} ({_examples(known, groups)}): the same picture saved anew, or"
+        f"Images that look almost like others: {n_extra} ({_examples(known, groups)}): the same picture saved again, or"
         " frames of one film. Keep one of each, or hold them out together (`groups`)."
     )
     return DataFinding("near duplicates", "warning", text, n_extra, _named(known, groups))

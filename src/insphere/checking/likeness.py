@@ -34,7 +34,7 @@ def exact_duplicates(known: Survey) -> list[list[int]]:
 def near_duplicates(known: Survey) -> list[list[int]]:
     """Return groups of images that are not equal but look so at thumbnail size, each in order.
 
-    Copies that were saved anew, scaled, or made a little brighter are alike within a few grey levels. Constant images are left out.
+    Copies that were saved again, scaled, or made a little brighter are alike within a few grey levels. Constant images are left out.
     """
     rows = known.readable[~known.constant[known.readable]]
     _, first = np.unique([known.digests[row] for row in rows.tolist()], return_index=True)

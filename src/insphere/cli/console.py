@@ -13,11 +13,11 @@ from rich.table import Table
 from rich.text import Text
 
 
-class Interrupted(Exception):  # noqa: N818 - the user's wish is no error
+class Interrupted(Exception):  # noqa: N818 - the user's wish is not an error
     """The user pressed Ctrl-C; the message says what is left and how to go on."""
 
 
-_WIDTH_OF_A_FILE = 120  # columns where the output is no terminal; rich would take 80 and break table cells
+_WIDTH_OF_A_FILE = 120  # columns where the output is not a terminal; rich would take 80 and break table cells
 
 
 def take_any_text() -> None:

@@ -120,7 +120,7 @@ def read_api_key(path: Path | None) -> str | None:
     try:
         lines = path.read_text(encoding="utf-8").splitlines()
     except (OSError, UnicodeDecodeError) as error:
-        raise ParameterError(f"The API key file {path} cannot be read: {getattr(error, 'strerror', None) or 'it is no text'}.") from error
+        raise ParameterError(f"The API key file {path} cannot be read: {getattr(error, 'strerror', None) or 'it is not text'}.") from error
     if not lines or not lines[0].strip():
         raise ParameterError(f"The API key file {path} has nothing in its first line; write the key there.")
     return lines[0].strip()

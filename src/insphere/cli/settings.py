@@ -189,7 +189,7 @@ def _parse_value(text: str) -> Any:
         parsed = tomllib.loads(f"value = {text}")
     except tomllib.TOMLDecodeError:
         return text
-    # A line break could smuggle in a second name; then the text was no single value.
+    # A line break could smuggle in a second name; then the text was not a single value.
     return parsed["value"] if set(parsed) == {"value"} else text
 
 

@@ -44,7 +44,7 @@ def watch(
     once: Annotated[bool, typer.Option("--once", help="Score what is there and end, instead of waiting for more.")] = False,
     poll: Annotated[float, typer.Option("--poll", metavar="SECONDS", help="Time between two looks at the folder.")] = 1.0,
     tolerated_share: Annotated[
-        float, typer.Option("--tolerated-share", metavar="SHARE", help="Share of odd images, 0 to 0.5, that is no drift yet.")
+        float, typer.Option("--tolerated-share", metavar="SHARE", help="Share of odd images, 0 to 0.5, that is not a drift yet.")
     ] = 0.05,
     json: options.Json = False,
 ) -> None:
@@ -52,7 +52,7 @@ def watch(
 
     A file is scored when it is complete: it has stopped growing, or was moved in. Its line in the journal (path, anomaly_score, p_value,
     is_anomaly, error, size, times) is on the disk before anybody is told. Ctrl-C or SIGTERM ends the watch; the same command goes on
-    with it, even after kill -9, and scores nothing twice. A file that is written anew is scored anew.
+    with it, even after kill -9, and scores nothing twice. A file that is written again is scored again.
 
     Drift: an alarm when the scores no longer look like those of normal images; without change, 1 watch in 100 ever raises it.
 

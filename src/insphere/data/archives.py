@@ -21,7 +21,7 @@ _ENCRYPTED = 0x1
 
 @final
 class ZipStore(AbstractStore):
-    """Members of a zip archive, which is opened anew for every pass.
+    """Members of a zip archive, which is opened again for every pass.
 
     Examples
     --------
@@ -63,7 +63,7 @@ def open_zip(path: Path, options: OpenOptions) -> ImageSource:
     Raises
     ------
     DataError
-        If it is no zip archive, has a member whose name leads out of it, or has no image; and as `open_images`.
+        If it is not a zip archive, has a member whose name leads out of it, or has no image; and as `open_images`.
     """
     with _open_archive(path) as archive:
         members = archive.namelist()

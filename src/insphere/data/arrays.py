@@ -230,7 +230,7 @@ def _numbers(X: Any, name: str) -> NDArray[Any]:
     except (ValueError, TypeError) as error:
         raise DataError(f"{name} cannot be made an array, its rows must all have one shape: {error}.") from error
     if X.dtype.kind not in "buif":
-        remedy = "give a folder or a glob to read files" if X.dtype.kind == "U" else "remove what is no number and use `X.astype(float)`"
+        remedy = "give a folder or a glob to read files" if X.dtype.kind == "U" else "remove what is not a number and use `X.astype(float)`"
         raise DataError(f"{name} must hold real numbers, but its type is {X.dtype}; {remedy}.")
     if X.ndim not in (2, 3, 4):
         raise DataError(

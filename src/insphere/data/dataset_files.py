@@ -142,7 +142,7 @@ def read_idx(path: Path) -> NDArray[np.uint8]:
     with gzip.open(path) if path.suffix == ".gz" else path.open("rb") as file:
         magic = file.read(4)
         if len(magic) < 4 or magic[:3] != b"\x00\x00\x08" or not 1 <= magic[3] <= 4:
-            raise DataError(f"{path.name} is no idx file of bytes; download it again.")
+            raise DataError(f"{path.name} is not an idx file of bytes; download it again.")
         header = file.read(4 * magic[3])
         if len(header) < 4 * magic[3]:
             raise DataError(f"{path.name} is truncated; download it again.")

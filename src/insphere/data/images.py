@@ -118,7 +118,7 @@ def probe(data: Encoded) -> ImageHeader:
     Raises
     ------
     DataError
-        If it is no image in a format that is read, or it has more than `MAX_PIXELS` pixels.
+        If it is not an image in a format that is read, or it has more than `MAX_PIXELS` pixels.
 
     Examples
     --------
@@ -168,7 +168,7 @@ def decode(data: Encoded, spec: ImageSpec) -> NDArray[Any]:
     Raises
     ------
     DataError
-        If it is no image, is truncated or damaged, holds floating-point pixels or has more than `MAX_PIXELS` pixels.
+        If it is not an image, is truncated or damaged, holds floating-point pixels or has more than `MAX_PIXELS` pixels.
 
     Examples
     --------

@@ -143,7 +143,7 @@ def folder(path: str | os.PathLike[str], **options: Any) -> AbstractSource:
     Raises
     ------
     DataError
-        If it is no folder, and as `open_source`.
+        If it is not a folder, and as `open_source`.
 
     Examples
     --------
@@ -154,7 +154,7 @@ def folder(path: str | os.PathLike[str], **options: Any) -> AbstractSource:
     (2, 3, 1)
     """
     if not os.path.isdir(os.path.expanduser(path)):
-        raise DataError(f"{os.fspath(path)} is no folder; give the path of an existing one.")
+        raise DataError(f"{os.fspath(path)} is not a folder; give the path of an existing one.")
     return open_source(path, **options)
 
 

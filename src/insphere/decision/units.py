@@ -102,6 +102,20 @@ def independent_units(hashes: NDArray[np.uint64], groups: Iterable[Hashable] | N
     return _in_order_of_appearance(units)
 
 
+def known_among(hashes: NDArray[np.uint64], known: NDArray[np.uint64]) -> NDArray[np.bool_]:
+    """Return whether each hash is one of the `known` ones, which are sorted, as a model keeps them.
+
+    Examples
+    --------
+    >>> known_among(np.array([3, 4], np.uint64), np.array([1, 3, 9], np.uint64))
+    array([ True, False])
+    """
+    if not len(known):
+        return np.zeros(len(hashes), dtype=np.bool_)
+    places = np.minimum(np.searchsorted(known, hashes), len(known) - 1)
+    return np.asarray(known[places] == hashes)
+
+
 def group_codes(groups: Iterable[Hashable], n_rows: int) -> NDArray[np.int64]:
     """Return a number 0.. for the group of each row, in order of first appearance; labels are taken by position.
 

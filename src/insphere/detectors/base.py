@@ -19,7 +19,7 @@ from insphere.data.imputation import MISSING
 from insphere.decision import health
 from insphere.decision.calibration import Calibration
 from insphere.decision.scored import ScoredRows
-from insphere.decision.units import row_hashes
+from insphere.decision.units import known_among, row_hashes
 from insphere.detectors.fitting import (
     MAX_HASHES,
     MIN_ROWS,
@@ -32,14 +32,13 @@ from insphere.detectors.fitting import (
     new_scores,
     part_rows,
     read_rows,
-    tell,
     unseen_scores,
     versions,
-    warn_unreadable,
 )
 from insphere.detectors.inputs import is_plain_table, keeping_missing
 from insphere.detectors.parameters import ParameterisedEstimator
 from insphere.detectors.stored import KIND, parameters_to_json, restore, to_file
+from insphere.detectors.telling import tell, warn_unreadable
 from insphere.detectors.views import FittedViews
 from insphere.errors import CollapseError, ParameterError
 from insphere.seeding import check_random_state, generator, resolve_seed
@@ -167,13 +166,12 @@ class AbstractDetector(FittedViews, ParameterisedEstimator, OutlierMixin, BaseEs
         self.input_, self.training_errors_ = read.contract, read.errors
         self.seed_ = resolve_seed(self.random_state)
         imputing = self.missing == "impute"
-        rng = generator(self.seed_, "calibration split")
-        fitting = part_rows(read, self._calibration, self.target_fpr, rng, quick=self.quick, imputing=imputing)
+        rng, wanted = generator(self.seed_, "calibration split"), (self._calibration, self.target_fpr)
+        fitting = part_rows(read, *wanted, rng, quick=self.quick, imputing=imputing)
         if imputing:
             train_index, held_out = fitting.train_index, fitting.calibration_index
             self.input_, fitting.rows, fitting.calibration_index = self.input_.imputing(fitting.rows, train_index, held_out)
-        hashes = row_hashes(fitting.rows) if imputing else read.hashes
-        self.row_hashes_ = np.unique(hashes)[:MAX_HASHES]
+        self.row_hashes_ = np.unique(row_hashes(fitting.rows) if imputing else read.hashes)[:MAX_HASHES]
         self.data_ = read.facts | {"n_train": len(fitting.train_index), "n_calibration": len(fitting.calibration_index)}
         return fitting
 
@@ -227,8 +225,6 @@ class AbstractDetector(FittedViews, ParameterisedEstimator, OutlierMixin, BaseEs
             " the training rows differ."
         )
 
-    # The decision.
-
     def recalibrate(
         self, X: Rows | None = None, *, target_fpr: float | None = None, groups: Sequence[Any] | None = None, **options: Any
     ) -> Self:
@@ -237,8 +233,7 @@ class AbstractDetector(FittedViews, ParameterisedEstimator, OutlierMixin, BaseEs
         Parameters
         ----------
         X : array, source or path, optional
-            Normal rows that the model was not fitted on: their scores replace those that the threshold was calibrated on. Of a source
-            with labels only the normal rows are used.
+            Rows that the model was not fitted on: the scores of the normal ones replace those that the threshold was calibrated on.
         target_fpr : float, optional
             Share of normal rows that may be flagged from now on, in (0, 1).
         groups : sequence of length n, optional
@@ -309,7 +304,7 @@ class AbstractDetector(FittedViews, ParameterisedEstimator, OutlierMixin, BaseEs
             X_rows = as_rows(rows.X)
             scores = self._score(X_rows) if len(X_rows) else np.empty(0)
             p_values, flagged = self.decision_.p_value(scores), self.decision_.is_anomaly(scores)
-            seen = np.isin(row_hashes(X_rows), self.row_hashes_)
+            seen = known_among(row_hashes(X_rows), self.row_hashes_)
             yield ScoredRows(rows.index, scores, p_values, flagged, rows.errors, seen=seen)
 
     def anomaly_score(self, X: Rows) -> NDArray[np.float64]:
@@ -366,8 +361,6 @@ class AbstractDetector(FittedViews, ParameterisedEstimator, OutlierMixin, BaseEs
         if fitting:
             return open_source(X, split="train", **options)
         return self.input_.open(X, split=split, **options)
-
-    # Saving.
 
     def save(self, path: str | os.PathLike[str]) -> None:
         """Write the fitted detector to one file, all or nothing; `insphere.load` reads it back with exactly equal scores.

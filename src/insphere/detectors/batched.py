@@ -82,7 +82,7 @@ def fit_many(
 
     Notes
     -----
-    There are no checkpoints: a training of many that was cut off starts anew.
+    There are no checkpoints: a training of many that was cut off starts again.
 
     Scores agree with those of single fits as well as these agree with themselves when every first weight is moved by a unit in the last
     place: nearly always to five digits of their correlation, now and then less (``benchmarks/reports/batched-rounding.md``).
@@ -173,7 +173,7 @@ def _refuse_lonely(detectors: Sequence[AbstractDetector], groups: Sequence[Seque
         return
     number = lonely[0]
     detector = detectors[number]
-    why: str | None = f"{type(detector).__name__} is no neural detector"
+    why: str | None = f"{type(detector).__name__} is not a neural detector"
     if isinstance(detector, AbstractNeuralDetector):
         why = detector._obstacle_to_stacking()
     if why is None:

@@ -20,9 +20,10 @@ from insphere.decision.calibration import Calibration, ConformalCalibration, fol
 from insphere.decision.decision import Decision
 from insphere.decision.health import Finding
 from insphere.decision.labels import normal_rows
-from insphere.decision.units import by_position, independent_units, one_row_a_unit, row_hashes
+from insphere.decision.units import by_position, independent_units, known_among, one_row_a_unit, row_hashes
 from insphere.detectors.inputs import InputContract
-from insphere.errors import DataError, DataNotice, ParameterError, SourceNotice, TrainingError
+from insphere.detectors.telling import named_errors, tell
+from insphere.errors import DataError, DataNotice, ParameterError, TrainingError
 
 MIN_ROWS = 8
 """Normal rows that `fit` needs at least."""
@@ -167,7 +168,7 @@ def read_rows(source: AbstractSource, y: Any = None, groups: Iterable[Any] | Non
         See `AbstractDetector.fit`.
     """
     loaded = source.load()
-    errors = _named_errors(source, loaded.errors)
+    errors = named_errors(source, loaded.errors)
     rows, readable = as_rows(loaded.X), loaded.index
     tell(source)
     _check_rows(rows, source.name, at_least=MIN_ROWS)
@@ -334,7 +335,7 @@ def new_scores(
     if not len(rows):
         raise DataError(f"{source.name} has no readable row to calibrate on.")
     hashes = row_hashes(rows)
-    n_seen = int(np.isin(hashes, known).sum())
+    n_seen = int(known_among(hashes, known).sum())
     if n_seen:
         raise DataError(
             f"{n_seen} of {len(rows)} rows of {source.name} were given to `fit`, so their scores are not a measure of new rows; calibrate"
@@ -354,33 +355,6 @@ def versions() -> dict[str, str]:
 def as_rows(X: NDArray[Any]) -> NDArray[Any]:
     """Return vectors as float64, so that no score depends on the type they were stored in; images as they are."""
     return X if X.ndim == 4 else X.astype(np.float64, copy=False)
-
-
-def warn_unreadable(errors: Mapping[int, str], n_rows: int, consequence: str) -> None:
-    """Issue one warning, from the caller's caller, where rows could not be read."""
-    if errors:
-        row, text = next(iter(errors.items()))
-        warnings.warn(f"{len(errors)} of {n_rows} rows could not be read and {consequence} (first: row {row}: {text}).", stacklevel=3)
-
-
-def tell(source: AbstractSource) -> None:
-    """Issue a warning for each thing about a source that its user should be told; what folders mean is told by `notices` alone."""
-    for notice in source.notices:
-        if not (source.is_image and notice.kind == "taken as"):
-            warnings.warn(f"{source.name}: {notice}", SourceNotice, stacklevel=5)
-
-
-def _named_errors(source: AbstractSource, errors: Mapping[int, str]) -> dict[str, str]:
-    ids = source.ids
-    named = {(ids[row] if ids is not None else str(row)): text for row, text in errors.items()}
-    if named:
-        name, text = next(iter(named.items()))
-        warnings.warn(
-            f"{len(named)} of {len(source)} training rows were left out because they could not be read (first: {name}: {text}); all are in"
-            " `training_errors_`.",
-            stacklevel=5,
-        )
-    return named
 
 
 def _check_rows(rows: NDArray[Any], name: str, *, at_least: int) -> None:

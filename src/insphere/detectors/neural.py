@@ -18,7 +18,8 @@ from torch import Tensor
 from insphere.data.preprocess import SCALINGS, Preprocess, fit_preprocess
 from insphere.decision import health
 from insphere.detectors.base import AbstractDetector, Rows
-from insphere.detectors.fitting import FitContext, Fitted, as_rows, warn_unreadable
+from insphere.detectors.fitting import FitContext, Fitted, as_rows
+from insphere.detectors.telling import warn_unreadable
 from insphere.errors import ModelFileError
 from insphere.nets.build import initialise
 from insphere.nets.options import Network, default_latent_dim
@@ -153,7 +154,7 @@ class AbstractNeuralDetector(AbstractDetector):
     def _make_stages(self, n_epochs: int) -> list[Stage]:
         """Return all that is trained, with weights drawn."""
         shape: tuple[Sequence[int], int, Network] = (self.input_shape_, self._latent_dim(), self._network)
-        # Layers draw their first weights from PyTorch's global state as they are built: leave it as it was, and draw anew.
+        # Layers draw their first weights from PyTorch's global state as they are built: leave it as it was, and draw again.
         with single_precision(), torch.random.fork_rng(devices=[]):
             stages = [*self._stages_before(*shape, n_epochs), Stage(self._make_objective(*shape), self._options, n_epochs)]
         initialise(stages[-1].objective, derive_seed(self.seed_, "weights"))
@@ -222,7 +223,7 @@ class AbstractNeuralDetector(AbstractDetector):
         return [*findings, health.check_mode_shift(*distances)]
 
     def _spread_finding(self, X: NDArray[Any]) -> health.Finding:
-        """Compare the codes' spread with that of the same network before its first step, weights drawn anew from the same seed."""
+        """Compare the codes' spread with that of the same network before its first step, weights drawn again from the same seed."""
         rows = _some(X)
         fresh = self._make_stages(1)[-1].objective.to(self._device).train()
         now, start = (codes.std(axis=0) for codes in (self._codes(rows), self._map(fresh.code, rows).astype(np.float64)))

@@ -51,7 +51,7 @@ def parameters_to_json(detector: "AbstractDetector") -> dict[str, Any]:
     state = parameters["random_state"]
     # A generator cannot be stored: the seed that was drawn from it gives the same detector.
     known = {"random_state": state if state is None or isinstance(state, int) else detector.seed_}
-    # What was set after the fit is no part of the fitted model: its decision was made for the target stored with it.
+    # What was set after the fit is not a part of the fitted model: its decision was made for the target stored with it.
     decided = {"target_fpr": detector.decision_.target_fpr} if hasattr(detector, "decision_") else {}
     return parameters | known | decided
 

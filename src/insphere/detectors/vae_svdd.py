@@ -86,7 +86,7 @@ class DeepSVDDVAEObjective(AbstractVariationalObjective):
         mu, logvar = self.posterior(x)
         if self.reading.score_of == "mean":
             return mu
-        # The noise starts anew with every batch of the scoring loop, so that a call repeated gives the same scores.
+        # The noise starts again with every batch of the scoring loop, so that a call repeated gives the same scores.
         generator = torch.Generator(device=x.device).manual_seed(0)
         return sample_code(mu, logvar, 1, generator)[0]
 

@@ -126,7 +126,7 @@ def _pictures(explanation: Explanation, row: int, maximum: float) -> list[tuple[
     shown = [("image", as_rgb(image))]
     if explanation.reconstructions is not None:
         reconstruction = explanation.reconstructions[row]
-        # Grey is no difference, brighter is where the image is brighter than its reconstruction.
+        # Grey is not a difference, brighter is where the image is brighter than its reconstruction.
         shown += [("reconstruction", as_rgb(reconstruction)), ("difference", as_rgb(127.5 + (image - reconstruction)))]
     if explanation.heatmaps is not None:
         shown.append(("heat-map", overlay(image, explanation.heatmaps[row], maximum=maximum)))

@@ -34,7 +34,7 @@ class SphereMap:
     centre : tuple of two floats
         Where the centre of the sphere is among the `components`, in a square of 1000.
     units_per_score : float or None
-        Radius, in the same square, of the sphere of a score of 1; None where a score is no distance to the centre.
+        Radius, in the same square, of the sphere of a score of 1; None where a score is not a distance to the centre.
     explained : tuple of two floats
         Share of the codes' spread along each of the two, in [0, 1].
     radius : Radius

@@ -95,7 +95,7 @@ class _Screen:
             squares += self._norms
             # In any order of summation an inner product errs by about d units of the last place of |x|·|y|. The factor has room for three
             # products, the shift by the middle, the rounding of exact distances, and that the errors of two references add up.
-            # Where squares are so small that they lose digits, the error is no share of them, and less than the smallest full number each.
+            # Where squares are so small that they lose digits, the error is not a share of them, and less than the least full number each.
             float64 = np.finfo(np.float64)
             error = 16 * (rows.shape[1] + 8) * (float64.eps * (norms + self._norms.max()) + float64.tiny)
             limits = np.partition(squares, n_found - 1, axis=1)[:, n_found - 1] + error

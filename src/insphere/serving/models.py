@@ -32,7 +32,7 @@ Sources = Sequence["ModelPlace | ModelFolder"] | Mapping[str, AbstractDetector |
 
 
 def signature(path: Path) -> Signature | None:
-    """Return what changes when a file is written anew; None where there is no file."""
+    """Return what changes when a file is written again; None where there is no file."""
     try:
         status = path.stat()
     except OSError:

@@ -207,7 +207,7 @@ class Watcher:
         self._thread.start()
 
     def ask(self) -> None:
-        """Load all models anew, changed or not: what SIGHUP means."""
+        """Load all models again, changed or not: what SIGHUP means."""
         self._wishes.put("reload")
 
     def stop(self) -> None:

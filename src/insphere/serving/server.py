@@ -103,7 +103,7 @@ def listen(host: str, port: int) -> socket.socket:
 
 
 def run(app: FastAPI, listener: socket.socket, *, trusted_proxies: str = "") -> None:
-    """Serve until SIGTERM or Ctrl-C, then answer what is in flight. SIGHUP loads all models anew.
+    """Serve until SIGTERM or Ctrl-C, then answer what is in flight. SIGHUP loads all models again.
 
     Parameters
     ----------
@@ -134,7 +134,7 @@ def run(app: FastAPI, listener: socket.socket, *, trusted_proxies: str = "") -> 
     def stop(*_: object) -> None:
         server.should_exit = True
 
-    # The server handles these two itself while it runs, and raises them anew when it has stopped: a wish fulfilled is no failure.
+    # The server handles these two itself while it runs, and raises them again when it has stopped: a wish fulfilled is not a failure.
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, stop)
     if hasattr(signal, "SIGHUP"):

@@ -61,7 +61,7 @@ def read_multipart(body: bytes, content_type: str, max_parts: int) -> list[Uploa
         parser.write(body)
         parser.finalize()
     except MultipartParseError as error:
-        raise Refusal(400, "The body is no multipart/form-data as its content type says.") from error
+        raise Refusal(400, "The body is not multipart/form-data as its content type says.") from error
     if not parts.ended:
         raise Refusal(400, "The multipart body is cut off: its closing boundary is missing.")
     if not parts.uploads:

@@ -31,7 +31,7 @@ def read_checkpoint(path: Path, fingerprint: str) -> tuple[Mapping[str, Any], di
     if saved.header.get("fingerprint") != fingerprint:
         raise ModelFileError(
             f"The checkpoint {path} belongs to other training rows, parameters or another seed."
-            " Fit with those again to resume it, or start anew without resuming (delete the file)."
+            " Fit with those again to resume it, or start again without resuming (delete the file)."
         )
     # Copies: the optimiser updates its tensors in place, and arrays read from a file may be read-only.
     return saved.header["state"], {name: torch.from_numpy(array.copy()) for name, array in saved.arrays.items()}

@@ -2,6 +2,7 @@
 
 import contextlib
 import logging
+import os
 from collections.abc import Iterator
 
 import torch
@@ -49,6 +50,15 @@ def is_available(name: str) -> bool:
     if name in ("cuda", "mps"):
         return bool(torch.cuda.is_available() if name == "cuda" else torch.backends.mps.is_available())
     return name in DEVICES
+
+
+def _compute_alone() -> None:
+    """Compute with one thread in a forked process: the threads of its parent are not there, and waiting for them never ends."""
+    torch.set_num_threads(1)
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_compute_alone)
 
 
 def device_name(module: nn.Module) -> str:

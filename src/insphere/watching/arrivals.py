@@ -30,7 +30,7 @@ class Arrival:
 
     @property
     def version(self) -> tuple[int, int]:
-        """What changes when the file is written anew."""
+        """What changes when the file is written again."""
         return self.n_bytes, self.modified_ns
 
     def is_unchanged(self) -> bool:

@@ -134,7 +134,7 @@ class Watcher:
             raise DataError("Watching is for images, and this detector takes vectors; score tables with `insphere score` as they come.")
         self._folder = Path(folder)
         if not self._folder.is_dir():
-            raise DataError(f"{os.fspath(folder)} is no folder; give the path of an existing one to watch.")
+            raise DataError(f"{os.fspath(folder)} is not a folder; give the path of an existing one to watch.")
         self._spec = detector.image_spec_
         self._detector, self._journal, self._options = detector, journal, options or WatchOptions()
         self._receivers, self._on_entry = receivers, on_entry

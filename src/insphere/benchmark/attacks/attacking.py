@@ -143,7 +143,7 @@ def run_attack_benchmark(
     Raises
     ------
     DataError
-        If the data set is no set of uint8 images, or fewer images than `n_attacked` can be attacked.
+        If the data set is not a set of uint8 images, or fewer images than `n_attacked` can be attacked.
     DatasetNotFoundError, ModelFileError, OutputError
         If the data are missing, the stored classifier is another one, or a file cannot be written.
     """

@@ -318,7 +318,7 @@ def machine() -> str:
 
 
 def source_commit() -> str | None:
-    """Return the commit of insphere's source, with a plus sign if files differ from it; None where it is no git checkout."""
+    """Return the commit of insphere's source, with a plus sign if files differ from it; None where it is not a git checkout."""
     folder = Path(__file__).parent
     command = ["git", "-C", str(folder), "describe", "--always", "--abbrev=12", "--exclude=*", "--dirty=+"]
     try:

@@ -116,7 +116,7 @@ def _dataset(name: str, table: Mapping[str, Any], folder: Path) -> DatasetPlan:
 def _check_source(place: str, name: str, source: Mapping[str, Any], folder: Path) -> None:
     if "source" not in source:
         raise ParameterError(
-            f'{place} is no named data set ({", ".join(DATASETS)}), so it needs source = "FILE or FOLDER".{did_you_mean(name, DATASETS)}'
+            f'{place} is not a named data set ({", ".join(DATASETS)}), so it needs source = "FILE or FOLDER".{did_you_mean(name, DATASETS)}'
         )
     location = Path(source["source"]).expanduser()
     if not any(sign in str(location) for sign in "*?[") and not (folder / location).exists():
@@ -179,7 +179,7 @@ def _method(name: str, table: Mapping[str, Any], datasets: Sequence[str]) -> Met
     detector = table.get("detector", name)
     if "detector" not in table and name not in catalog.DETECTORS and name not in catalog.installed():
         raise ParameterError(
-            f'{place} is no detector, so it needs detector = "NAME", one of {", ".join(catalog.DETECTORS)}.'
+            f'{place} is not a detector, so it needs detector = "NAME", one of {", ".join(catalog.DETECTORS)}.'
             f"{did_you_mean(name, catalog.DETECTORS)}"
         )
     if ":" not in str(detector):

@@ -101,14 +101,14 @@ class Report:
         version = record.get("format_version") if isinstance(record, Mapping) else None
         if version != FORMAT_VERSION:
             raise DataError(
-                f"This is no benchmark report of format version {FORMAT_VERSION}, which this insphere reads: it says {version!r}."
+                f"This is not a benchmark report of format version {FORMAT_VERSION}, which this insphere reads: it says {version!r}."
             )
         fields = {name: value for name, value in record.items() if name != "format_version"}
         try:
             run = Run.from_json({name: value for name, value in fields.pop("run").items() if name != "id"})
             return cls(run=run, **fields)
         except (AttributeError, KeyError, TypeError) as error:
-            raise DataError(f"This is no benchmark report: {error}.") from error
+            raise DataError(f"This is not a benchmark report: {error}.") from error
 
 
 def report_path(folder: str | os.PathLike[str], run: Run) -> Path:
@@ -141,7 +141,7 @@ def read_report(path: str | os.PathLike[str]) -> Report:
     Raises
     ------
     DataError
-        If it cannot be read or is no report.
+        If it cannot be read or is not a report.
     """
     try:
         return Report.from_json(json.loads(Path(path).read_text(encoding="utf-8")))
@@ -159,7 +159,7 @@ def read_reports(path: str | os.PathLike[str]) -> list[Report]:
     Raises
     ------
     DataError
-        If there is no such folder or file, or something in it is no report.
+        If there is no such folder or file, or something in it is not a report.
     """
     path = Path(path)
     if path.is_dir():

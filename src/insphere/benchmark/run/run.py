@@ -52,7 +52,7 @@ class Run:
     seed : int
         Seed of the detector and, where the data are not split already, of the split.
     source : mapping
-        How rows are opened where `dataset` is no named data set of its own: ``{"source": "parts.csv", "label_column": "state"}``.
+        How rows are opened where `dataset` is not a named data set of its own: ``{"source": "parts.csv", "label_column": "state"}``.
     label : str
         What tables and figures call the method; it does not belong to the run's identity.
     control : bool
@@ -98,4 +98,4 @@ class Run:
         try:
             return cls(**record)
         except TypeError as error:
-            raise DataError(f"This is no run of a benchmark: {error}.") from error
+            raise DataError(f"This is not a run of a benchmark: {error}.") from error

@@ -144,7 +144,7 @@ def read_expected(path: str | os.PathLike[str]) -> Expected:
     Raises
     ------
     DataError
-        If the file cannot be read, a name is unknown, a row is incomplete, or a value is no percentage.
+        If the file cannot be read, a name is unknown, a row is incomplete, or a value is not a percentage.
 
     Examples
     --------
