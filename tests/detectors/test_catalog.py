@@ -66,7 +66,7 @@ class TestLoad:
     def test_a_detector_of_a_later_version_is_refused(self, path: Path, name: object) -> None:
         saved = model_file.read(path, KIND)
         model_file.write(path, KIND, saved.header | {"detector": name}, saved.arrays)
-        with pytest.raises(ModelFileError, match="which this version of insphere does not know; upgrade insphere"):
+        with pytest.raises(ModelFileError, match=r"which this version of insphere does not know\. Upgrade insphere"):
             catalog.load(path)
 
     def test_a_checkpoint_is_no_detector(self, path: Path) -> None:

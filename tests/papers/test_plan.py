@@ -17,7 +17,7 @@ def test_the_papers_settings_are_accepted_and_train(dataset, channels):
     parameters = PLAN.parameters(DATASETS[dataset], METHODS["deep-svdd-vae-literal"])
     detector = catalog.make("vae-svdd", parameters | {"epochs": 1, "random_state": 0})
     fitted = contract.fit_quietly(detector, contract.pictures(shape=(12, 12, channels)))
-    assert fitted.sphere_.kind == "euclidean" and fitted.decision_ == "radius"
+    assert fitted.sphere_.kind == "euclidean" and fitted.decision_.by == "radius"
     assert fitted.objective_.alpha == 1.0 and fitted.objective_.reading.likelihood == "bernoulli"
     assert parameters["training"]["optimizer"] == "rmsprop" and parameters["training"]["batch_size"] in (64, 200)
 

@@ -21,7 +21,7 @@ from insphere.training.options import OPTIMIZERS, PRECISIONS, SCHEDULES, Trainin
         ({"batch_size": 1}, "`batch_size` must be a whole number at least 2, got 1"),
         ({"weight_decay": -1e-6}, "`weight_decay` must be a finite number at least 0"),
         ({"gradient_clip": 0}, "`gradient_clip` must be a finite number above 0"),
-        ({"precision": 32}, "`precision` must be one of 'auto', '32', 'bf16', got 32"),
+        ({"precision": 16}, "`precision` must be one of 'auto', '32', 'bf16', got 16"),
         ({"patience": 0}, "`patience` must be a whole number at least 1"),
         ({"validation_fraction": 0.6}, "`validation_fraction` must be a finite number above 0 and at most 0.5"),
     ],
