@@ -194,12 +194,12 @@ _NO_MODEL: dict[int | str, dict[str, Any]] = {
     422: _error("A parameter is not as described here."),
 }
 _BODY: dict[int | str, dict[str, Any]] = {
-    400: _error("The body is no JSON, or no form, as its content type says."),
+    400: _error("The body is not JSON, or not a form, as its content type says."),
     404: _error("There is no such model or version."),
     408: _error("The body did not arrive in time."),
-    413: _error("The body is too large, or has too many rows."),
+    413: _error("The body has too many bytes."),
     415: _error("The content type is none that this model takes."),
-    422: _error("The body does not fit the model."),
+    422: _error("The body does not fit the model, or has too many rows or images."),
     503: _error("The model does not score, or too much waits already.", "Retry-After"),
 }
 
@@ -275,7 +275,7 @@ SCORE = _route(
         207: _json(ScoreAnswer, "Some rows could not be read; their results say why."),
     },
     _BODY,
-    description="Images as files of a form (any field name), or one image as the body (application/octet-stream or image/*);"
+    description="Images as files of a form, in fields called images, or one image as the body (application/octet-stream or image/*);"
     " rows of numbers as JSON. An image that cannot be read is a result with an error, and the status is 207.",
 )
 

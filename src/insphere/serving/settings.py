@@ -20,7 +20,7 @@ class Settings:
     max_pixels : int
         Pixels (height times width) an uploaded image may have to be decoded; more makes it an unreadable row.
     max_rows : int
-        Images or rows in one request; more is answered with 413.
+        Images or rows in one request; more is answered with 422.
     max_batch_rows : int
         Rows scored at once; requests that arrive together share a batch.
     max_wait_ms : float
