@@ -28,10 +28,8 @@ def normal_rows(y: Any, n_rows: int) -> NDArray[np.bool_] | None:
 
     Examples
     --------
-    >>> normal_rows([0, 1, 0], 3) is None
-    False
-    >>> normal_rows(None, 3) is None
-    True
+    >>> normal_rows([0, 0, 0], 3) is None, normal_rows(None, 3) is None
+    (True, True)
     """
     values = by_position(y)
     if values is None:

@@ -30,6 +30,7 @@ def latent_contributions(sphere: AbstractSphere, codes: Array) -> Array:
 
     Examples
     --------
+    >>> from insphere.scores.sphere import EuclideanSphere
     >>> latent_contributions(EuclideanSphere(np.zeros(2)), np.array([[3.0, 4.0]]))
     array([[1.8, 3.2]])
     """

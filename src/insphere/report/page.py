@@ -105,7 +105,7 @@ def write_report(
     >>> import tempfile
     >>> import insphere, numpy as np
     >>> X = np.random.default_rng(0).normal(size=(200, 3))
-    >>> detector = insphere.KNN().fit(X)
+    >>> detector = insphere.KNN(random_state=0).fit(X)
     >>> with tempfile.TemporaryDirectory() as folder:
     ...     written = write_report(detector, X[:50], Path(folder) / "report.html")
     >>> written.n_scored, written.n_bytes < 200_000
