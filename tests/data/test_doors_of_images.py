@@ -18,7 +18,7 @@ import insphere
 from contract import fit_quietly
 from insphere.checking import check_source
 from insphere.data import AbstractSource, ImageSpec, one_class_split, open_source
-from insphere.data.layouts import ABNORMAL_FOLDERS, MASK_FOLDERS, NORMAL_FOLDERS, word
+from insphere.data.folder_names import ABNORMAL_FOLDERS, MASK_FOLDERS, NORMAL_FOLDERS, sense, word
 from insphere.errors import DataError, ParameterError, SourceNotice
 
 RNG = np.random.default_rng(0)
@@ -198,6 +198,14 @@ class TestMeaning:
             ("Training/Good", "Testing/Crack", "Ground Truth/Crack"),
             ("training/normal", "testing/abnormal", "testing/mask"),
             ("bottle/train/good", "bottle/test/crack", "bottle/ground_truth/crack"),
+            ("OK_1", "NG_1", "masks"),
+            ("camera/ok2", "camera/ng2", "camera/gt"),
+            ("good line 1", "bad_scratch", "masks"),
+            ("No Defects", "Defects", "masks"),
+            ("WithoutDefect", "WithDefect", "masks"),
+            ("non-anomalous", "anomaly_scratch", "masks"),
+            ("i.O.", "n.i.O.", "masks"),
+            ("defect_detection/ok", "defect_detection/monday", "defect_detection/mask"),
         ],
     )
     def test_folders_mean_the_same_at_any_depth(
@@ -230,6 +238,30 @@ class TestMeaning:
         assert len(open_source(rows)) == 11  # to be scored they are welcome
 
     @pytest.mark.parametrize("door", TREES)
+    @pytest.mark.parametrize(
+        "name", ["bad_scratch", "NG_3", "ng3", "defect-type-a", "AnomalyScratch", "not good", "with_defect", "abnormals"]
+    )
+    def test_longer_names_of_anomalies_are_not_learned(self, door: Callable[..., Any], name: str, tmp_path: Path) -> None:
+        rows = door({f"{name}/{number}.png": grey(number) for number in range(10)} | {"p/x.png": grey(11)}, tmp_path)
+        with pytest.raises(DataError, match="sound like anomalies.*normal_label"):
+            insphere.KNN().fit(rows)
+        assert open_source(rows, split="train", normal_label="p").load().X.shape[0] == 1
+
+    @pytest.mark.parametrize("door", TREES)
+    @pytest.mark.parametrize("names", [("0", "1"), ("Negative", "Positive"), ("a/true", "a/false")])
+    def test_two_kinds_are_not_learned_as_one(self, door: Callable[..., Any], names: tuple[str, str], tmp_path: Path) -> None:
+        rows = door({f"{names[number % 2]}/{number}.png": grey(number) for number in range(12)}, tmp_path)
+        with pytest.raises(DataError, match="two kinds.*6.*6.*normal_label"):
+            insphere.KNN().fit(rows)
+        wanted = names[0].rpartition("/")[2]
+        labels = open_source(rows, normal_label=wanted).labels
+        assert labels is not None and labels.sum() == 6 and len(open_source(rows)) == 12
+
+    def test_ten_classes_are_not_a_pair(self, tmp_path: Path) -> None:
+        rows = folder({f"{number}/{number}.png": grey(number) for number in range(10)}, tmp_path)
+        assert open_source(rows, split="train").doubt is None
+
+    @pytest.mark.parametrize("door", TREES)
     def test_several_data_sets_are_not_one(self, door: Callable[..., Any], tmp_path: Path) -> None:
         files = {f"{product}/train/good/{number}.png": grey(number) for product in ("bottle", "cable") for number in range(6)}
         with pytest.raises(DataError, match="holds 2 data sets.*bottle, cable.*give one"):
@@ -249,6 +281,7 @@ class TestMeaning:
 
     def test_words(self) -> None:
         assert all(word(name) == name for name in (*NORMAL_FOLDERS, *ABNORMAL_FOLDERS, *MASK_FOLDERS))
+        assert {sense(name) for name in NORMAL_FOLDERS} == {0, None} and {sense(name) for name in ABNORMAL_FOLDERS} == {1, None}
         assert not {*NORMAL_FOLDERS} & {*ABNORMAL_FOLDERS} and not {*NORMAL_FOLDERS, *ABNORMAL_FOLDERS} & {*MASK_FOLDERS}
 
 

@@ -9,8 +9,9 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
+from insphere.data.folder_names import ABNORMAL_FOLDERS, MASK_FOLDERS, NORMAL_FOLDERS, PARTS, word
 from insphere.data.images import IMAGE_SUFFIXES
-from insphere.data.layouts import ABNORMAL_FOLDERS, MASK_FOLDERS, NORMAL_FOLDERS, PARTS, Layout, read_layout, word
+from insphere.data.layouts import Layout, read_layout
 from insphere.data.options import OpenOptions
 from insphere.data.rows import Notice, RowFacts, split_positions
 from insphere.data.stores import AbstractStore, FileStore, ImageSource

@@ -3,52 +3,19 @@
 import re
 from collections import Counter
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from itertools import takewhile
+from typing import Self
 
 import numpy as np
 from numpy.typing import NDArray
 
+from insphere.data.folder_names import ABNORMAL_FOLDERS, MASK_FOLDERS, NORMAL_FOLDERS, PARTS, TWO_KINDS, sense, word
 from insphere.data.rows import Notice, RowFacts
 from insphere.errors import DataError
 
-NORMAL_FOLDERS = (
-    *("good", "normal", "ok", "pass", "passed", "healthy", "intact", "perfect", "gut"),
-    *("defect_free", "no_defect", "non_defective"),
-)
-"""Names of folders with normal images; case, blanks and hyphens do not matter, nor a word such as _images after them."""
-
-ABNORMAL_FOLDERS = (
-    *(
-        "bad",
-        "ng",
-        "nok",
-        "not_ok",
-        "defect",
-        "defects",
-        "defective",
-        "abnormal",
-        "anomaly",
-        "anomalies",
-        "anomalous",
-        "outlier",
-        "outliers",
-    ),
-    *("fail", "failed", "failure", "fault", "faulty", "broken", "damaged", "reject", "rejected", "rejects", "scrap", "schlecht"),
-)
-"""Names of folders with anomalies where no folder of normal images stands next to them."""
-
-MASK_FOLDERS = ("ground_truth", "groundtruth", "mask", "masks", "gt", "segmentation", "segmentations", "annotation", "annotations")
-"""Names of folders whose images say where anomalies are: never rows."""
-
-PARTS = {
-    **dict.fromkeys(("train", "training"), "train"),
-    **dict.fromkeys(("test", "testing", "val", "valid", "validation"), "test"),
-}
-"""Names of folders that keep rows to fit on and rows to evaluate on apart."""
-
 _UNKNOWN = -1
 _LISTED = 8
-_AFTER = re.compile(r"_(dirs?|folders?|images?|imgs?|pics?|pictures?|photos?|samples?|parts?|data|set)$")
 _MASK_STEM = re.compile(r"[-_ ](mask|gt|groundtruth|label)$", flags=re.IGNORECASE)
 
 
@@ -95,17 +62,6 @@ class _Place:
     is_mask: bool = False
 
 
-def word(name: str) -> str:
-    """Return a folder's name as it is compared: lower case, one underline for blanks and hyphens, without _images and the like.
-
-    Examples
-    --------
-    >>> word("Normal_Dir"), word("Not OK"), word("defect-free"), word("train")
-    ('normal', 'not_ok', 'defect_free', 'train')
-    """
-    return _AFTER.sub("", re.sub(r"[\s\-_]+", "_", name.strip().lower())) or name.lower()
-
-
 def read_layout(names: Sequence[str], *, name: str, normal_label: object = None) -> Layout:
     """Return what the places of images (relative posix paths) say about them.
 
@@ -132,12 +88,12 @@ def read_layout(names: Sequence[str], *, name: str, normal_label: object = None)
     normal = NORMAL_FOLDERS if normal_label is None else (word(str(normal_label)),)
     folders = [tuple(item.split("/")[:-1]) for item in names]
     _check_one_data_set(folders, normal, name)
-    homes = {parts[:depth] for parts in folders for depth, part in enumerate(parts) if word(part) in normal}
+    said = _Said.of(folders, normal, by_words=normal_label is None)
     stems = {_stem(item) for item in names if not _MASK_STEM.search(_stem(item))}
-    places = [_place(parts, _stem(item), normal, homes, stems) for parts, item in zip(folders, names, strict=True)]
+    places = [_place(parts, _stem(item), said, stems) for parts, item in zip(folders, names, strict=True)]
     has_parts = any(place.part is not None for place in places) and _keeps_parts(places)
-    kind = "mvtec" if has_parts else "classes" if homes else "flat"
-    if normal_label is not None and not homes:
+    kind = "mvtec" if has_parts else "classes" if said.homes else "flat"
+    if normal_label is not None and not said.homes:
         found = ", ".join(sorted({"/".join(parts) or "." for parts in folders})[:10])
         raise DataError(f"{name} has no folder {str(normal_label)!r}, which `normal_label` asks for; its folders are {found}.")
     rows = [row for row, place in enumerate(places) if not place.is_mask and (place.part is not None or not has_parts)]
@@ -146,7 +102,7 @@ def read_layout(names: Sequence[str], *, name: str, normal_label: object = None)
     chosen = [places[row] for row in rows]
     facts = _facts(kind, [names[row] for row in rows], chosen, _masks(names, places, rows), any(place.code == 1 for place in chosen))
     notices = (*_told(kind, names, places, rows), *_left(names, places, rows))
-    return Layout(kind, tuple(rows), facts, tuple(place.code for place in chosen), notices, _doubt(kind, name, chosen))
+    return Layout(kind, tuple(rows), facts, tuple(place.code for place in chosen), notices, _doubt(kind, name, facts.ids or (), chosen))
 
 
 def _check_one_data_set(folders: Iterable[Sequence[str]], normal: Sequence[str], name: str) -> None:
@@ -165,23 +121,53 @@ def _check_one_data_set(folders: Iterable[Sequence[str]], normal: Sequence[str],
         )
 
 
-def _place(parts: Sequence[str], stem: str, normal: Sequence[str], homes: set[tuple[str, ...]], stems: set[str]) -> _Place:
+@dataclass(frozen=True)
+class _Said:
+    """What the names of folders say: by a name as a whole, and by the words in longer names ("OK_1", "bad_scratch").
+
+    Words of a folder that holds everything say nothing of its images: "defect_detection" is what the data are for.
+    """
+
+    normal: Sequence[str]
+    by_words: bool
+    shared: int
+    homes: frozenset[tuple[str, ...]] = frozenset()
+
+    @classmethod
+    def of(cls, folders: Sequence[tuple[str, ...]], normal: Sequence[str], *, by_words: bool) -> Self:
+        """Return what the folders say; `homes` are those that hold a folder of normal images."""
+        distinct = sorted(set(folders))
+        shared = [*takewhile(lambda level: len({*level}) == 1, zip(*distinct, strict=False))]
+        said = cls(normal, by_words, len(shared))
+        homes = {parts[:at] for parts in distinct for at in range(len(parts)) if said.named(parts[at]) == 0 or said.worded(parts, at) == 0}
+        return replace(said, homes=frozenset(homes))
+
+    def named(self, part: str) -> int | None:
+        """Return what a folder's whole name says: 0 normal, 1 anomalies."""
+        name = word(part)
+        return 0 if name in self.normal else 1 if name in ABNORMAL_FOLDERS else None
+
+    def worded(self, parts: Sequence[str], at: int) -> int | None:
+        """Return what the words in the name of one folder of a path say; where the user names the normal one, no other is."""
+        code = sense(parts[at]) if at >= self.shared and self.named(parts[at]) is None else None
+        return code if self.by_words or code == 1 else None
+
+
+def _place(parts: tuple[str, ...], stem: str, said: _Said, stems: set[str]) -> _Place:
     words = [word(part) for part in parts]
-    if any(part in MASK_FOLDERS and part not in normal for part in words) or (
+    if any(part in MASK_FOLDERS and part not in said.normal for part in words) or (
         _MASK_STEM.search(stem) and _MASK_STEM.sub("", stem) in stems
     ):
         return _Place(None, "", _UNKNOWN, is_mask=True)
-    start = next((depth for depth, part in enumerate(words) if part in PARTS and part not in normal), None)
+    start = next((depth for depth, part in enumerate(words) if part in PARTS and part not in said.normal), None)
     part = None if start is None else PARTS[words[start]]
     after = 0 if start is None else start + 1
-    for depth in range(after, len(words)):
-        if words[depth] in normal:
-            return _Place(part, parts[depth], 0)
-        if words[depth] in ABNORMAL_FOLDERS:
-            return _Place(part, parts[depth], 1)
-    for depth in range(after, len(words)):
-        if tuple(parts[:depth]) in homes:  # next to a folder of normal images
-            return _Place(part, parts[depth], 1)
+    depths = range(after, len(parts))
+    codes = [*((depth, said.named(parts[depth])) for depth in depths), *((depth, said.worded(parts, depth)) for depth in depths)]
+    codes += [(depth, 1) for depth in depths if parts[:depth] in said.homes]  # next to a folder of normal images
+    for depth, code in codes:
+        if code is not None:
+            return _Place(part, parts[depth], code)
     if part is not None:
         return _Place(part, parts[after], 1) if after < len(parts) else _Place(part, "", 0 if part == "train" else _UNKNOWN)
     return _Place(None, "", _UNKNOWN)
@@ -252,11 +238,19 @@ def _left(names: Sequence[str], places: Sequence[_Place], rows: Sequence[int]) -
     return notices
 
 
-def _doubt(kind: str, name: str, places: Sequence[_Place]) -> str | None:
-    """Return why a fit must not go on: folders that sound like anomalies, and none that says what is normal."""
-    bad = Counter(place.type for place in places if place.code == 1)
-    if kind != "flat" or not bad:
+def _doubt(kind: str, name: str, ids: Sequence[str], places: Sequence[_Place]) -> str | None:
+    """Return why a fit must not go on: folders that sound like anomalies, or like two kinds, and none that says what is normal."""
+    if kind != "flat":
         return None
+    bad = Counter(place.type for place in places if place.code == 1)
+    if not bad:
+        folders = Counter(item.rpartition("/")[0].rpartition("/")[2] for item in ids)
+        if frozenset(word(folder) for folder in folders) not in TWO_KINDS:
+            return None
+        return (
+            f"{name} has folders of two kinds ({_counted(folders)}), and nothing says which is normal, so that both would be learned as"
+            f" normal. Name the folder of normal images with `normal_label` (--normal-label), or give that folder alone."
+        )
     rest = len(places) - sum(bad.values())
     return (
         f"{name} has folders that sound like anomalies ({_counted(bad)}) and none that says which images are normal, so that"

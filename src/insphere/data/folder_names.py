@@ -1,0 +1,74 @@
+"""Names of folders of images and what they say: normal, anomalies, masks, rows to train on; one table for every door."""
+
+import re
+from collections.abc import Iterator
+
+NORMAL_FOLDERS = (
+    *("good", "normal", "ok", "io", "i_o", "pass", "passed", "healthy", "intact", "perfect", "gut"),
+    *("defect_free", "defectfree", "no_defect", "non_defective", "nondefective"),
+)
+"""Names of folders with normal images; case, blanks and hyphens do not matter, nor a word such as _images after them."""
+
+ABNORMAL_FOLDERS = (
+    *("bad", "ng", "nok", "ko", "nio", "n_i_o", "not_ok", "defect", "defects", "defective", "schlecht", "unhealthy", "imperfect"),
+    *("abnormal", "anormal", "abnormality", "abnormalities", "anomaly", "anomalies", "anomalous", "outlier", "outliers"),
+    *("fail", "failed", "failure", "fault", "faulty", "broken", "damaged", "reject", "rejected", "rejects", "scrap"),
+    *("crack", "cracked", "scratch", "scratches", "scratched", "dent", "dented", "contamination", "contaminated"),
+)
+"""Names of folders with anomalies where no folder of normal images stands next to them."""
+
+MASK_FOLDERS = ("ground_truth", "groundtruth", "mask", "masks", "gt", "segmentation", "segmentations", "annotation", "annotations")
+"""Names of folders whose images say where anomalies are: never rows."""
+
+PARTS = {
+    **dict.fromkeys(("train", "training"), "train"),
+    **dict.fromkeys(("test", "testing", "val", "valid", "validation"), "test"),
+}
+"""Names of folders that keep rows to fit on and rows to evaluate on apart."""
+
+TWO_KINDS = tuple(map(frozenset, (("positive", "negative"), ("pos", "neg"), ("0", "1"), ("yes", "no"), ("true", "false"))))
+"""Names of folders that part two kinds without saying which is normal."""
+
+_BAD = frozenset(ABNORMAL_FOLDERS)
+_SURE = frozenset({"good", "normal", "ok", "healthy", "intact"})  # of longer names: a mountain_pass is a place
+_NEGATIONS = frozenset({"no", "not", "non"})
+_AFTER = re.compile(r"_(dirs?|folders?|images?|imgs?|pics?|pictures?|photos?|samples?|parts?|data|set)$")
+_BETWEEN_WORDS = re.compile(r"(?<=[a-z])(?=[A-Z])|(?<=[A-Za-z])(?=[0-9])|(?<=[0-9])(?=[A-Za-z])|[^A-Za-z0-9]+")
+
+
+def word(name: str) -> str:
+    """Return a folder's name as it is compared: lower case, one underline for blanks and hyphens, without _images and the like.
+
+    Examples
+    --------
+    >>> word("Normal_Dir"), word("Not OK"), word("defect-free"), word("n.i.O."), word("train")
+    ('normal', 'not_ok', 'defect_free', 'n_i_o', 'train')
+    """
+    return _AFTER.sub("", re.sub(r"[\s\-_.]+", "_", name.strip().lower()).strip("_")) or name.lower()
+
+
+def sense(name: str) -> int | None:
+    """Return what the words in a folder's name say: 0 normal, 1 anomalies, None where they say nothing or both.
+
+    A negation turns the word after it round, "without" all words after it, and "free" the word before it.
+
+    Examples
+    --------
+    >>> [sense(name) for name in ("OK_1", "ng2", "bad_scratch", "NonDefective", "without any defect", "train_normal")]
+    [0, 1, 1, 0, 0, 0]
+    >>> [sense(name) for name in ("monday", "good_and_bad", "mountain_pass")]
+    [None, None, None]
+    """
+    said = set(_senses([piece.lower() for piece in _BETWEEN_WORDS.split(name) if piece]))
+    return said.pop() if len(said) == 1 else None
+
+
+def _senses(words: list[str]) -> Iterator[int]:
+    for position, one in enumerate(words):
+        forms = {one, one.removesuffix("s")}
+        code = 1 if forms & _BAD else 0 if forms & _SURE else None
+        if code is None:
+            continue
+        before, after = words[:position], words[position + 1 :]
+        is_turned = "without" in before or before[-1:] == ["free"] or before[-2:] == ["free", "of"] or after[:1] == ["free"]
+        yield 1 - code if is_turned or (before and before[-1] in _NEGATIONS) else code
