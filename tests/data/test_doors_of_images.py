@@ -9,9 +9,11 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pandas as pd
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
+import torch
 from PIL import Image
 
 import insphere
@@ -285,6 +287,57 @@ class TestMeaning:
         assert not {*NORMAL_FOLDERS} & {*ABNORMAL_FOLDERS} and not {*NORMAL_FOLDERS, *ABNORMAL_FOLDERS} & {*MASK_FOLDERS}
 
 
+def labelled_items(labels: list[Any], root: Path) -> Any:
+    return [{"image": GREY[row], "label": label} for row, label in enumerate(labels)]
+
+
+def labelled_pairs(labels: list[Any], root: Path) -> Any:
+    class Pairs:
+        def __len__(self) -> int:
+            return len(labels)
+
+        def __getitem__(self, row: int) -> tuple[Any, Any]:
+            return Image.fromarray(GREY[row]), labels[row]
+
+    return Pairs()
+
+
+def labelled_table(labels: list[Any], root: Path) -> Any:
+    images = [{"bytes": grey(row), "path": f"{row}.png"} for row in range(len(labels))]
+    pq.write_table(pa.table({"image": images, "label": labels}), root / "photos.parquet")
+    return root / "photos.parquet"
+
+
+def listed_pairs(labels: list[Any], root: Path) -> Any:
+    return [(GREY[row], label) for row, label in enumerate(labels)]
+
+
+@pytest.mark.parametrize("door", [labelled_items, labelled_pairs, listed_pairs, labelled_table])
+class TestLabelsThatAreNotAskedFor:
+    @pytest.mark.parametrize("labels", [[0, 1] * 6, ["good", "crack", "hole"] * 4, ["a"] * 11 + ["b"]])
+    def test_kinds_are_not_learned_as_one(self, door: Callable[..., Any], labels: list[Any], tmp_path: Path) -> None:
+        rows = door(labels, tmp_path)
+        with pytest.raises(DataError, match="nothing says which kind is normal.*normal_label"):
+            insphere.KNN().fit(rows)
+        with pytest.raises(DataError, match="nothing says which kind is normal"):
+            open_source(rows, split="train")
+        assert said(open_source(rows), "is not read: all 12 images") == 12  # to be scored they are welcome
+        assert len(open_source(rows, split="train", normal_label=labels[0])) == labels.count(labels[0])
+
+    def test_classes_are_told(self, door: Callable[..., Any], tmp_path: Path) -> None:
+        source = open_source(door([0, 1, 2] * 4, tmp_path), split="train")
+        assert len(source) == 12 and said(source, "is not read", "0 (4), 1 (4), 2 (4)") == 12
+
+    def test_one_label_says_nothing(self, door: Callable[..., Any], tmp_path: Path) -> None:
+        assert not read(open_source(door([3] * 12, tmp_path), split="train"))
+
+
+def test_columns_next_to_images_are_told(tmp_path: Path) -> None:
+    pq.write_table(pa.table({"image": [{"bytes": grey()}], "lot": [1], "site": ["a"]}), tmp_path / "i.parquet")
+    (notice,) = open_source(tmp_path / "i.parquet").notices
+    assert (notice.count, notice.examples) == (2, ("lot", "site"))
+
+
 class TestGroups:
     @pytest.mark.parametrize("door", (*TREES, paths))
     @pytest.mark.parametrize("pattern_", ["(?P<group>film[0-9])_", "(film[0-9])_", "film[0-9]"])
@@ -368,9 +421,18 @@ class TestLists:
         assert len(open_source(Pairs(), normal_label=0, split="train")) == 9
         assert open_source(Pairs()).labels is None
 
+    def test_one_picture_and_arrays_of_paths(self, tmp_path: Path) -> None:
+        assert open_source(Image.fromarray(GREY[0])).load().X[..., 0].tolist() == [GREY[0].tolist()]
+        listed = paths({"b.png": grey(1), "a.png": grey(0)}, tmp_path)
+        for rows in (np.array(listed), pd.Series(listed, index=[7, 3])):
+            np.testing.assert_array_equal(open_source(rows).load().X[..., 0], GREY[1::-1])
+
     @pytest.mark.parametrize(
         ("rows", "words"),
         [
+            ((picture for picture in GREY), "list"),
+            (Path().glob("*.png"), "list"),
+            (torch.utils.data.DataLoader(GREY, batch_size=2), "its `dataset`"),  # type: ignore[arg-type]
             ([GREY[0], GREY[1][:5]], "2 shapes"),
             ([Image.fromarray(GREY[0]), GREY[1]], "Item 1 of the list is not a Pillow image"),
             (["/nowhere/a.png"], "does not exist"),

@@ -1,4 +1,4 @@
-"""Columns whose name and values suggest that they are not features: the index that a data frame wrote, and labels."""
+"""What names and values suggest that nobody said: columns that are not features (an index, labels), labels of images that matter."""
 
 import json
 import re
@@ -8,6 +8,8 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from insphere.data.folder_names import ABNORMAL_FOLDERS, NORMAL_FOLDERS, sense, word
+from insphere.data.rows import Notice
 from insphere.data.table_content import plain_column
 
 if TYPE_CHECKING:
@@ -47,6 +49,8 @@ _LABEL_WORDS = frozenset(
 )
 _ALSO_LABELS = frozenset({"y", "y_true", "ground_truth", "normal", "is_normal", "good", "ok", "ng", "pass/fail", "pass_fail", "bad"})
 _MOST_CLASSES = 20
+_TELLING = frozenset({*NORMAL_FOLDERS, *ABNORMAL_FOLDERS})
+_LISTED = 10
 
 
 def index_columns(table: "pa.Table") -> list[str]:
@@ -77,6 +81,43 @@ def label_columns(table: "pa.Table", columns: Sequence[str]) -> list[str]:
     ['Is_Fraud']
     """
     return [column for column in columns if _names_a_label(column) and _holds_labels(plain_column(table.column(column)), column)]
+
+
+def unread_labels(texts: Sequence[str], *, subject: str) -> tuple[tuple[Notice, ...], str | None]:
+    """Return what is to be told of labels of images whose meaning is not asked for, and why a fit must not go on.
+
+    Parameters
+    ----------
+    texts : sequence of str
+        The label of each image.
+    subject : str
+        What the labels are called in messages.
+
+    Returns
+    -------
+    notices : tuple of Notice
+        That all images are taken as of one kind; nothing where they have one label.
+    doubt : str or None
+        With two values, or a value that sounds like normal images or anomalies: learning all of them is hardly meant.
+
+    Examples
+    --------
+    >>> notices, doubt = unread_labels(["0", "1", "0"], subject="the label")
+    >>> notices[0].text, doubt is None
+    ('The label is not read: all 3 images are taken as of one kind, whatever it says (0 (2), 1 (1)).', False)
+    >>> unread_labels(["cat", "dog", "eel"], subject="the label")[1]
+    """
+    counts = Counter(texts)
+    if len(counts) < 2:
+        return (), None
+    listed = ", ".join(f"{text} ({count})" for text, count in sorted(counts.items())[:_LISTED]) + (", ..." if len(counts) > _LISTED else "")
+    told = f"{subject[0].upper()}{subject[1:]} is not read: all {len(texts)} images are taken as of one kind, whatever it says ({listed})."
+    doubt = (
+        f"{subject} says of images what kind they are ({listed}), and nothing says which kind is normal, so that all would be learned as"
+        " normal. Name it with `normal_label` (--normal-label)."
+    )
+    tells = len(counts) == 2 or any(word(text) in _TELLING or sense(text) is not None for text in counts)
+    return (Notice("taken as", len(texts), told),), doubt if tells else None
 
 
 def _declared(table: "pa.Table") -> frozenset[str]:

@@ -9,9 +9,10 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
+from insphere.data.guesses import unread_labels
 from insphere.data.labels import binary_labels, class_texts, label_texts
 from insphere.data.options import OpenOptions
-from insphere.data.rows import RowFacts, split_positions
+from insphere.data.rows import Notice, RowFacts, split_positions
 from insphere.data.stores import BytesStore, ImageSource
 from insphere.data.tables import read_or_refuse, read_schema
 from insphere.errors import DataError, did_you_mean
@@ -126,9 +127,25 @@ def open_image_table(name: str, files: Sequence[Path], image: str, options: Open
     if label is not None:
         facts = _labelled(facts, read, label, name, options)
     labels = None if facts.labels is None else facts.labels.tolist()
+    notices, doubt = _told(facts, label, names, {image, label, options.groups}, name)
+    if doubt is not None and options.split == "train":
+        raise DataError(doubt)
     positions = split_positions(options.split, len(read.blobs), labels, None, name=name, remedy="")
     store = BytesStore(read.blobs).take(positions)
-    return ImageSource(name, store, facts.take(positions), options.spec_for(store, name))
+    return ImageSource(name, store, facts.take(positions), options.spec_for(store, name), notices=notices, doubt=doubt)
+
+
+def _told(
+    facts: RowFacts, label: str | None, names: Sequence[str], used: set[str | None], name: str
+) -> tuple[tuple[Notice, ...], str | None]:
+    """Return what is to be told of the columns that are not read, and why a fit must not go on."""
+    aside = tuple(column for column in names if column not in used)
+    text = f"{len(aside)} columns next to the images are left aside."
+    notices = (Notice("left out", len(aside), text, aside),) if aside else ()
+    if facts.labels is not None or facts.types is None:
+        return notices, None
+    told, doubt = unread_labels(facts.types, subject=f"column {label!r} of {name}")
+    return (*notices, *told), doubt
 
 
 def _labelled(facts: RowFacts, read: ImageTable, label: str, name: str, options: OpenOptions) -> RowFacts:

@@ -9,10 +9,11 @@ from numpy.typing import NDArray
 
 from insphere.data.arrays import ArraySource
 from insphere.data.folders import open_image_files
+from insphere.data.guesses import unread_labels
 from insphere.data.images import bring_to, choose_spec, header_of, remarks
-from insphere.data.labels import binary_labels
+from insphere.data.labels import binary_labels, label_text
 from insphere.data.options import OpenOptions
-from insphere.data.rows import AbstractSource
+from insphere.data.rows import AbstractSource, Notice
 from insphere.data.stores import told_of
 from insphere.errors import DataError
 
@@ -22,19 +23,23 @@ _LABEL_FIELDS = ("label", "labels", "target", "y")
 
 def is_many(source: Any) -> bool:
     """Return whether `source` is a list of paths, images or arrays of images, or a data set of such, and not a table of numbers."""
+    if _is_picture(source) or _holds_paths(source):
+        return True
     if isinstance(source, str | bytes | Mapping) or hasattr(source, "shape") or not _has_items(source) or not len(source):
         return False
     first = source[0]
     if not isinstance(source, list | tuple):  # a data set: its items are rows with a label, fields by name, or tensors
         return True
-    return isinstance(first, str | os.PathLike) or _is_picture(first) or np.ndim(first) > 1
+    if isinstance(first, Mapping):
+        return _field(first, _IMAGE_FIELDS, None) is not None
+    return isinstance(first, str | os.PathLike) or _is_picture(first) or _is_pair(first) or np.ndim(first) > 1
 
 
 def holds_files(source: Any) -> bool:
     """Return whether the rows can be brought to another size: paths or Pillow images, alone or as items of a data set."""
     if not is_many(source):
         return False
-    first = source[0]
+    first = _listed(source)[0]
     if isinstance(first, Mapping):
         field = _field(first, _IMAGE_FIELDS, None)
         first = None if field is None else first[field]
@@ -51,7 +56,7 @@ def open_many(source: Any, options: OpenOptions) -> AbstractSource:
     source : sequence
         Paths of image files; Pillow images; arrays (height, width[, channels]) of one shape; or a data set with ``len`` and items: an
         image or array, (image, label), or fields by name (``image``, and optionally ``label``), as data sets of PyTorch and Hugging
-        Face have them. Neither library is needed.
+        Face have them. Neither library is needed. One Pillow image is a list of one; a list of paths may be an array or series of texts.
     options : OpenOptions
         With `normal_label` (and `label_column`, the field's name) labels are read: every other one is an anomaly.
 
@@ -60,11 +65,13 @@ def open_many(source: Any, options: OpenOptions) -> AbstractSource:
     DataError
         If the items are of different kinds, or arrays of different shapes.
     """
+    source = _listed(source)
     if isinstance(source[0], str | os.PathLike):
         _check_kinds(source, lambda item: isinstance(item, str | os.PathLike), "a path")
         return open_image_files(list(source), options)
     options.refuse(("columns", "groups", "header", "groups_by"), "a list of images")
-    items, labels = _unpacked(source, options)
+    items, values = _unpacked(source, options)
+    labels, notices, doubt = _meaning(values, options)
     name = f"a list of {len(items)} images"
     told: dict[str, dict[int, int]] = {}
     if _is_picture(items[0]):
@@ -84,8 +91,30 @@ def open_many(source: Any, options: OpenOptions) -> AbstractSource:
                 f"The {len(arrays)} arrays of the list have {len(shapes)} shapes ({listed}); bring the images to one size first."
             )
         X = np.stack(arrays)
-    opened = ArraySource(X, labels=labels, name=name, channels=options.channels, notices=told_of(told, None))
-    return opened.part(options.split)
+    notices = (*notices, *told_of(told, None))
+    return ArraySource(X, labels=labels, name=name, channels=options.channels, notices=notices, doubt=doubt).part(options.split)
+
+
+def refuse_streams(source: Any) -> None:
+    """Raise `DataError` for what can only be gone through once, or comes in batches: iterators, generators, data loaders."""
+    if hasattr(source, "__next__"):
+        raise DataError(
+            f"A {type(source).__name__} gives its rows once only, and they are gone through more than once; give list(...) of it."
+        )
+    if hasattr(source, "dataset") and hasattr(source, "batch_size"):
+        raise DataError(f"A {type(source).__name__} gives batches, in an order of its own; give its `dataset`, whose items are rows.")
+
+
+def _listed(source: Any) -> Any:
+    """Return one image, or an array or series of paths, as the list that it stands for."""
+    return [source] if _is_picture(source) else source.tolist() if _holds_paths(source) else source
+
+
+def _holds_paths(source: Any) -> bool:
+    """Return whether an array or series holds paths, by its first value."""
+    if not hasattr(source, "tolist") or getattr(source, "ndim", 0) != 1 or not len(source):
+        return False
+    return isinstance(np.asarray(source[:1])[0], str | os.PathLike)
 
 
 def _has_items(source: Any) -> bool:
@@ -97,6 +126,13 @@ def _is_picture(item: Any) -> bool:
     return hasattr(item, "getbands") and hasattr(item, "size") and hasattr(item, "convert")
 
 
+def _is_pair(item: Any) -> bool:
+    """Return whether an item is an image with its label: what comes second has fewer axes."""
+    if not isinstance(item, tuple) or len(item) != 2:
+        return False
+    return _is_picture(item[0]) or np.ndim(item[0]) > np.ndim(item[1])
+
+
 def _check_kinds(items: Sequence[Any], fits: Any, kind: str) -> None:
     for row, item in enumerate(items):
         if not fits(item):
@@ -105,24 +141,33 @@ def _check_kinds(items: Sequence[Any], fits: Any, kind: str) -> None:
             )
 
 
-def _unpacked(source: Any, options: OpenOptions) -> tuple[list[Any], NDArray[np.int64] | None]:
-    """Return the images of a data set, and its labels where their meaning is asked for."""
+def _unpacked(source: Any, options: OpenOptions) -> tuple[list[Any], list[Any] | None]:
+    """Return the images of a data set, and the labels that come with them."""
     items = [source[row] for row in range(len(source))]
-    labels: list[Any] | None = None
     if isinstance(items[0], Mapping):
         image = _field(items[0], _IMAGE_FIELDS, None)
         label = _field(items[0], _LABEL_FIELDS, options.label_column)
         if image is None:
             raise DataError(f"The items have no field {' or '.join(_IMAGE_FIELDS)}; their fields are {', '.join(map(str, items[0]))}.")
-        labels = None if label is None else [item[label] for item in items]
-        items = [item[image] for item in items]
-    elif isinstance(items[0], tuple) and len(items[0]) == 2 and not np.isscalar(items[0][0]):
-        items, labels = [item[0] for item in items], [item[1] for item in items]
-    if options.normal_label is None and options.label_column is None:
-        return items, None
-    if labels is None:
-        raise DataError("`normal_label` and `label_column` need items with a label: (image, label), or fields by name.")
-    return items, binary_labels(np.asarray(labels), subject="the label", normal_label=options.normal_label)
+        return [item[image] for item in items], None if label is None else [item[label] for item in items]
+    if _is_pair(items[0]):
+        return [item[0] for item in items], [item[1] for item in items]
+    return items, None
+
+
+def _meaning(values: list[Any] | None, options: OpenOptions) -> tuple[NDArray[np.int64] | None, tuple[Notice, ...], str | None]:
+    """Return labels where their meaning is asked for; else what is to be told of them, and why a fit must not go on."""
+    subject = "the label of the items"
+    if options.normal_label is not None or options.label_column is not None:
+        if values is None:
+            raise DataError("`normal_label` and `label_column` need items with a label: (image, label), or fields by name.")
+        return binary_labels(np.asarray(values), subject=subject, normal_label=options.normal_label), (), None
+    if values is None or any(np.ndim(value) > 0 for value in values):  # a picture as the second of a pair, for example
+        return None, (), None
+    notices, doubt = unread_labels([label_text(np.asarray(value).item()) for value in values], subject=subject)
+    if doubt is not None and options.split == "train":
+        raise DataError(doubt)
+    return None, notices, doubt
 
 
 def _field(item: Mapping[str, Any], usual: Sequence[str], wanted: str | None) -> str | None:

@@ -13,7 +13,7 @@ from insphere.data.datasets import DATASETS, load_dataset
 from insphere.data.folders import LOOKED_FOR, open_folder, open_glob, open_image_file
 from insphere.data.frames import frame_content, is_frame
 from insphere.data.images import IMAGE_SUFFIXES, ImageSpec
-from insphere.data.many import is_many, open_many
+from insphere.data.many import is_many, open_many, refuse_streams
 from insphere.data.options import OpenOptions
 from insphere.data.parquet_files import open_parquet, partitioned_files
 from insphere.data.rows import AbstractSource, RowFacts, Rows
@@ -113,6 +113,7 @@ def open_source(
         return _open_path(os.path.expanduser(os.fspath(source)), options)
     if is_frame(source):
         return open_table(frame_content(source), options)
+    refuse_streams(source)
     if is_many(source):
         return open_many(source, options)
     options.refuse(("image_size", "mode", "label_column", "normal_label", "columns", "groups", "header", "groups_by"), "an array")
