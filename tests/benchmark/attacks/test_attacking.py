@@ -209,7 +209,7 @@ def test_damaged_reports_are_refused(tmp_path):
     with pytest.raises(DataError, match="Delete it to have its run done again"):
         read_attack_reports(tmp_path)
     (tmp_path / "a.json").write_text('{"format_version": 9}')
-    with pytest.raises(DataError, match="no report of an attack"):
+    with pytest.raises(DataError, match="not a report of an attack"):
         read_attack_reports(tmp_path)
 
 

@@ -129,7 +129,7 @@ def test_own_data_need_a_file_and_may_name_the_normal_label(tmp_path):
         ({"datasets": {"digits": {"methods": ["kn"]}}}, "Did you mean 'knn'"),
         ({"datasets": {"../digits": {}}}, "a name must be"),
         ({"datasets": {"digits": 3}}, "must be a table"),
-        ({"methods": {"kn": {}}}, "no detector, so it needs.*Did you mean 'knn'"),
+        ({"methods": {"kn": {}}}, "not a detector, so it needs.*Did you mean 'knn'"),
         ({"methods": {"a": {"detector": "vae-svd"}}}, "Did you mean 'vae-svdd'"),
         ({"methods": {"knn": {"n_neighbours": 3}}}, "Did you mean 'n_neighbors'"),
         ({"methods": {"knn": {"n_neighbors": 0}}}, r"\[methods.knn\] on digits.*at least 1"),

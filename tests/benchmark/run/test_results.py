@@ -65,9 +65,9 @@ def test_what_is_no_report_is_told(tmp_path, reports):
     for broken, message in (
         (text[: len(text) // 2], "Delete the file"),
         (text.replace('"format_version": 1', '"format_version": 2'), "format version 1"),
-        (text.replace('"status"', '"state"'), "no benchmark report"),
+        (text.replace('"status"', '"state"'), "not a benchmark report"),
         ("[]", "format version"),
-        (re.sub(r'"run": \{', '"run": {"colour": "red",', text), "no run"),
+        (re.sub(r'"run": \{', '"run": {"colour": "red",', text), "not a run"),
     ):
         path.write_text(broken)
         with pytest.raises(DataError, match=message):
