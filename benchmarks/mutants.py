@@ -61,28 +61,36 @@ MUTANTS = (
 
 def main() -> int:
     """Try all mutants, print what became of each, and return 1 where too few are killed."""
+    for tests in sorted({tests for *_, tests in MUTANTS}):
+        if _tests_fail(tests):
+            raise SystemExit(f"{' '.join(tests)} must pass before anything is changed, and do not: they would seem to kill every mutant.")
     survivors = []
     for number, (name, before, after, tests) in enumerate(MUTANTS):
-        with tempfile.TemporaryDirectory() as folder:
-            tree = Path(folder)
-            for part in ("src", "tests", "benchmarks", "docs"):
-                shutil.copytree(ROOT / part, tree / part, ignore=shutil.ignore_patterns("__pycache__"))
-            for part in ("pyproject.toml", "README.md", "CHANGELOG.md"):
-                shutil.copy(ROOT / part, tree / part)
-            file = tree / "src" / "insphere" / name
-            text = file.read_text(encoding="utf-8")
-            if before not in text:
-                raise SystemExit(f"{name} has no {before!r} any more; mend the list of mutants.")
-            file.write_text(text.replace(before, after, 1), encoding="utf-8")
-            environment = {**os.environ, "PYTHONPATH": str(tree / "src"), "OMP_NUM_THREADS": "1"}
-            command = [sys.executable, "-m", "pytest", "-q", "-x", "-p", "no:cacheprovider", "--doctest-modules", *tests]
-            done = subprocess.run(command, cwd=tree, env=environment, capture_output=True, check=False)
-        killed = done.returncode != 0
+        killed = _tests_fail(tests, name, before, after)
         survivors += [] if killed else [f"{name}: {before} -> {after}"]
         print(f"{number + 1}/{len(MUTANTS)} {'killed' if killed else 'SURVIVED'} {name}: {after.strip()}", flush=True)
     n_killed = len(MUTANTS) - len(survivors)
     print(f"{n_killed} of {len(MUTANTS)} killed", *survivors, sep="\n")
     return int(n_killed < LEAST_KILLED * len(MUTANTS))
+
+
+def _tests_fail(tests: tuple[str, ...], name: str | None = None, before: str = "", after: str = "") -> bool:
+    """Return whether tests fail in a copy of the tree, with `before` in the file `name` changed to `after` if a file is named."""
+    with tempfile.TemporaryDirectory() as folder:
+        tree = Path(folder)
+        for part in ("src", "tests", "benchmarks", "docs"):
+            shutil.copytree(ROOT / part, tree / part, ignore=shutil.ignore_patterns("__pycache__"))
+        for part in ("pyproject.toml", "README.md", "CHANGELOG.md"):
+            shutil.copy(ROOT / part, tree / part)
+        if name is not None:
+            file = tree / "src" / "insphere" / name
+            text = file.read_text(encoding="utf-8")
+            if before not in text:
+                raise SystemExit(f"{name} has no {before!r} any more; mend the list of mutants.")
+            file.write_text(text.replace(before, after, 1), encoding="utf-8")
+        environment = {**os.environ, "PYTHONPATH": str(tree / "src"), "OMP_NUM_THREADS": "1"}
+        command = [sys.executable, "-m", "pytest", "-q", "-x", "-p", "no:cacheprovider", "--doctest-modules", *tests]
+        return subprocess.run(command, cwd=tree, env=environment, capture_output=True, check=False).returncode != 0
 
 
 if __name__ == "__main__":

@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from numpy.typing import NDArray
 from scipy.stats import beta
 
 import naive
@@ -306,3 +307,14 @@ class TestConformalCalibration:
             calibration.threshold(rate)
         with pytest.raises(ParameterError, match="target_fpr"):
             calibration.false_alarm(rate)
+
+
+def test_the_range_of_a_rate_where_scores_are_tied_or_the_highest_decides() -> None:
+    def low_of(scores: NDArray[np.float64], target_fpr: float) -> float:
+        return ConformalCalibration(scores).false_alarm(target_fpr).low
+
+    single, tied = np.arange(200.0), np.arange(200.0)
+    tied[190:193] = 190.0
+    assert low_of(single, 10.5 / 201) == pytest.approx(beta.ppf(0.025, 10, 191))  # 9 above, one at the threshold
+    assert low_of(tied, 10.5 / 201) == pytest.approx(beta.ppf(0.025, 7, 194))  # 7 above, three at it
+    assert low_of(single, 1.5 / 201) == 0.0  # the highest: ties may go unseen

@@ -13,7 +13,7 @@ from contract import fit_quietly
 from export_models import KINDS, fitted, rows_of_kind
 from insphere.detectors.catalog import DETECTORS
 from insphere.errors import ExportError
-from insphere.export import export_onnx, graph, verify
+from insphere.export import export_onnx, graph, parity, verify
 from insphere.export.parity import certificate_path
 
 VECTORS = np.random.default_rng(0).normal(size=(300, 3))
@@ -109,6 +109,46 @@ class TestCertificate:
     def test_what_does_not_belong_together_is_refused(self, exported: Path, spoil: Any, words: str) -> None:
         spoil(exported)
         with pytest.raises(ExportError, match=words):
+            verify(exported)
+
+    @pytest.mark.parametrize(
+        "spoil",
+        [
+            lambda record: record.pop("rows"),
+            lambda record: record.pop("versions"),
+            lambda record: record.update(rows=[]),
+            lambda record: record.update(spread="wide"),
+            lambda record: record.update(threshold=float("inf")),
+            lambda record: record["input"].update(dtype="float65"),
+            lambda record: record["rows"].update(data="xx"),
+            lambda record: record["rows"].update(data="eno="),
+            lambda record: record["rows"].update(shape=[1, 2]),
+            lambda record: record["rows"]["library"]["anomaly_score"].pop(),
+            lambda record: record["rows"]["library"].update(is_anomaly=[True]),
+        ],
+    )
+    def test_a_damaged_certificate_is_refused(self, exported: Path, spoil: Any) -> None:
+        record = json.loads(certificate_path(exported).read_text())
+        spoil(record)
+        certificate_path(exported).write_text(json.dumps(record))
+        with pytest.raises(ExportError, match="export the graph again"):
+            verify(exported)
+
+    def test_the_certificate_does_not_say_how_much_may_differ(self, exported: Path) -> None:
+        record = json.loads(certificate_path(exported).read_text())
+        record["rows"]["library"]["anomaly_score"][2] *= 1.5
+        certificate_path(exported).write_text(json.dumps(record | {"tolerance": 1e9}))
+        with pytest.raises(ExportError, match="does not answer here"):
+            verify(exported)
+
+    def test_scores_that_are_not_numbers_are_not_the_same(self, exported: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+        def broken(*arguments: Any) -> tuple[NDArray[Any], NDArray[Any], NDArray[Any]]:
+            p_values, scores, flagged = asked(*arguments)
+            return p_values, np.where(flagged, scores, np.nan), flagged
+
+        asked = parity._run
+        monkeypatch.setattr(parity, "_run", broken)
+        with pytest.raises(ExportError, match="differ by up to inf"):
             verify(exported)
 
     @pytest.mark.parametrize("field", ["anomaly_score", "is_anomaly"])

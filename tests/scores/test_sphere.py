@@ -208,3 +208,8 @@ def test_codes_that_were_left_out_of_the_references_are_nobodys_own(monkeypatch:
     unit = float(found.whitening[0, 0])
     for row, distance in enumerate(distances / unit):
         assert distance == pytest.approx(min(abs(row - other) for other in kept if other != row))
+
+
+def test_a_direction_with_a_twentieth_of_the_spread_is_whitened_too() -> None:
+    codes = np.random.default_rng(0).normal(size=(20_000, 2)) * [1.0, 0.05]
+    np.testing.assert_allclose(np.linalg.inv(fit_whitening(codes)).diagonal(), codes.std(axis=0), rtol=0.05)

@@ -34,6 +34,19 @@ _ANSWERS = ("anomaly_score", "p_value", "is_anomaly")
 
 
 @dataclasses.dataclass(frozen=True)
+class _Recorded:
+    """What a certificate says of its rows: the rows, the answers to them, and how the graph is asked."""
+
+    rows: NDArray[Any]
+    scores: NDArray[np.float64]
+    flagged: NDArray[np.bool_]
+    name: str
+    dtype: str
+    scale: Mapping[str, float]
+    exported_with: str
+
+
+@dataclasses.dataclass(frozen=True)
 class Verification:
     """How a graph answers here, next to how it answered where it was exported.
 
@@ -138,23 +151,22 @@ def verify(
         If ``insphere[export]`` is not installed.
     """
     check_packages()
-    content, record = _read(Path(graph), certificate_path(graph) if certificate is None else Path(certificate))
+    where = certificate_path(graph) if certificate is None else Path(certificate)
+    content, record = _read(Path(graph), where)
     runtime = session(content)
-    stored, own = record["rows"], unpacked(record["rows"])
-    _, scores, flagged = _run(runtime, record["input"]["name"], own, record["input"]["dtype"])
-    reference = stored["library" if record["exact"] else "graph"]
-    expected = np.array([math.inf if score is None else score for score in reference["anomaly_score"]])
-    difference, n_labels = _differences(scores, expected, flagged, np.array(reference["is_anomaly"]), record)
-    n_rows = len(own)
+    known = _recorded(record, where)
+    _, scores, flagged = _run(runtime, known.name, known.rows, known.dtype)
+    difference, n_labels = _differences(scores, known.scores, flagged, known.flagged, known.scale)
+    n_rows = len(known.rows)
     if rows is not None and detector is not None:
         X, _ = rows_of(detector, rows)
-        found = check_equal(detector, runtime, X, record["input"]["dtype"])
+        found = check_equal(detector, runtime, X, known.dtype)
         n_rows, difference = n_rows + found.n_rows, max(difference, found.largest_difference)
-    result = Verification(n_rows, difference, n_labels, version("onnxruntime"), record["versions"]["onnxruntime"])
-    if difference > record["tolerance"] or n_labels:
+    result = Verification(n_rows, difference, n_labels, version("onnxruntime"), known.exported_with)
+    if difference > TOLERANCE or n_labels:
         raise ExportError(
             f"{graph} does not answer here as where it was exported: on {n_rows} rows scores differ by up to {difference:.2g}"
-            f" ({record['tolerance']:g} allowed) and {n_labels} decisions differ (ONNX Runtime {result.runtime} here,"
+            f" ({TOLERANCE:g} allowed) and {n_labels} decisions differ (ONNX Runtime {result.runtime} here,"
             f" {result.exported_with} there). Export it again with this runtime, or install the other."
         )
     return result
@@ -200,6 +212,8 @@ def _differences(
     known = np.isfinite(expected)
     scale = np.maximum(np.abs(np.where(known, expected, 1.0)), record["spread"])
     apart = np.where(known, np.abs(scores - np.where(known, expected, 0.0)), 0.0) / np.where(scale > 0, scale, 1.0)
+    # Not a number where the graph's score is none: not larger than any tolerance, and yet the largest difference there is.
+    apart = np.where(np.isnan(apart), np.inf, apart)
     decided = ~known | (np.abs(expected - record["threshold"]) > TOLERANCE * scale)
     return float(apart.max(initial=0.0)), int((decided & (flagged != expected_flags)).sum())
 
@@ -208,6 +222,29 @@ def _listed(answers: Sequence[NDArray[Any]]) -> dict[str, list[Any]]:
     """Return answers as JSON lists; null for a score that is not finite, as JSON has no infinity."""
     lists = [[value if math.isfinite(value) else None for value in answer.tolist()] for answer in answers]
     return dict(zip(_ANSWERS, lists, strict=True))
+
+
+def _recorded(record: Mapping[str, Any], certificate: Path) -> _Recorded:
+    """Return what a certificate says, checked: it may have been edited, or cut off on the way."""
+    try:
+        reference = record["rows"]["library" if record["exact"] else "graph"]
+        found = _Recorded(
+            rows=unpacked(record["rows"]),
+            scores=np.array([math.inf if score is None else score for score in reference["anomaly_score"]], dtype=np.float64),
+            flagged=np.array(reference["is_anomaly"], dtype=np.bool_),
+            name=str(record["input"]["name"]),
+            dtype=str(np.dtype(record["input"]["dtype"])),
+            scale={key: float(record[key]) for key in ("spread", "threshold")},
+            exported_with=str(record["versions"]["onnxruntime"]),
+        )
+    except (KeyError, TypeError, ValueError, zlib.error) as error:
+        raise ExportError(f"{certificate} is not a whole parity certificate ({error}); export the graph again.") from error
+    n_rows = len(found.rows)
+    if n_rows == 0 or found.scores.shape != (n_rows,) or found.flagged.shape != (n_rows,) or np.isnan(found.scores).any():
+        raise ExportError(f"{certificate} must have one score and one decision for each of its {n_rows} rows; export the graph again.")
+    if not np.isfinite(list(found.scale.values())).all():
+        raise ExportError(f"{certificate} must have a finite spread and threshold, got {found.scale}; export the graph again.")
+    return found
 
 
 def _sha256(X: NDArray[Any]) -> str:
