@@ -107,7 +107,7 @@ class TestLeftOut:
         pages = [Image.fromarray(image) for image in GREY[:3]]
         many = encoded(pages[0], "TIFF", save_all=True, append_images=pages[1:])
         source = open_source(door({"a.tif": many, "b.tif": many, "c.tif": encoded(pages[0], "TIFF")}, tmp_path))
-        assert said(source, "more than one page", "4 others are left out") == 2
+        assert said(source, "more than one page", "pages left out: 4") == 2
         np.testing.assert_array_equal(source.load().X[0, :, :, 0], GREY[0])
 
     @pytest.mark.parametrize("door", DOORS)
@@ -130,7 +130,7 @@ class TestLeftOut:
         assert len(source) == 3
         assert said(source, "do not end like images", ".heic: 2", ".txt: 1") == 3
         if door is not pattern:  # which does not match hidden files
-            assert said(source, "hidden files") == 1
+            assert said(source, "Hidden files") == 1
 
     def test_members_of_a_zip_that_are_there_twice(self, tmp_path: Path) -> None:
         with zipfile.ZipFile(tmp_path / "a.zip", "w") as file, pytest.warns(UserWarning, match="Duplicate name"):
@@ -144,7 +144,7 @@ class TestLeftOut:
         os.mkfifo(root / "pipe.png")
         (root / "endless.png").symlink_to("/dev/zero")
         for rows in (open_source(root), open_source(str(root / "*.png"))):
-            assert said(rows, "pipes, sockets or devices") == 2 and len(rows) == 2
+            assert said(rows, "Pipes, sockets and devices") == 2 and len(rows) == 2
 
     @pytest.mark.skipif(os.name == "nt", reason="needs POSIX permissions")
     def test_folders_that_cannot_be_listed_stop_nothing(self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -162,7 +162,7 @@ class TestLeftOut:
 
     def test_the_library_and_check_tell_it(self, tmp_path: Path) -> None:
         root = folder({f"{number}.png": grey(number) for number in range(12)} | {"notes.txt": b"x"}, tmp_path)
-        with pytest.warns(SourceNotice, match="1 files that do not end like images"):
+        with pytest.warns(SourceNotice, match="Files that do not end like images are left out: 1"):
             detector = fit_quietly(insphere.KNN(random_state=0), root)
         with pytest.warns(SourceNotice, match="do not end like images"):
             detector.anomaly_score(root)

@@ -1,6 +1,8 @@
 """Graphs are compared on what users feed them; the certificate says on what, and is repeated elsewhere."""
 
+import base64
 import json
+import zlib
 from pathlib import Path
 from typing import Any
 
@@ -12,7 +14,7 @@ import insphere
 from contract import fit_quietly
 from export_models import KINDS, fitted, rows_of_kind
 from insphere.detectors.catalog import DETECTORS
-from insphere.errors import ExportError
+from insphere.errors import ExportError, ParameterError
 from insphere.export import export_onnx, graph, parity, verify
 from insphere.export.parity import certificate_path
 
@@ -74,6 +76,22 @@ def test_a_graph_fills_missing_values_as_its_detector_does(tmp_path: Path) -> No
     assert answers(tmp_path / "m.onnx", bad)[2].all()
 
 
+@pytest.mark.parametrize("vectors", ["float32", "float64"])
+def test_golden_rows_in_the_file_are_of_the_type_that_the_graph_takes(vectors: str, tmp_path: Path) -> None:
+    export_onnx(fitted("knn", "vectors"), tmp_path / "m.onnx", vectors=vectors)
+    session = graph.session((tmp_path / "m.onnx").read_bytes())
+    golden = json.loads(session.get_modelmeta().custom_metadata_map["golden"])
+    rows = np.frombuffer(zlib.decompress(base64.b64decode(golden["rows"])), golden["dtype"]).reshape(golden["shape"])
+    scores, p_values, flagged = session.run(None, {"x": rows})  # as docs/command-line.md has it
+    np.testing.assert_allclose(scores, golden["anomaly_score"], rtol=1e-4)
+    assert rows.dtype == vectors and p_values.tolist() == golden["p_value"] and flagged.tolist() == golden["is_anomaly"]
+
+
+def test_a_type_of_vectors_is_refused_for_images(tmp_path: Path) -> None:
+    with pytest.raises(ParameterError, match="`vectors` is for detectors of rows of features"):
+        export_onnx(fitted("vae-svdd", "grey"), tmp_path / "m.onnx", vectors="float64")
+
+
 class TestCertificate:
     @pytest.fixture
     def exported(self, tmp_path: Path) -> Path:
@@ -86,7 +104,7 @@ class TestCertificate:
         for part in (record["rows"], record["given"]):
             assert part["n_decisions_that_flip"] == 0 and part["largest_difference"] < 1e-4
             assert len(part["library"]["anomaly_score"]) == len(part["graph"]["is_anomaly"]) > 8
-        assert "data" not in record["given"]  # the user's own rows stay with the user
+        assert "rows" not in record["given"]  # the user's own rows stay with the user
 
     def test_it_is_repeated(self, exported: Path) -> None:
         alone = verify(exported)
@@ -120,8 +138,8 @@ class TestCertificate:
             lambda record: record.update(spread="wide"),
             lambda record: record.update(threshold=float("inf")),
             lambda record: record["input"].update(dtype="float65"),
-            lambda record: record["rows"].update(data="xx"),
-            lambda record: record["rows"].update(data="eno="),
+            lambda record: record["rows"].update(rows="xx"),
+            lambda record: record["rows"].update(rows="eno="),
             lambda record: record["rows"].update(shape=[1, 2]),
             lambda record: record["rows"]["library"]["anomaly_score"].pop(),
             lambda record: record["rows"]["library"].update(is_anomaly=[True]),
@@ -143,13 +161,25 @@ class TestCertificate:
 
     def test_scores_that_are_not_numbers_are_not_the_same(self, exported: Path, monkeypatch: pytest.MonkeyPatch) -> None:
         def broken(*arguments: Any) -> tuple[NDArray[Any], NDArray[Any], NDArray[Any]]:
-            p_values, scores, flagged = asked(*arguments)
-            return p_values, np.where(flagged, scores, np.nan), flagged
+            scores, p_values, flagged = asked(*arguments)
+            return np.where(flagged, scores, np.nan), p_values, flagged
 
         asked = parity._run
         monkeypatch.setattr(parity, "_run", broken)
         with pytest.raises(ExportError, match="differ by up to inf"):
             verify(exported)
+
+    def test_rows_that_are_not_numbers_are_tried_again(self, exported: Path) -> None:
+        record = json.loads(certificate_path(exported).read_text())
+        record["input"]["n_calibration"] += 1000  # as if smaller p-values were to be had
+        certificate_path(exported).write_text(json.dumps(record))
+        with pytest.raises(ExportError, match="must flag rows with values that are not finite"):
+            verify(exported)
+
+    def test_another_model_is_refused(self, exported: Path) -> None:
+        other = fit_quietly(insphere.KNN(random_state=1), rows_of_kind("vectors", seed=2))
+        with pytest.raises(ExportError, match="is of another model: its"):
+            verify(exported, detector=other, rows=rows_of_kind("vectors"))
 
     @pytest.mark.parametrize("field", ["anomaly_score", "is_anomaly"])
     def test_other_answers_are_refused(self, exported: Path, field: str) -> None:

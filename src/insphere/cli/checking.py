@@ -1,6 +1,6 @@
 """``insphere check``: whether data is fit to learn from."""
 
-from typing import Annotated, Any
+from typing import Annotated
 
 import typer
 
@@ -43,15 +43,7 @@ def check(
     from insphere.checking import check_source
     from insphere.data import open_source
 
-    chosen: dict[str, Any] = {
-        "columns": columns,
-        "label_column": label_column,
-        "normal_label": normal_label,
-        "header": header,
-        "channels": channels,
-    }
-    chosen["data_dir"] = data_dir
-    chosen = source_options({**chosen, "image_size": image_size, "mode": mode})
+    chosen = source_options(locals())
     rows = open_source(source, **chosen)
     sizing = {name: value for name, value in chosen.items() if name not in ("image_size", "mode")}
     other = None if test is None else open_source(test, **(chosen if rows.spec is None else {**sizing, "spec": rows.spec}))

@@ -39,6 +39,8 @@ def explain(
     columns: options.Columns = None,
     label_column: options.LabelColumn = None,
     normal_label: options.NormalLabel = None,
+    header: options.Header = None,
+    channels: options.Channels = None,
     data_dir: options.DataDir = None,
     json: options.Json = False,
 ) -> None:
@@ -62,7 +64,7 @@ def explain(
     if most < 1:
         raise ParameterError(f"`--most` must be at least 1, got {most}.")
     detector = catalog.load(model)
-    chosen = source_options({"columns": columns, "label_column": label_column, "normal_label": normal_label, "data_dir": data_dir})
+    chosen = source_options(locals())
     examples = None if normals is None else detector.open(normals, split="train", **chosen)
     make_folder(output)
     sources = [detector.open(image, **chosen) for image in images]

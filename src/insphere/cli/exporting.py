@@ -41,6 +41,8 @@ def export(
     columns: options.Columns = None,
     label_column: options.LabelColumn = None,
     normal_label: options.NormalLabel = None,
+    header: options.Header = None,
+    channels: options.Channels = None,
     data_dir: options.DataDir = None,
     json: options.Json = False,
 ) -> None:
@@ -59,8 +61,7 @@ def export(
     from insphere.export import export_onnx
 
     detector = catalog.load(model)
-    chosen = {"columns": columns, "label_column": label_column, "normal_label": normal_label, "data_dir": data_dir}
-    source = None if rows is None else detector.open(rows, **source_options(chosen))
+    source = None if rows is None else detector.open(rows, **source_options(locals()))
     if not json:
         console.say("Building the graph and comparing it with the model …")
     report = export_onnx(detector, output, rows=source, int8=int8, vectors=vectors)
@@ -106,6 +107,8 @@ def verify(
     columns: options.Columns = None,
     label_column: options.LabelColumn = None,
     normal_label: options.NormalLabel = None,
+    header: options.Header = None,
+    channels: options.Channels = None,
     data_dir: options.DataDir = None,
     json: options.Json = False,
 ) -> None:
@@ -125,7 +128,7 @@ def verify(
     if (rows is None) != (model is None):
         raise ParameterError("`--rows` and `--model` go together: the model's scores of the rows are what the graph is compared with.")
     detector = None if model is None else catalog.load(model)
-    chosen = source_options({"columns": columns, "label_column": label_column, "normal_label": normal_label, "data_dir": data_dir})
+    chosen = source_options(locals())
     source = None if detector is None or rows is None else detector.open(rows, **chosen)
     found = verified(graph, detector=detector, rows=source, certificate=certificate)
     if json:

@@ -53,18 +53,8 @@ def recalibrate(
         raise ParameterError("`recalibrate` needs SOURCE (new normal rows), --target-fpr, or both.")
     written = model if output is None else output
     check_writable(written)
-    chosen = {
-        "columns": columns,
-        "label_column": label_column,
-        "normal_label": normal_label,
-        "groups": groups,
-        "groups_by": groups_by,
-        "header": header,
-        "channels": channels,
-        "data_dir": data_dir,
-    }
     detector = catalog.load(model)
-    rows = None if source is None else detector.open(source, split="train", **source_options(chosen))
+    rows = None if source is None else detector.open(source, split="train", **source_options(locals()))
     detector.recalibrate(rows, target_fpr=target_fpr)
     if rows is not None:
         console.tell(rows)

@@ -31,6 +31,8 @@ def report(
     columns: options.Columns = None,
     label_column: options.LabelColumn = None,
     normal_label: options.NormalLabel = None,
+    header: options.Header = None,
+    channels: options.Channels = None,
     data_dir: options.DataDir = None,
     json: options.Json = False,
 ) -> None:
@@ -51,8 +53,7 @@ def report(
     from insphere.report import write_report
 
     detector = catalog.load(model)
-    chosen = {"columns": columns, "label_column": label_column, "normal_label": normal_label, "data_dir": data_dir}
-    rows = detector.open(source, split=split, **source_options(chosen))
+    rows = detector.open(source, split=split, **source_options(locals()))
     with RowProgress(f"scoring {rows.name}", len(rows)) as progress:
         written = write_report(
             detector,

@@ -49,15 +49,7 @@ def score(
 
     check_suffix(output)
     detector = catalog.load(model)
-    chosen: dict[str, Any] = {
-        "columns": columns,
-        "label_column": label_column,
-        "normal_label": normal_label,
-        "header": header,
-        "channels": channels,
-    }
-    chosen["data_dir"] = data_dir
-    rows = detector.open(source, split=split, **source_options(chosen))
+    rows = detector.open(source, split=split, **source_options(locals()))
     with write_scores(output, ids=rows.ids) as table:
         scored(detector, rows, on_batch=table.append)
     console.tell(rows)
@@ -106,15 +98,7 @@ def evaluate(
     from insphere.detectors import catalog
 
     detector = catalog.load(model)
-    chosen: dict[str, Any] = {
-        "columns": columns,
-        "label_column": label_column,
-        "normal_label": normal_label,
-        "header": header,
-        "channels": channels,
-    }
-    chosen["data_dir"] = data_dir
-    rows = detector.open(source, split="test", **source_options(chosen))
+    rows = detector.open(source, split="test", **source_options(locals()))
     check_labelled(rows)
     n_seen: list[int] = []
     evaluation, known = measure(rows, *scored(detector, rows, on_batch=lambda batch: n_seen.append(batch.n_seen)))

@@ -71,6 +71,8 @@ def gather(config: Path | None, assignments: Iterable[str], options: Mapping[str
 def source_options(options: Mapping[str, Any]) -> dict[str, Any]:
     """Return the arguments for `insphere.open_source` among `options`, leaving out what was not given.
 
+    A command hands its ``locals()`` on: its options are called as the arguments are, and other names are left out here.
+
     Examples
     --------
     >>> source_options({"image_size": "24x40", "columns": "a,b", "mode": None, "epochs": 3})

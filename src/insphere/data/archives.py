@@ -73,10 +73,9 @@ def open_zip(path: Path, options: OpenOptions) -> ImageSource:
     by_name = {item.replace("\\", "/"): item for item in members}
     names = sorted(item for item in by_name if is_image_name(item))
     notices = left_out([item for item in by_name if not item.endswith("/")])
-    if len(by_name) < len(members):
-        twice = [item for item, count in Counter(item.replace("\\", "/") for item in members).items() if count > 1]
-        text = f"{len(members) - len(by_name)} members have the name of a later one and are left out."
-        notices.append(Notice("left out", len(members) - len(by_name), text, tuple(twice[:5])))
+    doubled = sorted((Counter(item.replace("\\", "/") for item in members) - Counter(by_name.keys())).elements())
+    if doubled:
+        notices.append(Notice.counting("left out", "Members that have the name of a later one are left out", doubled))
     if not names:
         raise DataError(f"{path.name} has no image among its {len(members)} members; looked for {LOOKED_FOR}.")
     wrapped = wrapper(names)

@@ -72,11 +72,10 @@ class Survey:
         """Return what is left out."""
         notices = left_out(self.names)
         if self.irregular:
-            text = f"{len(self.irregular)} pipes, sockets or devices are not read."
-            notices.append(Notice("left out", len(self.irregular), text, tuple(self.irregular[:_LISTED])))
+            notices.append(Notice.counting("left out", "Pipes, sockets and devices are not read", self.irregular))
         if self.unreadable:
-            text = f"{len(self.unreadable)} folders cannot be listed, and nothing in them is read; check that they may be."
-            notices.append(Notice("left out", len(self.unreadable), text, tuple(self.unreadable[:_LISTED])))
+            text = "Folders that cannot be listed are left out, with all that is in them (check that they may be read)"
+            notices.append(Notice.counting("left out", text, self.unreadable))
         return notices
 
 
@@ -86,18 +85,17 @@ def left_out(names: Sequence[str]) -> list[Notice]:
     Examples
     --------
     >>> [notice.text for notice in left_out(["1.png", "notes.txt", ".cache/2.png"])]
-    ['1 hidden files are left out.', '1 files that do not end like images are left out (.txt: 1).']
+    ['Hidden files are left out: 1.', 'Files that do not end like images are left out: 1 (.txt: 1).']
     """
     hidden = [item for item in names if _is_hidden(item)]
     others = [item for item in names if not _is_hidden(item) and not is_image_name(item)]
     notices = []
     if hidden:
-        notices.append(Notice("left out", len(hidden), f"{len(hidden)} hidden files are left out.", tuple(hidden[:_LISTED])))
+        notices.append(Notice.counting("left out", "Hidden files are left out", hidden))
     if others:
         suffixes = Counter(os.path.splitext(item)[1].lower() or "no suffix" for item in others)
         listed = ", ".join(f"{suffix}: {count}" for suffix, count in suffixes.most_common(_LISTED))
-        text = f"{len(others)} files that do not end like images are left out ({listed})."
-        notices.append(Notice("left out", len(others), text, tuple(others[:_LISTED])))
+        notices.append(Notice.counting("left out", "Files that do not end like images are left out", others, f" ({listed})"))
     return notices
 
 

@@ -48,8 +48,7 @@ class Layout:
 
     def labels_at(self, positions: Sequence[int]) -> NDArray[np.int64] | None:
         """Return the labels of some rows, or None where one is unknown: labels of a part would pass for those of all."""
-        chosen = [self.codes[position] for position in positions]
-        return None if _UNKNOWN in chosen else np.array(chosen, dtype=np.int64)
+        return _labels([self.codes[position] for position in positions])
 
 
 @dataclass(frozen=True)
@@ -184,9 +183,11 @@ def _facts(kind: str, ids: Sequence[str], places: Sequence[_Place], masks: tuple
     unnamed = NORMAL_FOLDERS[0]  # what lies in train/ itself
     types = tuple(place.type or (unnamed if place.code == 0 else "") for place in places)
     parts = tuple(place.part or "" for place in places) if kind == "mvtec" else None
-    codes = [place.code for place in places]
-    labels = None if _UNKNOWN in codes else np.array(codes, dtype=np.int64)
-    return RowFacts(tuple(ids), labels, types, parts=parts, masks=masks)
+    return RowFacts(tuple(ids), _labels([place.code for place in places]), types, parts=parts, masks=masks)
+
+
+def _labels(codes: Sequence[int]) -> NDArray[np.int64] | None:
+    return None if _UNKNOWN in codes else np.array(codes, dtype=np.int64)
 
 
 def _masks(names: Sequence[str], places: Sequence[_Place], rows: Sequence[int]) -> tuple[str | None, ...] | None:
@@ -223,18 +224,16 @@ def _told(kind: str, names: Sequence[str], places: Sequence[_Place], rows: Seque
 
 
 def _left(names: Sequence[str], places: Sequence[_Place], rows: Sequence[int]) -> list[Notice]:
-    """Return which images are no rows, and why."""
+    """Return which images are not rows, and why."""
     kept = set(rows)
     left = [row for row in range(len(names)) if row not in kept]
     masks = [names[row] for row in left if places[row].is_mask]
     others = [names[row] for row in left if not places[row].is_mask]
     notices = []
     if masks:
-        text = f"{len(masks)} images are taken as masks, which say where an anomaly is, and are not rows."
-        notices.append(Notice("taken as", len(masks), text, tuple(masks[:_LISTED])))
+        notices.append(Notice.counting("taken as", "Images taken as masks, which say where an anomaly is, are not rows", masks))
     if others:
-        text = f"{len(others)} images lie outside the folders for training and testing and are left out."
-        notices.append(Notice("left out", len(others), text, tuple(others[:_LISTED])))
+        notices.append(Notice.counting("left out", "Images outside the folders for training and testing are left out", others))
     return notices
 
 
@@ -251,11 +250,9 @@ def _doubt(kind: str, name: str, ids: Sequence[str], places: Sequence[_Place]) -
             f"{name} has folders of two kinds ({_counted(folders)}), and nothing says which is normal, so that both would be learned as"
             f" normal. Name the folder of normal images with `normal_label` (--normal-label), or give that folder alone."
         )
-    rest = len(places) - sum(bad.values())
     return (
-        f"{name} has folders that sound like anomalies ({_counted(bad)}) and none that says which images are normal, so that"
-        f" {'the other ' + str(rest) if rest else 'no'} images would be learned as normal. Put the normal ones into a folder called"
-        f" {NORMAL_FOLDERS[0]}, or name theirs with `normal_label` (--normal-label), or give that folder alone."
+        f"{name} has folders that sound like anomalies ({_counted(bad)}), and no folder says which images are normal. Put the normal ones"
+        f" into a folder called {NORMAL_FOLDERS[0]}, or name theirs with `normal_label` (--normal-label), or give that folder alone."
     )
 
 

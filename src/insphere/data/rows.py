@@ -13,7 +13,7 @@ from insphere.data.table_spec import TableSpec
 from insphere.errors import DataError, ParameterError
 from insphere.validation import check_choice
 
-_SHOWN = 3
+_SHOWN, _KEPT = 3, 8  # names that a notice shows, and keeps
 
 SPLITS = ("train", "test", "all")
 
@@ -67,6 +67,17 @@ class Notice:
     count: int
     text: str
     examples: tuple[str, ...] = ()
+
+    @classmethod
+    def counting(cls, kind: str, text: str, items: Sequence[str], more: str = "") -> Self:
+        """Return a notice of some items by name: the text with their number behind a colon, and `more` after it.
+
+        Examples
+        --------
+        >>> str(Notice.counting("left out", "Hidden files are left out", [".a.png"]))
+        'Hidden files are left out: 1. (.a.png)'
+        """
+        return cls(kind, len(items), f"{text}: {len(items)}{more}.", tuple(items[:_KEPT]))
 
     def __str__(self) -> str:
         """Return the sentence with a few names after it."""

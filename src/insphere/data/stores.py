@@ -25,9 +25,9 @@ _N_THREADS = min(8, os.cpu_count() or 1)
 _ROWS_PER_TASK = 32
 
 _REMARKS = {
-    "pages": "{n} files have more than one page or frame, and only the first is read; {amount} others are left out. Store them one by one.",
-    "colour": "{n} images have colours that a grey model does not see: they are read as grey.",
-    "depth": "{n} images have more than 8 bits a colour, and are read with 8: finer steps are lost.",
+    "pages": "Files with more than one page or frame, of which the first is read: {n}; pages left out: {amount}. Store them one by one.",
+    "colour": "Images with colours that a grey model does not see, and which are read as grey: {n}.",
+    "depth": "Images with more than 8 bits a colour, which are read with 8, so that finer steps are lost: {n}.",
 }
 
 OpenRow = Callable[[int], IO[bytes]]

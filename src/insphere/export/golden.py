@@ -4,7 +4,8 @@ import base64
 import dataclasses
 import math
 import zlib
-from typing import Any
+from collections.abc import Mapping
+from typing import Any, Self
 
 import numpy as np
 import torch
@@ -34,6 +35,37 @@ _STARTS, _STEPS = 4, 48
 
 _SECONDS = 1.7e9  # since 1970, as of 2023: where single precision has steps of 128
 _LARGEST = 1e30
+
+
+@dataclasses.dataclass(frozen=True)
+class Asked:
+    """How a graph is asked for scores.
+
+    Attributes
+    ----------
+    name : str
+        Of its input.
+    dtype : str
+        Type of its input.
+    shape : tuple of int
+        Of one row.
+    imputes : bool
+        Whether it fills missing values.
+    n_calibration : int
+        Scores that p-values count; the smallest p-value is 1 / (n_calibration + 1).
+    """
+
+    name: str
+    dtype: str
+    shape: tuple[int, ...]
+    imputes: bool
+    n_calibration: int
+
+    @classmethod
+    def of(cls, detector: AbstractDetector, dtype: str) -> Self:
+        """Return how the graph of a fitted detector, which takes rows of `dtype`, is asked."""
+        contract = detector.input_
+        return cls(input_name(detector), dtype, contract.shape, contract.imputer is not None, len(detector.decision_))
 
 
 @dataclasses.dataclass(frozen=True)
@@ -104,7 +136,7 @@ def compare(detector: AbstractDetector, session: Any, X: NDArray[Any], dtype: st
     ExportError
         If a score of the graph is not finite where the library's is, or rows that are not numbers are not flagged.
     """
-    check_refused(detector, session, dtype)
+    check_refused(session, Asked.of(detector, dtype))
     batch = next(iter(detector.score_batches(X, batch_size=len(X))))
     with np.errstate(over="ignore"):
         fed = X.astype(dtype)
@@ -114,16 +146,21 @@ def compare(detector: AbstractDetector, session: Any, X: NDArray[Any], dtype: st
     # Rows past the largest number of the graph's type are refused as such, which flags them too.
     known = np.isfinite(expected) & np.isfinite(fed.reshape(len(X), -1)).all(axis=1)[rows]
     if not np.isfinite(scores[known]).all():
-        raise ExportError(f"The graph of {detector.name} gives scores that are not finite, where the library's are. Nothing was written.")
-    scale = np.maximum(np.abs(expected), spread(detector))
-    differences = np.abs(scores[known] - expected[known]) / np.where(scale > 0, scale, 1.0)[known]
-    # Where a score lies on the threshold to within the tolerance, rounding decides, in the library too.
-    decided = ~known | (np.abs(expected - detector.threshold_) > TOLERANCE * scale)
+        raise ExportError(f"The graph of {detector.name} gives scores that are not finite, where the library's are.")
+    largest, n_labels = differences(
+        scores,
+        flagged,
+        expected,
+        batch.is_anomaly[rows],
+        least_size=spread(detector),
+        threshold=detector.threshold_,
+        comparable=known,
+    )
     return Comparison(
         n_rows=len(X),
         n_flagged=int(batch.is_anomaly.sum()),
-        largest_difference=float(differences.max(initial=0.0)),
-        n_labels=int((decided & (flagged != batch.is_anomaly[rows])).sum()),
+        largest_difference=largest,
+        n_labels=n_labels,
         n_p_values=int((p_values != batch.p_value[rows]).sum()),
     )
 
@@ -141,7 +178,7 @@ def check_equal(detector: AbstractDetector, session: Any, X: NDArray[Any], dtype
         raise ExportError(
             f"The graph of {detector.name} must give the library's scores within {TOLERANCE:g} and the same decisions; on {found.n_rows}"
             f" rows the scores differ by up to {found.largest_difference:.2g} and {found.n_labels} decisions differ."
-            f"{_ROUNDS if dtype == 'float32' and detector.image_spec_ is None else ''} Nothing was written."
+            f"{_ROUNDS if dtype == 'float32' and detector.image_spec_ is None else ''}"
         )
     return found
 
@@ -151,24 +188,76 @@ def pack(detector: AbstractDetector, X: NDArray[Any], dtype: str, *, exact: bool
 
     They are rounded to the graph's `dtype` before they are scored, so that the answers are those to the very rows that are stored.
 
-    ``rows`` is base64 of zlib of the values in C order; `shape` and `dtype` tell how to read them. The tolerance is null for a graph
-    that is not to be `exact`.
+    The rows are as `packed` writes them. The tolerance is null for a graph that is not to be `exact`.
     """
     n_most = max(1, min(_STORED_ROWS, _STORED_BYTES // max(1, X[0].nbytes)))
+    X = X.astype(dtype)
     batch = next(iter(detector.score_batches(X, batch_size=len(X))))
     order = np.argsort(batch.anomaly_score, kind="stable")
     chosen = order[np.unique(np.linspace(0, len(X) - 1, min(n_most, len(X))).round().astype(np.int64))]
-    values = np.ascontiguousarray(X[chosen])
     return {
-        "dtype": str(values.dtype),
-        "shape": list(values.shape),
-        "rows": base64.b64encode(zlib.compress(values.tobytes(), 9)).decode("ascii"),
+        **packed(X[chosen]),
         "anomaly_score": batch.anomaly_score[chosen].tolist(),
         "p_value": batch.p_value[chosen].tolist(),
         "is_anomaly": batch.is_anomaly[chosen].tolist(),
         "tolerance": TOLERANCE if exact else None,
         "spread": spread(detector),
     }
+
+
+def packed(X: NDArray[Any]) -> dict[str, Any]:
+    """Return rows as JSON: ``rows`` is base64 of zlib of the values in C order; `dtype` and `shape` tell how to read them."""
+    values = np.ascontiguousarray(X)
+    data = base64.b64encode(zlib.compress(values.tobytes(), 9)).decode("ascii")
+    return {"dtype": str(values.dtype), "shape": list(values.shape), "rows": data}
+
+
+def unpacked(record: Mapping[str, Any]) -> NDArray[Any]:
+    """Return the rows that `packed` wrote.
+
+    Raises
+    ------
+    KeyError, TypeError, ValueError, zlib.error
+        If the record is damaged.
+    """
+    content = zlib.decompress(base64.b64decode(record["rows"]))
+    return np.frombuffer(content, record["dtype"]).reshape(record["shape"])
+
+
+def differences(
+    scores: NDArray[Any],
+    flagged: NDArray[Any],
+    expected: NDArray[Any],
+    expected_flags: NDArray[Any],
+    *,
+    least_size: float,
+    threshold: float,
+    comparable: NDArray[np.bool_] | None = None,
+) -> tuple[float, int]:
+    """Return how far a graph's answers are from the expected ones.
+
+    Parameters
+    ----------
+    scores, flagged, expected, expected_flags : ndarray, shape (n,)
+    least_size : float
+        Differences are relative to the expected score, or to this where it is larger.
+    threshold : float
+        Where an expected score lies on it to within `TOLERANCE`, rounding decides, in the library too, and no decision is counted.
+    comparable : ndarray of bool, shape (n,), optional
+        Rows whose scores can be compared; of the others, and where the expected score is infinite, decisions alone are.
+
+    Returns
+    -------
+    largest : float
+        Largest relative difference of scores; infinity where the graph's score is not a number.
+    n_labels : int
+        Decisions that differ.
+    """
+    known = np.isfinite(expected) if comparable is None else np.isfinite(expected) & comparable
+    size = np.maximum(np.abs(np.where(known, expected, 1.0)), least_size)
+    apart = np.abs(np.where(known, scores, 0.0) - np.where(known, expected, 0.0)) / np.where(size > 0, size, 1.0)
+    decided = ~known | (np.abs(expected - threshold) > TOLERANCE * size)
+    return float(np.where(np.isnan(apart), np.inf, apart).max(initial=0.0)), int((decided & (flagged != expected_flags)).sum())
 
 
 def _answers(detector: AbstractDetector, session: Any, X: NDArray[Any], parts: list[NDArray[np.int64]]) -> list[NDArray[Any]]:
@@ -178,21 +267,18 @@ def _answers(detector: AbstractDetector, session: Any, X: NDArray[Any], parts: l
     return [np.concatenate(column) for column in zip(*found, strict=True)]
 
 
-def check_refused(detector: AbstractDetector, session: Any, dtype: str) -> None:
+def check_refused(session: Any, asked: Asked) -> None:
     """Raise `ExportError` unless rows with a value that is not a number, or past all numbers, are flagged with the smallest p-value."""
-    if not np.issubdtype(np.dtype(dtype), np.floating):
+    if not np.issubdtype(np.dtype(asked.dtype), np.floating):
         return
-    rows = np.zeros((6, *detector.input_.shape), dtype=dtype)
+    rows = np.zeros((6, *asked.shape), dtype=asked.dtype)
     for row, value in enumerate((np.nan, np.inf, -np.inf)):
         rows[row].flat[-1] = rows[row + 3].flat[:] = value
-    if detector.input_.imputer is not None:
+    if asked.imputes:
         rows = rows[1:]  # there a missing value may be one that is filled
-    _, p_values, flagged = session.run(None, {input_name(detector): rows})
-    if not flagged.all() or (p_values > 1 / (len(detector.decision_) + 1) * (1 + 1e-9)).any():
-        raise ExportError(
-            f"The graph of {detector.name} must flag rows with values that are not finite, with the smallest p-value, and does not."
-            " Nothing was written."
-        )
+    _, p_values, flagged = session.run(None, {asked.name: rows})
+    if not flagged.all() or not (p_values <= 1 / (asked.n_calibration + 1) * (1 + 1e-9)).all():
+        raise ExportError("A graph must flag rows with values that are not finite, with the smallest p-value, and this one does not.")
 
 
 def _was_missing(detector: AbstractDetector, X: NDArray[Any]) -> NDArray[np.bool_]:

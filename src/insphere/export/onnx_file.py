@@ -13,7 +13,7 @@ from sklearn.utils.validation import check_is_fitted
 from insphere.detectors.base import AbstractDetector, Rows
 from insphere.detectors.catalog import DETECTORS
 from insphere.errors import CollapseError, ExportError, ParameterError
-from insphere.export.golden import Comparison, check_equal, check_refused, golden_rows, pack, rows_of
+from insphere.export.golden import Asked, Comparison, check_equal, check_refused, golden_rows, pack, rows_of
 from insphere.export.graph import OPSET, ScoringGraph, build, check_packages, input_name, session
 from insphere.export.int8 import QuantisationCost, measure, quantise
 from insphere.export.parity import certificate_path, certify
@@ -22,6 +22,9 @@ from insphere.validation import check_choice
 
 FORMAT_VERSION = 1
 """Version of the metadata in the files."""
+
+VECTORS = ("auto", "float32", "float64")
+"""Types in which a graph can take rows of features."""
 
 _MOST_BYTES = 2**31 - 1
 
@@ -98,7 +101,8 @@ def export_onnx(
     OutputError
         If the file cannot be written.
     ParameterError
-        If the name does not end in .onnx, or `int8` is asked for without `rows`, or of a detector without networks.
+        If the name does not end in .onnx, `int8` is asked for without `rows` or of a detector without networks, or `vectors` is unknown or
+        asked for of a detector of images.
 
     Examples
     --------
@@ -115,21 +119,29 @@ def export_onnx(
         raise ParameterError(f"The graph's file must end in .onnx, got {os.fspath(path)!r}; for example {Path(path).stem or 'model'}.onnx.")
     if int8 and rows is None:
         raise ParameterError("int8 needs rows to choose its scales by and to measure its cost on; give normal rows, and anomalies too.")
+    check_choice("vectors", vectors, VECTORS)
     check_packages()
     check_is_fitted(detector, "threshold_")
     if detector.health_.collapsed:
         raise CollapseError("A detector that cannot score is not exported; see its health report.")
+    if vectors != "auto" and detector.image_spec_ is not None:
+        raise ParameterError(
+            "`vectors` is for detectors of rows of features; a graph of images takes them in the type of the training images."
+        )
     check_writable(path)
     given = None if rows is None else rows_of(detector, rows)
-    graph, content, golden, comparison = _built(detector, None if given is None else given[0], vectors)
-    cost = None
-    if given is not None and int8:
-        content = quantise(content, detector, given[0].astype(graph.input_dtype))
-        cost = measure(detector, session(content), *given, dtype=graph.input_dtype)
-    # Only made-up rows are stored: the file may go where the user's own images may not.
-    content = _described(content, detector, graph, pack(detector, golden, graph.input_dtype, exact=cost is None), cost)
-    written = session(content)  # what is written has been read by the runtime as it is
-    check_refused(detector, written, graph.input_dtype)
+    try:
+        graph, content, golden, comparison = _built(detector, None if given is None else given[0], vectors)
+        cost = None
+        if given is not None and int8:
+            content = quantise(content, detector, given[0].astype(graph.input_dtype))
+            cost = measure(detector, session(content), *given, dtype=graph.input_dtype)
+        # Only made-up rows are stored: the file may go where the user's own images may not.
+        content = _described(content, detector, graph, pack(detector, golden, graph.input_dtype, exact=cost is None), cost)
+        written = session(content)  # what is written has been read by the runtime as it is
+        check_refused(written, Asked.of(detector, graph.input_dtype))
+    except ExportError as error:
+        raise ExportError(f"{error} Nothing was written.") from error
     kept = None if given is None else given[0]
     record = certify(detector, written, content, graph.input_dtype, golden, kept, exact=cost is None)
     with replacing(path) as handle, replacing(certificate_path(path)) as certificate:
@@ -140,7 +152,6 @@ def export_onnx(
 
 def _built(detector: AbstractDetector, given: NDArray[Any] | None, vectors: str) -> tuple[ScoringGraph, bytes, NDArray[Any], Comparison]:
     """Return the graph, its file's content, the rows made up to compare it on, and how it compared."""
-    check_choice("vectors", vectors, ("auto", "float32", "float64"))
     tried = ("float32", "float64") if vectors == "auto" and detector.image_spec_ is None else (vectors,)
     for number, dtype in enumerate(tried):
         graph = ScoringGraph(detector, dtype)

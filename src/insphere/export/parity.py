@@ -1,6 +1,5 @@
 """The parity certificate: what a graph was compared with its detector on, kept next to the graph, to be repeated elsewhere."""
 
-import base64
 import dataclasses
 import datetime
 import hashlib
@@ -17,9 +16,9 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from insphere.detectors.base import AbstractDetector
+from insphere.detectors.base import AbstractDetector, Rows
 from insphere.errors import ExportError
-from insphere.export.golden import TOLERANCE, check_equal, rows_of
+from insphere.export.golden import TOLERANCE, Asked, check_equal, check_refused, differences, packed, rows_of, unpacked
 from insphere.export.graph import check_packages, input_name, session, spread
 
 FORMAT_VERSION = 1
@@ -40,9 +39,9 @@ class _Recorded:
     rows: NDArray[Any]
     scores: NDArray[np.float64]
     flagged: NDArray[np.bool_]
-    name: str
-    dtype: str
-    scale: Mapping[str, float]
+    asked: Asked
+    least_size: float
+    threshold: float
     exported_with: str
 
 
@@ -117,7 +116,7 @@ def certify(
         "tolerance": TOLERANCE,
         "spread": spread(detector),
         "threshold": detector.threshold_,
-        "input": {"name": input_name(detector), "dtype": dtype},
+        "input": dataclasses.asdict(Asked.of(detector, dtype)),
         "rows": {"kind": "made up", **packed(stored), **_both(detector, session, stored, dtype)},
         "given": None if given is None else {"n_rows": len(given), "sha256": _sha256(given), **_both(detector, session, given, dtype)},
     }
@@ -127,7 +126,7 @@ def verify(
     graph: str | os.PathLike[str],
     *,
     detector: AbstractDetector | None = None,
-    rows: Any = None,
+    rows: Rows | None = None,
     certificate: str | os.PathLike[str] | None = None,
 ) -> Verification:
     """Repeat, with the runtime that is here, what a graph was compared on when it was exported.
@@ -146,7 +145,8 @@ def verify(
     Raises
     ------
     ExportError
-        If a file is missing, does not belong to the other, or answers differ: a score by more than the tolerance, or a decision.
+        If a file is missing, damaged or does not belong to the other, the detector is another one, rows that are not numbers are not
+        flagged, or answers differ: a score by more than the tolerance, or a decision.
     MissingDependencyError
         If ``insphere[export]`` is not installed.
     """
@@ -155,12 +155,14 @@ def verify(
     content, record = _read(Path(graph), where)
     runtime = session(content)
     known = _recorded(record, where)
-    _, scores, flagged = _run(runtime, known.name, known.rows, known.dtype)
-    difference, n_labels = _differences(scores, known.scores, flagged, known.flagged, known.scale)
+    check_refused(runtime, known.asked)
+    scores, _, flagged = _run(runtime, known.asked.name, known.rows, known.asked.dtype)
+    difference, n_labels = differences(scores, flagged, known.scores, known.flagged, least_size=known.least_size, threshold=known.threshold)
     n_rows = len(known.rows)
     if rows is not None and detector is not None:
+        _check_belongs(detector, record, where)
         X, _ = rows_of(detector, rows)
-        found = check_equal(detector, runtime, X, known.dtype)
+        found = check_equal(detector, runtime, X, known.asked.dtype)
         n_rows, difference = n_rows + found.n_rows, max(difference, found.largest_difference)
     result = Verification(n_rows, difference, n_labels, version("onnxruntime"), known.exported_with)
     if difference > TOLERANCE or n_labels:
@@ -172,24 +174,12 @@ def verify(
     return result
 
 
-def packed(X: NDArray[Any]) -> dict[str, Any]:
-    """Return rows as JSON: base64 of zlib of the values in C order, with their type and shape."""
-    values = np.ascontiguousarray(X)
-    data = base64.b64encode(zlib.compress(values.tobytes(), 9)).decode("ascii")
-    return {"dtype": str(values.dtype), "shape": list(values.shape), "data": data}
-
-
-def unpacked(record: Mapping[str, Any]) -> NDArray[Any]:
-    """Return the rows that `packed` wrote."""
-    content = zlib.decompress(base64.b64decode(record["data"]))
-    return np.frombuffer(content, record["dtype"]).reshape(record["shape"])
-
-
 def _both(detector: AbstractDetector, session: Any, X: NDArray[Any], dtype: str) -> dict[str, Any]:
     batch = next(iter(detector.score_batches(X, batch_size=len(X))))
-    p_values, scores, flagged = _run(session, input_name(detector), X, dtype)
-    record = {"spread": spread(detector), "threshold": detector.threshold_}
-    difference, n_labels = _differences(scores, batch.anomaly_score, flagged, batch.is_anomaly, record)
+    scores, p_values, flagged = _run(session, input_name(detector), X, dtype)
+    difference, n_labels = differences(
+        scores, flagged, batch.anomaly_score, batch.is_anomaly, least_size=spread(detector), threshold=detector.threshold_
+    )
     return {
         "library": _listed([batch.anomaly_score, batch.p_value, batch.is_anomaly]),
         "graph": _listed([scores, p_values, flagged]),
@@ -198,24 +188,11 @@ def _both(detector: AbstractDetector, session: Any, X: NDArray[Any], dtype: str)
     }
 
 
-def _run(session: Any, name: str, X: NDArray[Any], dtype: str) -> tuple[NDArray[Any], NDArray[Any], NDArray[Any]]:
-    """Return the graph's p-values, scores and decisions."""
+def _run(session: Any, name: str, X: NDArray[Any], dtype: str) -> list[NDArray[Any]]:
+    """Return the graph's scores, p-values and decisions."""
     with np.errstate(over="ignore"):
-        scores, p_values, flagged = session.run(None, {name: X.astype(dtype)})
-    return p_values, scores, flagged
-
-
-def _differences(
-    scores: NDArray[Any], expected: NDArray[Any], flagged: NDArray[Any], expected_flags: NDArray[Any], record: Mapping[str, Any]
-) -> tuple[float, int]:
-    """Return the largest relative difference of finite scores, and how many decisions differ that rounding does not decide."""
-    known = np.isfinite(expected)
-    scale = np.maximum(np.abs(np.where(known, expected, 1.0)), record["spread"])
-    apart = np.where(known, np.abs(scores - np.where(known, expected, 0.0)), 0.0) / np.where(scale > 0, scale, 1.0)
-    # Not a number where the graph's score is none: not larger than any tolerance, and yet the largest difference there is.
-    apart = np.where(np.isnan(apart), np.inf, apart)
-    decided = ~known | (np.abs(expected - record["threshold"]) > TOLERANCE * scale)
-    return float(apart.max(initial=0.0)), int((decided & (flagged != expected_flags)).sum())
+        answers: list[NDArray[Any]] = session.run(None, {name: X.astype(dtype)})
+    return answers
 
 
 def _listed(answers: Sequence[NDArray[Any]]) -> dict[str, list[Any]]:
@@ -232,9 +209,9 @@ def _recorded(record: Mapping[str, Any], certificate: Path) -> _Recorded:
             rows=unpacked(record["rows"]),
             scores=np.array([math.inf if score is None else score for score in reference["anomaly_score"]], dtype=np.float64),
             flagged=np.array(reference["is_anomaly"], dtype=np.bool_),
-            name=str(record["input"]["name"]),
-            dtype=str(np.dtype(record["input"]["dtype"])),
-            scale={key: float(record[key]) for key in ("spread", "threshold")},
+            asked=Asked(**record["input"] | {"shape": tuple(record["input"]["shape"]), "dtype": str(np.dtype(record["input"]["dtype"]))}),
+            least_size=float(record["spread"]),
+            threshold=float(record["threshold"]),
             exported_with=str(record["versions"]["onnxruntime"]),
         )
     except (KeyError, TypeError, ValueError, zlib.error) as error:
@@ -242,9 +219,20 @@ def _recorded(record: Mapping[str, Any], certificate: Path) -> _Recorded:
     n_rows = len(found.rows)
     if n_rows == 0 or found.scores.shape != (n_rows,) or found.flagged.shape != (n_rows,) or np.isnan(found.scores).any():
         raise ExportError(f"{certificate} must have one score and one decision for each of its {n_rows} rows; export the graph again.")
-    if not np.isfinite(list(found.scale.values())).all():
-        raise ExportError(f"{certificate} must have a finite spread and threshold, got {found.scale}; export the graph again.")
+    if not np.isfinite([found.least_size, found.threshold]).all():
+        raise ExportError(
+            f"{certificate} must have a finite spread and threshold, got {found.least_size} and {found.threshold}; export the graph again."
+        )
     return found
+
+
+def _check_belongs(detector: AbstractDetector, record: Mapping[str, Any], certificate: Path) -> None:
+    """Raise `ExportError` unless the detector is the one that the graph was exported from."""
+    description = detector.describe()
+    own = {"detector": detector.name, "model_created": description["created"], "data_fingerprint": description["data"]["fingerprint"]}
+    for field, value in {**own, "threshold": detector.threshold_}.items():
+        if record.get(field) != value:
+            raise ExportError(f"{certificate} is of another model: its {field} is {record.get(field)!r}, that of this model {value!r}.")
 
 
 def _sha256(X: NDArray[Any]) -> str:
