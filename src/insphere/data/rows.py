@@ -75,7 +75,7 @@ class Notice:
         Examples
         --------
         >>> str(Notice.counting("left out", "Hidden files are left out", [".a.png"]))
-        'Hidden files are left out: 1. (.a.png)'
+        'Hidden files are left out: 1. Namely: .a.png.'
         """
         return cls(kind, len(items), f"{text}: {len(items)}{more}.", tuple(items[:_KEPT]))
 
@@ -83,8 +83,8 @@ class Notice:
         """Return the sentence with a few names after it."""
         if not self.examples:
             return self.text
-        more = ", ..." if self.count > len(self.examples[:_SHOWN]) else ""
-        return f"{self.text} ({', '.join(self.examples[:_SHOWN])}{more})"
+        shown = self.examples[:_SHOWN]
+        return f"{self.text} {'For example' if self.count > len(shown) else 'Namely'}: {', '.join(shown)}."
 
 
 @dataclass(frozen=True)
