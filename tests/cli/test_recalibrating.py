@@ -70,3 +70,13 @@ def test_figures_on_rows_that_were_learned_are_told(run: Run, model: Path, tiles
     outcome = run("report", model, folder, "-o", tmp_path / "r.html", "--json")
     assert outcome.result["n_seen"] == 10 and "10 of 11 rows were given to fit" in outcome.err
     assert "10 of 11 rows were given to fit" in (tmp_path / "r.html").read_text()
+
+
+def test_rows_that_train_and_calibrate_are_not_told_as_held_out(run: Run, tmp_path: Path) -> None:
+    np.save(tmp_path / "few.npy", np.random.default_rng(0).normal(size=(60, 3)))
+    out = " ".join(run("fit", tmp_path / "few.npy", "--detector", "knn", "-o", tmp_path / "m.insphere").out.split())
+    assert "60 to train, each of them left out once to calibrate" in out and "held out" not in out
+    assert "set on 60 normal rows, each left out once" in out
+    assert run("report", tmp_path / "m.insphere", tmp_path / "few.npy", "-o", tmp_path / "r.html").code == 0
+    page = (tmp_path / "r.html").read_text()
+    assert "60 to train, each of them left out once to calibrate" in page and "60 normal rows that the model had not seen" in page

@@ -29,6 +29,8 @@ _MEASURES = (
 
 def model_facts(title: str, description: Mapping[str, Any], *, seconds: float | None = None) -> Table:
     """Return what a person wants to know of a fitted detector first."""
+    from insphere.decision.decision import use_of_rows
+
     data, decision = description["data"], description["decision"]
     shape = "×".join(str(size) for size in description["input"]["shape"])
     unreadable = f", {data['n_unreadable']} unreadable" if data["n_unreadable"] else ""
@@ -36,7 +38,7 @@ def model_facts(title: str, description: Mapping[str, Any], *, seconds: float | 
         ("detector", f"{description['detector']} (seed {description['seed']})"),
         (
             "data",
-            f"{data['source']}: {data['n_rows']} rows of {shape}{unreadable}; {data['n_train']} to train, {data['n_calibration']} held out",
+            f"{data['source']}: {data['n_rows']} rows of {shape}{unreadable}; {use_of_rows(data)}",
         ),
         ("threshold", f"{decision['threshold']:.4g}, {_how_decided(decision)}"),
         ("false alarms", _expected_false_alarms(description)),

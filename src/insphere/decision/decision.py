@@ -211,6 +211,27 @@ class Decision:
         return decision
 
 
+def use_of_rows(data: Mapping[str, Any]) -> str:
+    """Return in words what the rows of a fit were used for.
+
+    Parameters
+    ----------
+    data : mapping
+        What a fitted detector remembers of them: numbers of rows to train on and to calibrate on, and of those left out.
+
+    Examples
+    --------
+    >>> use_of_rows({"n_rows": 50, "n_train": 40, "n_calibration": 10})
+    '40 to train, 10 held out'
+    >>> use_of_rows({"n_rows": 50, "n_train": 50, "n_calibration": 50})
+    '50 to train, each of them left out once to calibrate'
+    """
+    n_used = data["n_rows"] - data.get("n_unreadable", 0) - data.get("n_labelled", 0)
+    if data["n_train"] + data.get("n_trimmed", 0) + data["n_calibration"] > n_used:
+        return f"{data['n_train']} to train, each of them left out once to calibrate"
+    return f"{data['n_train']} to train, {data['n_calibration']} held out"
+
+
 def _finite(name: str, value: object) -> float:
     if isinstance(value, bool) or not isinstance(value, int | float) or not math.isfinite(value):
         raise ModelFileError(f"The stored {name} must be a finite number, got {value!r}; save the detector again.")

@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from insphere.decision.decision import use_of_rows
 from insphere.detectors.base import AbstractDetector
 from insphere.detectors.fitting import as_rows
 from insphere.report.axes import Axis, score_axis
@@ -76,6 +77,7 @@ def _facts(detector: AbstractDetector, rows: JudgedRows) -> dict[str, Any]:
         "errors": [(rows.name_at(position), text) for position, text in listed],
         "description": description,
         "settings": _flat(description["parameters"]),
+        "use_of_rows": use_of_rows(description["data"]),
         "version": version("insphere"),
     }
 
