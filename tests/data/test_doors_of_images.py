@@ -444,6 +444,14 @@ class TestLists:
             open_source(rows)
 
 
+def test_a_picture_that_is_open_at_a_page_stays_there() -> None:
+    pages = [Image.fromarray(image) for image in GREY[:3]]
+    picture = Image.open(io.BytesIO(encoded(pages[0], "TIFF", save_all=True, append_images=pages[1:])))
+    picture.seek(1)
+    np.testing.assert_array_equal(open_source([picture]).load().X[0, :, :, 0], GREY[1])
+    assert picture.tell() == 1
+
+
 def test_a_tiff_of_64_bit_numbers_is_named(tmp_path: Path) -> None:
     data = bytearray(encoded(Image.fromarray(GREY[0].astype(np.float32)), "TIFF"))
     at = data.index(bytes([0x02, 0x01, 3, 0, 1, 0, 0, 0, 32, 0]))  # the tag for bits a sample, a short, one value, 32
@@ -458,3 +466,15 @@ def test_a_missing_folder_of_tests_is_not_taken_for_another(tmp_path: Path) -> N
     shutil.rmtree(root / "train")
     with pytest.raises(DataError, match="no image"):
         open_source(root)
+
+
+def test_a_damaged_page_after_the_first_does_not_cost_the_first(tmp_path: Path) -> None:
+    pages = [Image.fromarray(image) for image in GREY[:2]]
+    data = bytearray(encoded(pages[0], "TIFF", save_all=True, append_images=pages[1:]))
+    directory = int.from_bytes(data[4:8], "little")
+    n_tags = int.from_bytes(data[directory : directory + 2], "little")
+    at = directory + 2 + 12 * n_tags
+    data[at : at + 4] = b"\xff\xff\xff\x7f"  # the second page lies behind the end
+    rows = open_source(folder({"a.tif": bytes(data)}, tmp_path)).load()
+    assert not rows.errors
+    np.testing.assert_array_equal(rows.X[0, :, :, 0], GREY[0])

@@ -12,6 +12,7 @@ from typing import IO, TYPE_CHECKING, Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
+from insphere.data.image_kinds import is_deep, is_deep_colour, is_grey, remarks
 from insphere.errors import DataError
 from insphere.validation import check_choice, check_integer
 
@@ -28,7 +29,6 @@ IMAGE_SUFFIXES = (".png", ".jpg", ".jpeg", ".bmp", ".gif", ".tif", ".tiff", ".we
 
 # Formats are named one by one so that Pillow never tries one that starts another program (EPS calls Ghostscript).
 _FORMATS = ("PNG", "JPEG", "BMP", "GIF", "TIFF", "WEBP", "PPM")
-_GREY_MODES = ("1", "L", "LA", "La", "F")
 _ORIENTATION_TAG = 0x0112
 # Value of the EXIF tag -> Pillow's `Transpose` member that turns the stored pixels upright.
 _UPRIGHT = {
@@ -41,7 +41,6 @@ _UPRIGHT = {
     8: "ROTATE_90",
 }
 
-_COLOURED = 24  # levels between the strongest and the weakest of red, green and blue, of 255
 
 Encoded = bytes | str | os.PathLike[str] | IO[bytes]
 
@@ -132,7 +131,7 @@ def probe(data: Encoded) -> ImageHeader:
             # The base class's method: the PNG one would decode all pixels in search of a trailing EXIF chunk.
             orientation = _orientation(lambda: Image.Image.getexif(image))
             width, height = _stored_size(image)
-            kind = "grey16" if _is_deep(image) else "grey" if _is_grey(image) else "rgb"
+            kind = "grey16" if is_deep(image) else "grey" if is_grey(image) else "rgb"
     except DataError:
         raise
     except Exception as error:
@@ -142,7 +141,7 @@ def probe(data: Encoded) -> ImageHeader:
 
 def header_of(image: "Image") -> ImageHeader:
     """Return the header of an image that Pillow has opened: its size as it is, and its kind."""
-    kind = "grey16" if _is_deep(image) else "grey" if _is_grey(image) else "rgb"
+    kind = "grey16" if is_deep(image) else "grey" if is_grey(image) else "rgb"
     return ImageHeader(image.size[1], image.size[0], kind)
 
 
@@ -197,11 +196,12 @@ def decode_telling(data: Encoded, spec: ImageSpec) -> tuple[NDArray[Any], dict[s
 
     try:
         with _open(data) as image:
-            told = remarks(image, spec)
+            deep = is_deep_colour(image)
             image.load()
             method = _UPRIGHT.get(_orientation(image.getexif))
             upright = image.transpose(Image.Transpose[method]) if method else image
-            return bring_to(upright, spec), told
+            pixels = bring_to(upright, spec)
+            return pixels, remarks(image, to_grey=spec.channels == 1, deep=deep)
     except DataError:
         raise
     # Pillow's readers raise almost any type on damaged bytes (SyntaxError, struct.error, IndexError, zlib.error, MemoryError, ...).
@@ -223,7 +223,7 @@ def bring_to(image: "Image", spec: ImageSpec) -> NDArray[Any]:
         raise DataError(f"image files are read with 1 or 3 channels, but {spec.channels} are asked for; give the images as an array.")
     if image.mode == "F":
         raise DataError("the image has floating-point pixels of unknown range; convert it to 8 or 16 bits, or give it as an array.")
-    if _is_deep(image):
+    if is_deep(image):
         return _bring_deep_to(image, spec)
     mode = "L" if spec.channels == 1 else "RGB"
     if image.has_transparency_data:
@@ -350,42 +350,6 @@ def _stored_size(image: "Image") -> tuple[int, int]:
     """Return (width, height) before the image is turned upright; of TIFF files some versions of Pillow give it after."""
     tags = getattr(image, "tag_v2", None)
     return image.size if tags is None else (int(tags.get(256, image.size[0])), int(tags.get(257, image.size[1])))
-
-
-def _is_grey(image: "Image") -> bool:
-    """Return whether an image is grey by its mode or, if it has a palette, by every entry of it."""
-    if image.mode != "P":
-        return image.mode in _GREY_MODES
-    # The one case in which more than the header is read: Pillow gives some palettes only after decoding.
-    entries = np.array(image.getpalette("RGB") or [0, 0, 1]).reshape(-1, 3)
-    return bool((entries == entries[:, :1]).all())
-
-
-def remarks(image: "Image", spec: ImageSpec) -> dict[str, int]:
-    """Return what of an opened image will not be in its array: see `decode_telling`."""
-    found = {"pages": getattr(image, "n_frames", 1) - 1, "depth": int(_is_deep_colour(image))}
-    if found["pages"]:
-        image.seek(0)
-    found["colour"] = int(spec.channels == 1 and _has_colour(image))
-    return {kind: amount for kind, amount in found.items() if amount > 0}
-
-
-def _has_colour(image: "Image") -> bool:
-    """Return whether some pixel is not grey by more than what compression adds."""
-    if _is_deep(image) or image.mode == "F" or _is_grey(image):
-        return False
-    pixels = np.asarray(image.convert("RGB"), dtype=np.int16)
-    return bool((pixels.max(axis=2) - pixels.min(axis=2) > _COLOURED).any())
-
-
-def _is_deep_colour(image: "Image") -> bool:
-    """Return whether an image that is not decoded yet has more than the 8 bits a colour that Pillow reads."""
-    arguments = [str(part) for tile in getattr(image, "tile", ()) for part in tile[3:]]
-    return image.mode in ("RGB", "RGBA", "LA") and any("16" in text or "12" in text for text in arguments)
-
-
-def _is_deep(image: "Image") -> bool:
-    return image.mode == "I" or image.mode.startswith("I;16")
 
 
 def _bring_deep_to(image: "Image", spec: ImageSpec) -> NDArray[Any]:

@@ -10,7 +10,8 @@ from numpy.typing import NDArray
 from insphere.data.arrays import ArraySource
 from insphere.data.folders import open_image_files
 from insphere.data.guesses import unread_labels
-from insphere.data.images import bring_to, choose_spec, header_of, remarks
+from insphere.data.image_kinds import remarks
+from insphere.data.images import bring_to, choose_spec, header_of
 from insphere.data.labels import binary_labels, label_text
 from insphere.data.options import OpenOptions
 from insphere.data.rows import AbstractSource, Notice
@@ -77,10 +78,10 @@ def open_many(source: Any, options: OpenOptions) -> AbstractSource:
     if _is_picture(items[0]):
         _check_kinds(items, _is_picture, "a Pillow image")
         spec = options.spec or choose_spec([header_of(item) for item in items], image_size=options.image_size, mode=options.mode)
-        for row, item in enumerate(items):
-            for kind, amount in remarks(item, spec).items():
-                told.setdefault(kind, {})[row] = amount
         X: NDArray[Any] = np.stack([bring_to(item, spec) for item in items])
+        for row, item in enumerate(items):
+            for kind, amount in remarks(item, to_grey=spec.channels == 1).items():
+                told.setdefault(kind, {})[row] = amount
     else:
         options.refuse(("image_size", "mode"), "a list of arrays")
         arrays = [np.asarray(item) for item in items]
