@@ -39,7 +39,7 @@ from insphere.data import AbstractSource, ArraySource
 from insphere.detectors.base import AbstractDetector
 from insphere.errors import ExplainError, HealthWarning
 from insphere.explain import Explanation, explain
-from insphere.explain.localisation import pixel_auroc, region_overlap
+from insphere.localisation_metrics import localisation
 
 REPORTS = Path(__file__).parent / "reports"
 DETECTORS = ("vae-svdd", "cae")
@@ -122,8 +122,9 @@ def records(path: Path, name: str, seed: int, models: Path) -> Iterator[dict[str
         record: dict[str, Any] = {"detector": name, "seed": seed, "method": method}
         for part, kinds in (("all", (*CHOICE, *REPORT)), ("choice", CHOICE), ("report", REPORT)):
             chosen_rows = np.isin(types, ("good", *kinds))
-            record[f"auroc_{part}"] = round(100 * pixel_auroc(masks[chosen_rows], heatmaps[chosen_rows]), 3)
-            record[f"aupro_{part}"] = round(100 * region_overlap(masks[chosen_rows], heatmaps[chosen_rows]), 3)
+            found = localisation(heatmaps[chosen_rows], masks[chosen_rows])
+            record[f"auroc_{part}"] = round(100 * found.pixel_auroc.value, 3)
+            record[f"aupro_{part}"] = round(100 * found.aupro.value, 3)
         record["deletion"] = round(100 * deletion(detector, plain, heatmaps, defective), 3)
         record["seconds_per_image"] = round(seconds / len(test), 4)
         yield record | {"commit": _commit()}

@@ -1,5 +1,6 @@
 """Slow, obvious re-statements of the fast code, used as oracles. Plain loops over plain numbers; nothing here is clever."""
 
+import itertools
 import math
 from collections.abc import Sequence
 
@@ -249,3 +250,50 @@ def connected(hashes: list[int], groups: list[int] | None) -> list[int]:
                     unit[i] = unit[j] = min(unit[i], unit[j])
     order: dict[int, int] = {}
     return [order.setdefault(value, len(order)) for value in unit]
+
+
+def pixel_auroc(masks: list[list[list[bool]]], heatmaps: list[list[list[float]]]) -> float:
+    """Share of (defective, sound) pairs of pixels in the right order, ties count half; pixels weigh one over their picture's size."""
+    hot, cold = [], []
+    for mask, heatmap in zip(masks, heatmaps, strict=True):
+        weight = 1 / (len(mask) * len(mask[0]))
+        for flags, values in zip(mask, heatmap, strict=True):
+            for flag, value in zip(flags, values, strict=True):
+                (hot if flag else cold).append((value, weight))
+    wins = math.fsum(own * other * _win(value, level) for value, own in hot for level, other in cold)
+    return wins / (math.fsum(weight for _, weight in hot) * math.fsum(weight for _, weight in cold))
+
+
+def aupro(masks: list[list[list[bool]]], heatmaps: list[list[list[float]]], max_fpr: float) -> float:
+    """Walk through all thresholds, and through all regions at each; straight lines between the points, cut off at `max_fpr`."""
+    regions = [[heatmap[i][j] for i, j in region] for mask, heatmap in zip(masks, heatmaps, strict=True) for region in _regions(mask)]
+    sound = []
+    for mask, heatmap in zip(masks, heatmaps, strict=True):
+        weight = 1 / (len(mask) * len(mask[0]))
+        sound += [(heatmap[i][j], weight) for i in range(len(mask)) for j in range(len(mask[0])) if not mask[i][j]]
+    total = math.fsum(weight for _, weight in sound)
+    points = [(0.0, 0.0)]
+    for threshold in sorted({value for heatmap in heatmaps for line in heatmap for value in line}, reverse=True):
+        found = sum(sum(value >= threshold for value in region) / len(region) for region in regions) / len(regions)
+        points.append((math.fsum(weight for value, weight in sound if value >= threshold) / total, found))
+    area = 0.0
+    for (left, low), (right, high) in itertools.pairwise(points):
+        stop = min(right, max_fpr)
+        if stop > left:
+            end = low + (high - low) * (stop - left) / (right - left)
+            area += (stop - left) * (low + end) / 2
+    return area / max_fpr
+
+
+def _regions(mask: list[list[bool]]) -> list[list[tuple[int, int]]]:
+    """Return the places of each region: places that are marked and touch, at a corner too, are in one."""
+    waiting = {(i, j) for i, line in enumerate(mask) for j, flag in enumerate(line) if flag}
+    regions = []
+    while waiting:
+        region = [waiting.pop()]
+        for i, j in region:  # grows while it is gone through
+            near = {(i + down, j + right) for down in (-1, 0, 1) for right in (-1, 0, 1)} & waiting
+            waiting -= near
+            region += sorted(near)
+        regions.append(region)
+    return regions

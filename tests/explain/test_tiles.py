@@ -14,7 +14,7 @@ from PIL import Image
 import insphere
 from insphere.errors import HealthWarning
 from insphere.explain import explain
-from insphere.explain.localisation import pixel_auroc
+from insphere.localisation_metrics import localisation
 
 
 @pytest.mark.data
@@ -37,7 +37,7 @@ def lead(path: Path, seed: int) -> float:
     for method in ("reconstruction", "auto"):
         heatmaps = explain(detector, test, method=method).heatmaps
         assert heatmaps is not None
-        figures[method] = pixel_auroc(masks_of(path, test), heatmaps)
+        figures[method] = localisation(heatmaps, masks_of(path, test)).pixel_auroc.value
     return figures["auto"] - figures["reconstruction"]
 
 
