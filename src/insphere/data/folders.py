@@ -14,7 +14,7 @@ from insphere.data.images import IMAGE_SUFFIXES
 from insphere.data.layouts import Layout, read_layout
 from insphere.data.options import OpenOptions
 from insphere.data.rows import Notice, RowFacts, split_positions
-from insphere.data.stores import AbstractStore, FileStore, ImageSource
+from insphere.data.stores import AbstractStore, FileStore, ImageSource, MaskImages
 from insphere.errors import DataError, ParameterError
 
 _WITH_MEANING = {*NORMAL_FOLDERS, *ABNORMAL_FOLDERS, *MASK_FOLDERS, *PARTS}
@@ -135,7 +135,8 @@ def open_images(name: str, names: Sequence[str], store: AbstractStore, options: 
         # Again, because rows of unknown type may all lie outside the split.
         facts = replace(facts, labels=layout.labels_at(positions))
     told = (*notices, *layout.notices)
-    return ImageSource(name, chosen, facts, options.spec_for(chosen, name), notices=told, doubt=layout.doubt)
+    masks = MaskImages(store, {item: place for place, item in enumerate(names)}) if layout.facts.masks is not None else None
+    return ImageSource(name, chosen, facts, options.spec_for(chosen, name), notices=told, doubt=layout.doubt, masks=masks)
 
 
 def groups_of(ids: Sequence[str], pattern: str) -> tuple[str, ...]:

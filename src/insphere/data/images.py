@@ -192,20 +192,37 @@ def decode_telling(data: Encoded, spec: ImageSpec) -> tuple[NDArray[Any], dict[s
     DataError
         As `decode`.
     """
-    from PIL import Image
-
     try:
         with _open(data) as image:
             deep = is_deep_colour(image)
-            image.load()
-            method = _UPRIGHT.get(_orientation(image.getexif))
-            upright = image.transpose(Image.Transpose[method]) if method else image
-            pixels = bring_to(upright, spec)
+            pixels = bring_to(_turned_upright(image), spec)
             return pixels, remarks(image, to_grey=spec.channels == 1, deep=deep)
     except DataError:
         raise
     # Pillow's readers raise almost any type on damaged bytes (SyntaxError, struct.error, IndexError, zlib.error, MemoryError, ...).
     except Exception as error:
+        raise _undecodable(error) from error
+
+
+def decode_upright(data: Encoded) -> "Image":
+    """Decode an image and turn it upright by its EXIF orientation; its size and kind stay as they are.
+
+    Raises
+    ------
+    DataError
+        If it is not an image, is truncated or damaged, or has more than `MAX_PIXELS` pixels.
+
+    Examples
+    --------
+    >>> decode_upright(b"P5 2 1 255 " + bytes(2)).size
+    (2, 1)
+    """
+    try:
+        with _open(data) as image:
+            return _turned_upright(image).copy()
+    except DataError:
+        raise
+    except Exception as error:  # as in `decode_telling`
         raise _undecodable(error) from error
 
 
@@ -344,6 +361,15 @@ def _orientation(read_exif: Any) -> int:
     except Exception:
         return 1
     return int(value) if isinstance(value, int) and 1 <= value <= 8 else 1
+
+
+def _turned_upright(image: "Image") -> "Image":
+    """Return an opened image with its pixels decoded and upright."""
+    from PIL import Image
+
+    image.load()
+    method = _UPRIGHT.get(_orientation(image.getexif))
+    return image.transpose(Image.Transpose[method]) if method else image
 
 
 def _stored_size(image: "Image") -> tuple[int, int]:

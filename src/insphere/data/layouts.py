@@ -100,7 +100,7 @@ def read_layout(names: Sequence[str], *, name: str, normal_label: object = None)
         rows, kind = list(range(len(names))), "flat"
     chosen = [places[row] for row in rows]
     facts = _facts(kind, [names[row] for row in rows], chosen, _masks(names, places, rows), any(place.code == 1 for place in chosen))
-    notices = (*_told(kind, names, places, rows), *_left(names, places, rows))
+    notices = (*_told(kind, names, places, rows), *_left(names, places, rows, facts))
     return Layout(kind, tuple(rows), facts, tuple(place.code for place in chosen), notices, _doubt(kind, name, facts.ids or (), chosen))
 
 
@@ -223,7 +223,7 @@ def _told(kind: str, names: Sequence[str], places: Sequence[_Place], rows: Seque
     return [Notice("taken as", len(rows), f"Folders are taken as {'; '.join(parts)}.")]
 
 
-def _left(names: Sequence[str], places: Sequence[_Place], rows: Sequence[int]) -> list[Notice]:
+def _left(names: Sequence[str], places: Sequence[_Place], rows: Sequence[int], facts: RowFacts) -> list[Notice]:
     """Return which images are not rows, and why."""
     kept = set(rows)
     left = [row for row in range(len(names)) if row not in kept]
@@ -231,10 +231,20 @@ def _left(names: Sequence[str], places: Sequence[_Place], rows: Sequence[int]) -
     others = [names[row] for row in left if not places[row].is_mask]
     notices = []
     if masks:
-        notices.append(Notice.counting("taken as", "Images taken as masks, which say where an anomaly is, are not rows", masks))
+        text = "Images taken as masks, which say where an anomaly is, are not rows"
+        notices.append(Notice.counting("taken as", text, masks, _belonging(len(masks), [places[row] for row in rows], facts)))
     if others:
         notices.append(Notice.counting("left out", "Images outside the folders for training and testing are left out", others))
     return notices
+
+
+def _belonging(n_masks: int, places: Sequence[_Place], facts: RowFacts) -> str:
+    """Return how many pictures the masks belong to, and how many belong to none."""
+    n_with = sum(mask is not None for mask in facts.masks or ())
+    n_anomalies = sum(place.code == 1 for place in places)
+    whose = f"{n_with} of {n_anomalies} anomalies" if n_anomalies else f"{n_with} of {len(places)} pictures"
+    used = len({mask for mask in facts.masks or () if mask is not None})
+    return f" ({whose} have one" + (f"; without a picture: {n_masks - used})" if used < n_masks else ")")
 
 
 def _doubt(kind: str, name: str, ids: Sequence[str], places: Sequence[_Place]) -> str | None:

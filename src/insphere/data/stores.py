@@ -7,12 +7,13 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import AbstractContextManager, contextmanager
 from pathlib import Path
-from typing import IO, Any, NamedTuple, Self, final
+from typing import IO, Any, NamedTuple, Self, TypeVar, final
 
 import numpy as np
 from numpy.typing import NDArray
 
 from insphere.data.images import ImageHeader, ImageSpec, decode_telling, probe
+from insphere.data.masks import decode_mask, mask_at_size
 from insphere.data.rows import AbstractSource, Notice, RowFacts, Rows
 from insphere.errors import DataError
 from insphere.validation import check_integer
@@ -31,6 +32,8 @@ _REMARKS = {
 }
 
 OpenRow = Callable[[int], IO[bytes]]
+MaskOf = Callable[[int], NDArray[np.bool_] | None]
+Content = TypeVar("Content")
 
 
 class AbstractStore(ABC):
@@ -123,6 +126,13 @@ def check_bytes(n_bytes: int) -> None:
         raise DataError(f"has {n_bytes:,} bytes, more than the limit of {MAX_BYTES:,}; store it smaller.")
 
 
+class MaskImages(NamedTuple):
+    """Encoded masks of a tree, and which of them has which name in `RowFacts.masks`."""
+
+    store: AbstractStore
+    place: Mapping[str, int]
+
+
 class _Pending(NamedTuple):
     start: int
     X: NDArray[Any]
@@ -143,6 +153,8 @@ class ImageSource(AbstractSource):
         What is known about each.
     spec : ImageSpec
         What each is brought to.
+    masks : MaskImages, optional
+        The masks that `facts` names.
 
     Examples
     --------
@@ -161,12 +173,14 @@ class ImageSource(AbstractSource):
         *,
         notices: Sequence[Notice] = (),
         doubt: str | None = None,
+        masks: MaskImages | None = None,
     ) -> None:
         if len(store) == 0:
             raise DataError(f"{name} has no images.")
         facts.check(len(store))
         super().__init__(name, spec.shape, np.dtype(spec.dtype), facts, spec=spec, notices=notices, doubt=doubt)
         self._store = store
+        self._masks = masks
         self._brought_to = spec
         self._remarks: dict[str, dict[int, int]] = {}
 
@@ -182,11 +196,14 @@ class ImageSource(AbstractSource):
     def take(self, positions: Sequence[int] | NDArray[np.int64]) -> Self:
         """Return a source of the images at `positions` only, in that order."""
         facts = self.facts.take(positions)
-        return type(self)(self.name, self._store.take(positions), facts, self._brought_to, notices=self._notices, doubt=self.doubt)
+        return self._like(self._store.take(positions), facts, self._brought_to)
 
     def brought_to(self, spec: ImageSpec) -> Self:
         """Return a source of the same images, brought to another spec."""
-        return type(self)(self.name, self._store, self.facts, spec, notices=self._notices, doubt=self.doubt)
+        return self._like(self._store, self.facts, spec)
+
+    def _like(self, store: AbstractStore, facts: RowFacts, spec: ImageSpec) -> Self:
+        return type(self)(self.name, store, facts, spec, notices=self._notices, doubt=self.doubt, masks=self._masks)
 
     @property
     def notices(self) -> tuple[Notice, ...]:
@@ -196,6 +213,52 @@ class ImageSource(AbstractSource):
     def opened(self) -> AbstractContextManager[OpenRow]:
         """Return a context in which a function opens the encoded image at a position, as a binary file."""
         return self._store.opened()
+
+    @property
+    def n_masks(self) -> int:
+        """How many of the images have a mask, which says where their anomaly is."""
+        return 0 if self._masks is None else sum(name is not None for name in self.facts.masks or ())
+
+    @contextmanager
+    def opened_masks(self, *, longest_side: int | None = None) -> Iterator[MaskOf]:
+        """Give the function that reads the mask of the image at a position, True where it is defective; None for one without a mask.
+
+        A mask has the upright height and width of its image, or, if `longest_side` (pixels) is given and one of them is longer, both in
+        proportion, so that a pixel is marked where any part of it was. Nothing is read before it is asked for. The function raises
+        `DataError` if a mask cannot be read, or is not of its image's size.
+        """
+        if self._masks is None or self.facts.masks is None:
+            yield lambda position: None
+            return
+        names, (store, place) = self.facts.masks, self._masks
+        with self._store.opened() as open_row, store.opened() as open_mask:
+
+            def mask_of(position: int) -> NDArray[np.bool_] | None:
+                name = names[position]
+                if name is None:
+                    return None
+                mask = _read(f"The mask {name}", open_mask, place[name], lambda file: decode_mask(file.read()))
+                height, width, _ = _read(f"The picture of the mask {name}", open_row, position, probe)
+                if mask.shape != (height, width):
+                    raise DataError(
+                        f"The mask {name} has {mask.shape[1]} × {mask.shape[0]} pixels, but its picture has {width} × {height}; store the"
+                        " mask at the picture's size."
+                    )
+                scale = min(1.0, (longest_side or max(mask.shape)) / max(mask.shape))
+                return mask_at_size(mask, max(1, round(height * scale)), max(1, round(width * scale)))
+
+            yield mask_of
+
+    def mask(self, position: int) -> NDArray[np.bool_] | None:
+        """Return the mask of one image: see `opened_masks`, which is faster for many.
+
+        Raises
+        ------
+        DataError
+            If the mask cannot be read, or is not of its image's size.
+        """
+        with self.opened_masks() as mask_of:
+            return mask_of(position)
 
     def _batches(self, batch_size: int) -> Iterator[Rows]:
         with self._store.opened() as open_row, ThreadPoolExecutor(_N_THREADS) as pool:
@@ -226,6 +289,15 @@ class ImageSource(AbstractSource):
             return errors
 
         return _Pending(start, X, [pool.submit(decode_rows, first) for first in range(start, stop, _ROWS_PER_TASK)])
+
+
+def _read(subject: str, open_row: OpenRow, position: int, read: Callable[[IO[bytes]], Content]) -> Content:
+    """Return what `read` makes of an encoded image; whatever goes wrong is a `DataError` about the subject."""
+    try:
+        with open_row(position) as file:
+            return read(file)
+    except Exception as error:  # as for a row: damaged bytes do anything to a reader
+        raise DataError(f"{subject} {reason(error)}") from error
 
 
 def told_of(remarks: Mapping[str, Mapping[int, int]], ids: Sequence[str] | None) -> list[Notice]:
