@@ -21,7 +21,7 @@ FLOORS = (
     ("training",),
     ("detectors",),
     ("checking", "explain", "export", "watching", "attacks", "selection"),
-    ("gallery",),
+    ("gallery", "localising"),
     ("benchmark", "report", "serving"),
     ("cli", "__main__", "__init__"),
 )
