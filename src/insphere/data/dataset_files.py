@@ -12,6 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from insphere.data.image_tables import image_column, read_image_table
+from insphere.data.parquet_store import ParquetStore
 from insphere.data.stores import FileStore
 from insphere.data.tables import read_or_refuse, read_schema
 from insphere.errors import DataError
@@ -33,9 +34,9 @@ class FoundFiles:
 
 @dataclass(frozen=True)
 class Content:
-    """One split as read: images (array, encoded bytes or files), class number of each, group of each if known."""
+    """One split as read: images (an array, or where encoded ones lie), class number of each, group of each if known."""
 
-    images: NDArray[np.uint8] | list[bytes | None] | FileStore
+    images: NDArray[np.uint8] | ParquetStore | FileStore
     classes: NDArray[np.int64]
     groups: tuple[str, ...] | None = None
 
@@ -106,13 +107,16 @@ def _read_parquet(files: Sequence[Path], part: str, only: int | None) -> Content
         raise DataError(f"{files[0].name} must have a column with images and one named 'label'; its columns are {', '.join(schema.names)}.")
     has_track = "track" in schema.names and part == "train"
     columns = ["label", "track"] if has_track else ["label"]
-    read = read_image_table(files, image, columns, keep=None if only is None else lambda values: np.asarray(values["label"] == only))
+    read = read_image_table(files, image, columns)
     classes = read.columns["label"].astype(np.int64)
+    rows = np.arange(len(classes)) if only is None else np.flatnonzero(classes == only)
     groups = None
     if has_track:
         # Tracks are counted from zero in every class, so the class belongs to the name.
-        groups = tuple(f"{number}-{track}" for number, track in zip(classes.tolist(), read.columns["track"].tolist(), strict=True))
-    return Content(read.blobs, classes, groups)
+        groups = tuple(
+            f"{number}-{track}" for number, track in zip(classes[rows].tolist(), read.columns["track"][rows].tolist(), strict=True)
+        )
+    return Content(read.store.take(rows), classes[rows], groups)
 
 
 def _idx_file(folder: Path, stem: str) -> Path | None:

@@ -1,5 +1,6 @@
 """Named data sets with a normal class (``mnist:8``): a literal table, read from a local folder first, else from the Hugging Face hub."""
 
+import functools
 import os
 import re
 from dataclasses import dataclass
@@ -11,8 +12,9 @@ from insphere.data.arrays import ArraySource
 from insphere.data.dataset_files import Content, FoundFiles, describe_files, find_files, read_digits, read_files
 from insphere.data.hub import download
 from insphere.data.images import ImageSpec, bring_array_to, check_image_size
+from insphere.data.parquet_store import ParquetStore
 from insphere.data.rows import SPLITS, AbstractSource, RowFacts
-from insphere.data.stores import BytesStore, FileStore, ImageSource
+from insphere.data.stores import FileStore, ImageSource
 from insphere.errors import DataError, DatasetNotFoundError, ParameterError, did_you_mean
 from insphere.validation import check_choice
 
@@ -178,9 +180,10 @@ def load_dataset(
         return ArraySource(X, name=name, labels=facts.labels, types=facts.types, groups=facts.groups, parts=facts.parts)
     if all(isinstance(part, FileStore) for part in images):
         return ImageSource(name, FileStore([path for part in images if isinstance(part, FileStore) for path in part.paths]), facts, spec)
-    if not all(isinstance(part, list) for part in images):
+    stores = [part for part in images if isinstance(part, ParquetStore)]
+    if len(stores) < len(images):
         raise DataError(f"the training and test files of {entry.name} are of different kinds; open one split at a time.")
-    return ImageSource(name, BytesStore([blob for part in images if isinstance(part, list) for blob in part]), facts, spec)
+    return ImageSource(name, functools.reduce(ParquetStore.followed_by, stores), facts, spec)
 
 
 def parse_name(name: str) -> tuple[DatasetEntry, int]:

@@ -1,7 +1,7 @@
 """Parquet files with image bytes (Hugging Face layout: `image` struct<bytes, path> beside `label`) as a source."""
 
 import json
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -12,8 +12,9 @@ from numpy.typing import NDArray
 from insphere.data.guesses import unread_labels
 from insphere.data.labels import binary_labels, class_texts, label_texts
 from insphere.data.options import OpenOptions
+from insphere.data.parquet_store import ImageFile, ParquetStore
 from insphere.data.rows import Notice, RowFacts, split_positions
-from insphere.data.stores import BytesStore, ImageSource
+from insphere.data.stores import ImageSource
 from insphere.data.tables import read_or_refuse, read_schema
 from insphere.errors import DataError, did_you_mean
 
@@ -26,12 +27,12 @@ _LABEL_COLUMN = "label"
 
 @dataclass
 class ImageTable:
-    """Encoded images of Parquet files, and the columns read beside them.
+    """Encoded images of Parquet files, which stay there, and the columns read beside them.
 
     Parameters
     ----------
-    blobs : list of bytes or None
-        Encoded images.
+    store : ParquetStore
+        The encoded images.
     paths : list of str or None
         What the files call them.
     columns : dict of str to ndarray
@@ -40,7 +41,7 @@ class ImageTable:
         Names of the label's classes where the file states them.
     """
 
-    blobs: list[bytes | None] = field(default_factory=list)
+    store: ParquetStore
     paths: list[str | None] = field(default_factory=list)
     columns: dict[str, NDArray[Any]] = field(default_factory=dict)
     class_names: list[str] | None = None
@@ -60,10 +61,8 @@ def image_column(schema: "pa.Schema") -> str | None:
     return next((name for name in _IMAGE_COLUMNS if name in found), found[0] if found else None)
 
 
-def read_image_table(
-    files: Sequence[Path], image: str, columns: Sequence[str], *, keep: Callable[[dict[str, NDArray[Any]]], NDArray[np.bool_]] | None = None
-) -> ImageTable:
-    """Read encoded images and other columns, one row group after the other.
+def read_image_table(files: Sequence[Path], image: str, columns: Sequence[str]) -> ImageTable:
+    """Read the columns beside encoded images, one row group after the other, and find where the images are.
 
     Parameters
     ----------
@@ -73,35 +72,17 @@ def read_image_table(
         The column with the images.
     columns : sequence of str
         Other columns to read.
-    keep : callable, optional
-        Given the other columns of some rows, says which rows to keep; the others' images are let go at once.
 
     Raises
     ------
     DataError
         If a file cannot be read or lacks a column.
     """
-    parts: dict[str, list[NDArray[Any]]] = {column: [] for column in columns}
-    result = ImageTable()
-
-    def read_file(path: Path) -> None:
-        import pyarrow.parquet as pq
-
-        with pq.ParquetFile(path) as parquet:
-            present = parquet.schema_arrow.names
-            for column in (image, *columns):
-                if column not in present:
-                    raise DataError(
-                        f"{path.name} has no column {column!r}; its columns are {', '.join(present)}.{did_you_mean(column, present)}"
-                    )
-            result.class_names = result.class_names or _class_names(parquet.schema_arrow, columns)
-            for group in range(parquet.num_row_groups):
-                _read_group(parquet, group, image, parts, keep, result)
-
-    for file in files:
-        read_or_refuse(file, read_file)
-    result.columns = {column: np.concatenate(values) if values else np.empty(0, dtype=np.int64) for column, values in parts.items()}
-    return result
+    found = [read_or_refuse(file, lambda path: _read_file(path, image, columns)) for file in files]
+    paths = [name for read in found for name in read.paths]
+    joined = {column: np.concatenate([read.columns[column] for read in found]) for column in columns}
+    class_names = next((read.class_names for read in found if read.class_names), None)
+    return ImageTable(ParquetStore([read.file for read in found]), paths, joined, class_names)
 
 
 def open_image_table(name: str, files: Sequence[Path], image: str, options: OpenOptions, parts: Sequence[str] | None = None) -> ImageSource:
@@ -130,8 +111,8 @@ def open_image_table(name: str, files: Sequence[Path], image: str, options: Open
     notices, doubt = _told(facts, label, names, {image, label, options.groups}, name)
     if doubt is not None and options.split == "train":
         raise DataError(doubt)
-    positions = split_positions(options.split, len(read.blobs), labels, None, name=name, remedy="")
-    store = BytesStore(read.blobs).take(positions)
+    positions = split_positions(options.split, len(read.store), labels, None, name=name, remedy="")
+    store = read.store.take(positions)
     return ImageSource(name, store, facts.take(positions), options.spec_for(store, name), notices=notices, doubt=doubt)
 
 
@@ -163,33 +144,50 @@ def _labelled(facts: RowFacts, read: ImageTable, label: str, name: str, options:
     return replace(facts, labels=labels, types=types)
 
 
-def _read_group(
-    parquet: Any,
-    group: int,
-    image: str,
-    parts: dict[str, list[NDArray[Any]]],
-    keep: Callable[[dict[str, NDArray[Any]]], NDArray[np.bool_]] | None,
-    result: ImageTable,
-) -> None:
+@dataclass(frozen=True)
+class _FileRead:
+    file: ImageFile
+    paths: list[str | None]
+    columns: dict[str, NDArray[Any]]
+    class_names: list[str] | None
+
+
+def _read_file(path: Path, image: str, columns: Sequence[str]) -> _FileRead:
+    """Return the columns beside the images of one file, and which rows its row groups have."""
     import pyarrow as pa
     import pyarrow.compute as pc
+    import pyarrow.parquet as pq
 
-    table = parquet.read_row_group(group, columns=[image, *parts])
-    values = {column: _column_values(table.column(column)) for column in parts}
-    if keep is not None:
-        mask = keep(values)
-        table = table.filter(pa.array(mask))
-        values = {column: entries[mask] for column, entries in values.items()}
-    for column, entries in values.items():
-        parts[column].append(entries)
-    images = table.column(image)
-    if pa.types.is_struct(images.type):
-        result.blobs += pc.struct_field(images, "bytes").to_pylist()
-        has_path = images.type.get_field_index("path") >= 0
-        result.paths += pc.struct_field(images, "path").to_pylist() if has_path else [None] * len(images)
-    else:
-        result.blobs += images.to_pylist()
-        result.paths += [None] * len(images)
+    with pq.ParquetFile(path) as parquet:
+        schema = parquet.schema_arrow
+        for column in (image, *columns):
+            if column not in schema.names:
+                raise DataError(
+                    f"{path.name} has no column {column!r}; its columns are {', '.join(schema.names)}.{did_you_mean(column, schema.names)}"
+                )
+        kind = schema.field(image).type
+        is_struct = pa.types.is_struct(kind)
+        named = is_struct and kind.get_field_index("path") >= 0
+        file = _image_file(path, parquet.metadata, f"{image}.bytes" if is_struct else image)
+        table = parquet.read(columns=[*columns, *([f"{image}.path"] if named else [])])
+        values = {column: _column_values(table.column(column)) for column in columns}
+        paths = pc.struct_field(table.column(image), "path").to_pylist() if named else [None] * file.n_rows
+    if any(len(each) != file.n_rows for each in (paths, *values.values())):
+        raise DataError(f"{path.name} does not hold as many rows as it says; write it again.")
+    return _FileRead(file, paths, values, _class_names(schema, columns))
+
+
+def _image_file(path: Path, metadata: Any, column: str) -> ImageFile:
+    """Return which rows and how many bytes of images each row group has, as the file's end says."""
+    rows, sizes = [], []
+    for number in range(metadata.num_row_groups):
+        group = metadata.row_group(number)
+        chunk = next((chunk for chunk in map(group.column, range(group.num_columns)) if chunk.path_in_schema == column), None)
+        if chunk is None or chunk.num_values != group.num_rows or group.num_rows < 0:
+            raise DataError(f"{path.name} does not hold as many images as rows; write it again.")
+        rows.append(group.num_rows)
+        sizes.append(max(chunk.total_uncompressed_size, 0))
+    return ImageFile(path, column, tuple(rows), tuple(sizes))
 
 
 def _column_values(column: Any) -> NDArray[Any]:

@@ -7,6 +7,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import AbstractContextManager, contextmanager
 from pathlib import Path
+from threading import Lock
 from typing import IO, Any, NamedTuple, Self, TypeVar, final
 
 import numpy as np
@@ -23,7 +24,6 @@ MAX_BYTES = 256 * 2**20
 
 # Decoding releases the interpreter's lock only inside Pillow's codecs, so more threads than this gain nothing.
 _N_THREADS = min(8, os.cpu_count() or 1)
-_ROWS_PER_TASK = 32
 
 _REMARKS = {
     "pages": "Files with more than one page or frame, of which the first is read: {n}; pages left out: {amount}. Store them one by one.",
@@ -46,6 +46,10 @@ class AbstractStore(ABC):
     @abstractmethod
     def take(self, positions: Sequence[int] | NDArray[np.int64]) -> Self:
         """Return the store of the images at `positions` only."""
+
+    @abstractmethod
+    def place(self, position: int) -> int:
+        """Return where the image at a position lies among the others: a pass in the order of places reads fastest."""
 
     @abstractmethod
     def opened(self) -> AbstractContextManager[OpenRow]:
@@ -72,6 +76,10 @@ class FileStore(AbstractStore):
     def take(self, positions: Sequence[int] | NDArray[np.int64]) -> Self:
         """Return the store of the files at `positions` only."""
         return type(self)([self.paths[int(position)] for position in positions])
+
+    def place(self, position: int) -> int:
+        """Return the position: files lie in the order of the store."""
+        return position
 
     @contextmanager
     def opened(self) -> Iterator[OpenRow]:
@@ -105,6 +113,10 @@ class BytesStore(AbstractStore):
     def take(self, positions: Sequence[int] | NDArray[np.int64]) -> Self:
         """Return the store of the images at `positions` only."""
         return type(self)([self._blobs[int(position)] for position in positions])
+
+    def place(self, position: int) -> int:
+        """Return the position: images in memory have no better order."""
+        return position
 
     @contextmanager
     def opened(self) -> Iterator[OpenRow]:
@@ -274,10 +286,17 @@ class ImageSource(AbstractSource):
 
     def _submit(self, pool: ThreadPoolExecutor, open_row: OpenRow, start: int, stop: int) -> _Pending:
         X = np.empty((stop - start, *self.row_shape), dtype=self.dtype)
+        order = iter(sorted(range(start, stop), key=self._store.place))
+        taking = Lock()
 
-        def decode_rows(first: int) -> dict[int, str]:
+        def next_row() -> int | None:
+            with taking:
+                return next(order, None)
+
+        def decode_rows() -> dict[int, str]:
             errors = {}
-            for position in range(first, min(first + _ROWS_PER_TASK, stop)):
+            # Threads take one row after the other, so that they read neighbouring ones: a store can then let go what lies behind.
+            for position in iter(next_row, None):
                 try:
                     with open_row(position) as file:
                         X[position - start], remarks = decode_telling(file.read(), self._brought_to)
@@ -288,7 +307,7 @@ class ImageSource(AbstractSource):
                     errors[position] = reason(error)
             return errors
 
-        return _Pending(start, X, [pool.submit(decode_rows, first) for first in range(start, stop, _ROWS_PER_TASK)])
+        return _Pending(start, X, [pool.submit(decode_rows) for _ in range(min(_N_THREADS, stop - start))])
 
 
 def _read(subject: str, open_row: OpenRow, position: int, read: Callable[[IO[bytes]], Content]) -> Content:
@@ -315,6 +334,7 @@ def _gathered(pending: _Pending) -> Rows:
     errors: dict[int, str] = {}
     for task in pending.tasks:
         errors.update(task.result())
+    errors = dict(sorted(errors.items()))
     index = np.arange(pending.start, pending.start + len(pending.X), dtype=np.int64)
     if not errors:
         return Rows(pending.X, index, {})
