@@ -138,6 +138,26 @@ class TestSource:
         texts = [notice.text for notice in open_source(door(files)).notices]
         assert any("are not rows: 3 (2 of 3 anomalies have one; without a picture: 1)." in text for text in texts)
 
+    @pytest.mark.parametrize(
+        ("masks", "owner"),
+        [
+            ({"ground_truth/dent/1_mask.png"}, None),  # of another type
+            ({"ground_truth/1_mask.png"}, "test/crack/1.png"),
+            ({"masks/1.png"}, "test/crack/1.png"),
+            ({"masks/a/1.png", "masks/b/1.png"}, None),  # one of two
+            ({"ground_truth/crack/1_mask.png", "masks/1.png"}, "test/crack/1.png"),
+            ({"masks/0.png"}, None),  # of one of two pictures
+        ],
+    )
+    def test_a_mask_that_may_be_of_another_picture_is_of_none(
+        self, door: Callable[..., Path], png: Callable[..., bytes], masks: set[str], owner: str | None
+    ) -> None:
+        pictures = ("train/good/0.png", "test/good/1.png", "test/crack/0.png", "test/crack/1.png", "test/dent/0.png")
+        source = open_source(door({name: png() for name in pictures} | dict.fromkeys(masks, mask_png())))
+        assert isinstance(source, ImageSource)
+        found = [name for row, name in enumerate(source.ids or ()) if source.mask(row) is not None]
+        assert found == ([] if owner is None else [owner])
+
     def test_a_longest_side(self, door: Callable[..., Path], files: dict[str, bytes]) -> None:
         source = open_source(door(files), split="test")
         assert isinstance(source, ImageSource)

@@ -191,19 +191,23 @@ def _labels(codes: Sequence[int]) -> NDArray[np.int64] | None:
 
 
 def _masks(names: Sequence[str], places: Sequence[_Place], rows: Sequence[int]) -> tuple[str | None, ...] | None:
-    """Return the mask of each row: of the same stem, in a folder of the same name where several have it."""
+    """Return the mask of each row: of the same stem, in a folder of the same type, or in one of no type that is no other row's."""
     by_stem: dict[str, list[str]] = {}
     for item, place in zip(names, places, strict=True):
         if place.is_mask:
             by_stem.setdefault(_MASK_STEM.sub("", _stem(item)), []).append(item)
     if not by_stem:
         return None
-    found: list[str | None] = []
+    types = {places[row].type for row in rows} - {""}
+    own, shared = [], []
     for row in rows:
         candidates = by_stem.get(_stem(names[row]), []) if places[row].code != 0 else []
-        own = [item for item in candidates if places[row].type and places[row].type in item.split("/")[:-1]]
-        found.append(own[0] if own else candidates[0] if len(candidates) == 1 else None)
-    return tuple(found)
+        own.append(next((item for item in candidates if places[row].type and places[row].type in item.split("/")[:-1]), None))
+        untyped = [item for item in candidates if types.isdisjoint(item.split("/")[:-1])]
+        shared.append(untyped[0] if own[-1] is None and len(untyped) == 1 else None)
+    # What two rows could call theirs (7_mask.png, of crack/7.png or of dent/7.png) says nothing of either.
+    uses = Counter(shared)
+    return tuple(mask or (other if uses[other] == 1 else None) for mask, other in zip(own, shared, strict=True))
 
 
 def _told(kind: str, names: Sequence[str], places: Sequence[_Place], rows: Sequence[int]) -> list[Notice]:
