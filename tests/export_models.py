@@ -8,10 +8,11 @@ from numpy.typing import NDArray
 
 from contract import blobs, fit_quietly, pictures
 from insphere.detectors.base import AbstractDetector
-from insphere.detectors.catalog import make
+from insphere.detectors.catalog import DETECTORS, detector_class, make
 
 NEURAL = ("vae-svdd", "vae", "cae", "cae-svdd", "deep-svdd", "oc-nn")
 KINDS = ("grey", "rgb", "vectors")
+NAMES_AND_KINDS = [(name, kind) for name in DETECTORS for kind in KINDS if kind != "vectors" or detector_class(name).takes_vectors]
 
 
 def rows_of_kind(kind: str, n_rows: int = 80, seed: int = 0) -> NDArray[Any]:

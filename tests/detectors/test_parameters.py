@@ -9,7 +9,7 @@ import pytest
 from sklearn.base import clone
 
 import insphere
-from contract import fit_quietly
+from contract import fit_quietly, pictures
 from insphere import model_file
 from insphere.data import ArraySource
 from insphere.detectors import catalog
@@ -64,9 +64,10 @@ def test_numbers_of_numpy_are_numbers(name: str, tmp_path: Path) -> None:
     if "epochs" in parameters:
         network, training = {"widths": (np.int64(8),)}, {"lr": np.float32(1e-3), "batch_size": np.int64(20)}
         parameters |= {"epochs": np.int32(1), "latent_dim": np.int64(2), "training": training, "network": network}
-    detector = fit_quietly(kind(**parameters), X)
+    rows = X if kind.takes_vectors else pictures(40)
+    detector = fit_quietly(kind(**parameters), rows)
     detector.save(tmp_path / "m.insphere")
-    np.testing.assert_array_equal(insphere.load(tmp_path / "m.insphere").anomaly_score(X), detector.anomaly_score(X))
+    np.testing.assert_array_equal(insphere.load(tmp_path / "m.insphere").anomaly_score(rows), detector.anomaly_score(rows))
 
 
 class TestNames:

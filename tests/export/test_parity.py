@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 import insphere
 from contract import fit_quietly
 from export_models import KINDS, fitted, rows_of_kind
-from insphere.detectors.catalog import DETECTORS
+from insphere.detectors.catalog import DETECTORS, detector_class
 from insphere.errors import ExportError, ParameterError
 from insphere.export import export_onnx, graph, parity, verify
 from insphere.export.parity import certificate_path
@@ -29,7 +29,12 @@ def answers(path: Path, X: NDArray[Any]) -> list[NDArray[Any]]:
 
 
 @pytest.mark.parametrize(
-    "name", [pytest.param(name, marks=[] if name in ("knn", "iforest", "vae-svdd") else pytest.mark.slow) for name in DETECTORS]
+    "name",
+    [
+        pytest.param(name, marks=[] if name in ("knn", "iforest", "vae-svdd") else pytest.mark.slow)
+        for name in DETECTORS
+        if detector_class(name).takes_vectors
+    ],
 )
 def test_rows_that_are_not_numbers_are_flagged_with_the_smallest_p_value(name: str, tmp_path: Path) -> None:
     detector = fitted(name, "vectors")

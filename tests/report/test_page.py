@@ -223,10 +223,12 @@ def test_without_jinja_the_remedy_is_told(monkeypatch: pytest.MonkeyPatch) -> No
 
 
 def test_every_detector_has_a_report(unexplained: None, tmp_path: Path) -> None:
-    from insphere.detectors.catalog import DETECTORS, make
+    from insphere.detectors.catalog import DETECTORS, detector_class, make
 
-    X = np.random.default_rng(0).normal(size=(60, 5))
+    vectors = np.random.default_rng(0).normal(size=(60, 5))
+    photos = np.random.default_rng(0).integers(0, 256, size=(60, 32, 32, 1)).astype(np.uint8)
     for name in DETECTORS:
+        X = vectors if detector_class(name).takes_vectors else photos
         parameters: dict[str, Any] = {"random_state": 0}
         if name in ("vae-svdd", "vae", "cae", "cae-svdd", "deep-svdd", "oc-nn"):
             parameters["epochs"] = 2

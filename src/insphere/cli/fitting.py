@@ -148,7 +148,7 @@ def fit_detector(
     source: str, settings: FitSettings, *, checkpoint: Path | None = None, resume: bool = False
 ) -> "tuple[AbstractDetector, AbstractSource, float]":
     """Return the fitted detector, its rows and the seconds that reading and training took; progress goes to standard error."""
-    from insphere.data.sources import check_there, open_source
+    from insphere.data.sources import check_there
 
     check_there(source)  # before PyTorch is imported, which takes seconds
     from insphere.cli.progress import TrainingProgress
@@ -156,7 +156,7 @@ def fit_detector(
 
     started = time.perf_counter()
     detector = catalog.make(settings.detector, settings.parameters)
-    rows = open_source(source, split="train", **settings.source_options)
+    rows = detector.open_to_fit(source, **settings.source_options)
     with TrainingProgress(f"fitting {settings.detector}") as progress:
         try:
             detector.fit(rows, checkpoint=checkpoint, resume=resume, on_epoch=progress.update)

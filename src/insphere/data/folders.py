@@ -136,7 +136,7 @@ def open_images(name: str, names: Sequence[str], store: AbstractStore, options: 
         facts = replace(facts, labels=layout.labels_at(positions))
     told = (*notices, *layout.notices)
     masks = MaskImages(store, {item: place for place, item in enumerate(names)}) if layout.facts.masks is not None else None
-    return ImageSource(name, chosen, facts, options.spec_for(chosen, name), notices=told, doubt=layout.doubt, masks=masks)
+    return options.image_source(name, chosen, facts, notices=told, doubt=layout.doubt, masks=masks)
 
 
 def groups_of(ids: Sequence[str], pattern: str) -> tuple[str, ...]:

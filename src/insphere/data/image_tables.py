@@ -113,7 +113,7 @@ def open_image_table(name: str, files: Sequence[Path], image: str, options: Open
         raise DataError(doubt)
     positions = split_positions(options.split, len(read.store), labels, None, name=name, remedy="")
     store = read.store.take(positions)
-    return ImageSource(name, store, facts.take(positions), options.spec_for(store, name), notices=notices, doubt=doubt)
+    return options.image_source(name, store, facts.take(positions), notices=notices, doubt=doubt)
 
 
 def _told(

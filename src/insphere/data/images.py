@@ -5,7 +5,7 @@ Pillow is imported inside the functions, because the command line must start fas
 
 import io
 import os
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
 from typing import IO, TYPE_CHECKING, Any, NamedTuple
 
@@ -270,7 +270,13 @@ def bring_array_to(X: NDArray[np.uint8], spec: ImageSpec) -> NDArray[Any]:
     return brought
 
 
-def choose_spec(headers: Sequence[ImageHeader], *, image_size: int | tuple[int, int] | None = None, mode: str = "auto") -> ImageSpec:
+def choose_spec(
+    headers: Sequence[ImageHeader],
+    *,
+    image_size: int | tuple[int, int] | None = None,
+    mode: str = "auto",
+    sized: Callable[[float, float], tuple[int, int]] | None = None,
+) -> ImageSpec:
     """Return the spec for images with these headers.
 
     One common size is kept, several give their median height and width; both are scaled so that the longer side is at most
@@ -284,6 +290,9 @@ def choose_spec(headers: Sequence[ImageHeader], *, image_size: int | tuple[int, 
         Asked-for size in pixels: side of a square, or (height, width).
     mode : {"auto", "grey", "rgb"}
         Asked-for channels.
+    sized : callable, optional
+        Gives height and width to bring images to from their common or median height and width, where no size is asked for; default:
+        `small_size`.
 
     Examples
     --------
@@ -293,14 +302,31 @@ def choose_spec(headers: Sequence[ImageHeader], *, image_size: int | tuple[int, 
     check_choice("mode", mode, ("auto", "grey", "rgb"))
     kinds = {header.kind for header in headers}
     channels = {"grey": 1, "rgb": 3}.get(mode) or (3 if "rgb" in kinds else 1)
-    if image_size is None:
-        height = float(np.median([header.height for header in headers]))
-        width = float(np.median([header.width for header in headers]))
-        scale = min(1.0, LONGEST_SIDE / max(height, width))
-        size = (max(1, round(height * scale)), max(1, round(width * scale)))
-    else:
-        size = check_image_size(image_size)
+    size = (sized or small_size)(*natural_size(headers)) if image_size is None else check_image_size(image_size)
     return ImageSpec(*size, channels, "float32" if "grey16" in kinds else "uint8")
+
+
+def natural_size(headers: Sequence[ImageHeader]) -> tuple[float, float]:
+    """Return the common, or median, height and width of images with these headers.
+
+    Examples
+    --------
+    >>> natural_size([ImageHeader(10, 20, "grey"), ImageHeader(12, 20, "grey")])
+    (11.0, 20.0)
+    """
+    return float(np.median([header.height for header in headers])), float(np.median([header.width for header in headers]))
+
+
+def small_size(height: float, width: float) -> tuple[int, int]:
+    """Return the size scaled so that the longer side has `LONGEST_SIDE` pixels at most.
+
+    Examples
+    --------
+    >>> small_size(600, 800), small_size(24, 40)
+    ((48, 64), (24, 40))
+    """
+    scale = min(1.0, LONGEST_SIDE / max(height, width))
+    return max(1, round(height * scale)), max(1, round(width * scale))
 
 
 def check_image_size(image_size: object) -> tuple[int, int]:

@@ -77,7 +77,9 @@ def open_many(source: Any, options: OpenOptions) -> AbstractSource:
     told: dict[str, dict[int, int]] = {}
     if _is_picture(items[0]):
         _check_kinds(items, _is_picture, "a Pillow image")
-        spec = options.spec or choose_spec([header_of(item) for item in items], image_size=options.image_size, mode=options.mode)
+        spec = options.spec or choose_spec(
+            [header_of(item) for item in items], image_size=options.image_size, mode=options.mode, sized=options.sized
+        )
         X: NDArray[Any] = np.stack([bring_to(item, spec) for item in items])
         for row, item in enumerate(items):
             for kind, amount in remarks(item, to_grey=spec.channels == 1).items():

@@ -1,12 +1,12 @@
 """The options of `open_source` as one record, and their refusal where they would be ignored."""
 
 import os
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
-from insphere.data.images import ImageSpec, check_image_size, choose_spec
-from insphere.data.rows import SPLITS
-from insphere.data.stores import AbstractStore, probe_store
+from insphere.data.images import ImageSpec, check_image_size, choose_spec, natural_size
+from insphere.data.rows import SPLITS, Notice, RowFacts
+from insphere.data.stores import AbstractStore, ImageSource, MaskImages, probe_store
 from insphere.data.table_spec import TableSpec
 from insphere.errors import ParameterError
 from insphere.validation import check_choice
@@ -43,6 +43,7 @@ class OpenOptions:
     header: bool | None = None
     channels: str = "auto"
     groups_by: str | None = None
+    sized: Callable[[float, float], tuple[int, int]] | None = None
 
     def __post_init__(self) -> None:
         """Check the values."""
@@ -63,6 +64,20 @@ class OpenOptions:
             if getattr(self, name) != getattr(defaults, name):
                 raise ParameterError(f"`{name}` does not apply to {kind}; leave it out.")
 
-    def spec_for(self, store: AbstractStore, name: str) -> ImageSpec:
-        """Return the spec asked for, or the one that the images' headers suggest."""
-        return self.spec or choose_spec(probe_store(store, name), image_size=self.image_size, mode=self.mode)
+    def image_source(
+        self,
+        name: str,
+        store: AbstractStore,
+        facts: RowFacts,
+        *,
+        notices: Sequence[Notice] = (),
+        doubt: str | None = None,
+        masks: MaskImages | None = None,
+    ) -> ImageSource:
+        """Return the source of encoded images, brought to the spec asked for or to the one that their headers suggest."""
+        if self.spec is not None:
+            return ImageSource(name, store, facts, self.spec, notices=notices, doubt=doubt, masks=masks)
+        headers = probe_store(store, name)
+        spec = choose_spec(headers, image_size=self.image_size, mode=self.mode, sized=self.sized)
+        natural = None if self.image_size is not None else natural_size(headers)
+        return ImageSource(name, store, facts, spec, notices=notices, doubt=doubt, masks=masks, natural=natural)

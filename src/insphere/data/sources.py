@@ -2,6 +2,7 @@
 
 import glob
 import os
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -43,6 +44,7 @@ def open_source(
     header: bool | None = None,
     channels: str = "auto",
     groups_by: str | None = None,
+    sized: Callable[[float, float], tuple[int, int]] | None = None,
 ) -> AbstractSource:
     """Return the rows that `source` points at.
 
@@ -82,6 +84,9 @@ def open_source(
         last, and refuses what looks like channels first.
     groups_by : str, optional
         Of image files: a regular expression that finds the group of near-duplicates in a path (``"(?P<group>[^_]+)_"``), or "folder".
+    sized : callable, optional
+        Where no size is asked for: gives height and width to bring image files to from their common or median height and width, for
+        example as a detector wants them.
 
     Returns
     -------
@@ -105,7 +110,7 @@ def open_source(
     122
     """
     options = OpenOptions(
-        split, spec, image_size, mode, label_column, normal_label, columns, data_dir, groups, table_spec, header, channels, groups_by
+        split, spec, image_size, mode, label_column, normal_label, columns, data_dir, groups, table_spec, header, channels, groups_by, sized
     )
     if isinstance(source, AbstractSource):
         return _narrowed(source, options)

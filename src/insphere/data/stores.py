@@ -167,6 +167,8 @@ class ImageSource(AbstractSource):
         What each is brought to.
     masks : MaskImages, optional
         The masks that `facts` names.
+    natural : (float, float), optional
+        Their common or median height and width, where the spec's size was chosen from it: a detector may want another.
 
     Examples
     --------
@@ -186,6 +188,7 @@ class ImageSource(AbstractSource):
         notices: Sequence[Notice] = (),
         doubt: str | None = None,
         masks: MaskImages | None = None,
+        natural: tuple[float, float] | None = None,
     ) -> None:
         if len(store) == 0:
             raise DataError(f"{name} has no images.")
@@ -194,6 +197,7 @@ class ImageSource(AbstractSource):
         self._store = store
         self._masks = masks
         self._brought_to = spec
+        self.natural = natural
         self._remarks: dict[str, dict[int, int]] = {}
 
     def __len__(self) -> int:
@@ -210,12 +214,20 @@ class ImageSource(AbstractSource):
         facts = self.facts.take(positions)
         return self._like(self._store.take(positions), facts, self._brought_to)
 
-    def brought_to(self, spec: ImageSpec) -> Self:
-        """Return a source of the same images, brought to another spec."""
-        return self._like(self._store, self.facts, spec)
-
     def _like(self, store: AbstractStore, facts: RowFacts, spec: ImageSpec) -> Self:
-        return type(self)(self.name, store, facts, spec, notices=self._notices, doubt=self.doubt, masks=self._masks)
+        told = {"notices": self._notices, "doubt": self.doubt}
+        return type(self)(self.name, store, facts, spec, masks=self._masks, natural=self.natural, **told)  # type: ignore[arg-type]
+
+    @property
+    def image_spec(self) -> ImageSpec:
+        """What each image is brought to."""
+        return self._brought_to
+
+    def brought_to(self, spec: ImageSpec) -> Self:
+        """Return a source of the same images, brought to another spec; itself where it is the same."""
+        if spec == self._brought_to:
+            return self
+        return self._like(self._store, self.facts, spec)
 
     @property
     def notices(self) -> tuple[Notice, ...]:

@@ -39,6 +39,8 @@ class Decision:
         Rows that the calibration scores stand for; more than there are scores where several rows are one unit.
     history : tuple of mappings
         One entry a change after the fit: "at" (UTC), "what", "from", "to".
+    peaks : ConformalCalibration, optional
+        The highest value of the heat-map of each calibration row, where the detector has heat-maps.
 
     Raises
     ------
@@ -66,6 +68,7 @@ class Decision:
     method: str = "split"
     n_rows: int = 0
     history: tuple[Mapping[str, Any], ...] = ()
+    peaks: ConformalCalibration | None = None
 
     def __post_init__(self) -> None:
         check_number("target_fpr", self.target_fpr, above=0, below=1)
@@ -93,6 +96,17 @@ class Decision:
             return self.radius
         threshold = self.calibration.threshold(self.target_fpr)
         return threshold if math.isfinite(threshold) else float(self.calibration.scores[-1])
+
+    @functools.cached_property
+    def map_level(self) -> float:
+        """The value of a heat-map that counts as 1: the highest place of a normal picture lies above it at most as often as promised.
+
+        1 where the detector has no heat-maps.
+        """
+        if self.peaks is None or not len(self.peaks):
+            return 1.0
+        level = self.peaks.threshold(self.target_fpr)
+        return level if math.isfinite(level) else float(self.peaks.scores[-1])
 
     @property
     def reaches_target(self) -> bool:
@@ -146,10 +160,11 @@ class Decision:
         """
         return self._changed("target_fpr", self.target_fpr, float(target_fpr), target_fpr=float(target_fpr))
 
-    def recalibrated(self, scores: NDArray[np.float64], n_rows: int) -> Self:
+    def recalibrated(self, scores: NDArray[np.float64], n_rows: int, peaks: NDArray[np.float64] | None = None) -> Self:
         """Return the decision with other calibration scores, those of new normal rows, the change noted in its history."""
         calibration = ConformalCalibration(scores)
-        changes = {"calibration": calibration, "method": "given", "n_rows": n_rows}
+        highest = None if peaks is None else ConformalCalibration(peaks)
+        changes = {"calibration": calibration, "method": "given", "n_rows": n_rows, "peaks": highest}
         return self._changed("calibration scores", len(self.calibration), len(calibration), **changes)
 
     def _changed(self, what: str, before: object, after: object, **fields: Any) -> Self:
@@ -175,8 +190,8 @@ class Decision:
         }
 
     @classmethod
-    def from_json(cls, record: Mapping[str, Any], scores: NDArray[Any]) -> Self:
-        """Return the decision that `to_json` described; `scores` are its calibration scores.
+    def from_json(cls, record: Mapping[str, Any], scores: NDArray[Any], peaks: NDArray[Any] | None = None) -> Self:
+        """Return the decision that `to_json` described; `scores` are its calibration scores, `peaks` those of its heat-maps.
 
         Files of version 0.1 lack the fields that came later. Of these, one that decided by the radius because its held-out rows were
         too few decides by them now.
@@ -200,6 +215,7 @@ class Decision:
                 method=record.get("method", "split"),
                 n_rows=int(record.get("n_rows", len(scores))),
                 history=tuple(dict(entry) for entry in record.get("history", ())),
+                peaks=None if peaks is None else ConformalCalibration(peaks),
             )
         except DataError as error:
             raise ModelFileError(f"The stored decision does not hold together: {error}") from error

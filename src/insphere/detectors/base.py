@@ -4,42 +4,38 @@ import dataclasses
 import datetime
 import os
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar, Self
 
 import numpy as np
-from numpy.typing import ArrayLike, NDArray
+from numpy.typing import NDArray
 from sklearn.base import BaseEstimator, OutlierMixin
 from sklearn.utils.validation import check_array, check_is_fitted
 
 from insphere import model_file
-from insphere.data import AbstractSource, ArraySource, open_source
+from insphere.data import AbstractSource, ArraySource, ImageSource, open_source
+from insphere.data.images import small_size
 from insphere.data.imputation import MISSING
 from insphere.decision import health
 from insphere.decision.calibration import Calibration
-from insphere.decision.scored import ScoredRows
-from insphere.decision.units import known_among, row_hashes
+from insphere.decision.units import row_hashes
 from insphere.detectors.fitting import (
     MAX_HASHES,
     MIN_ROWS,
     FitContext,
     Fitted,
     Fitting,
-    as_rows,
-    decide,
     examine,
-    new_scores,
     part_rows,
     read_rows,
-    unseen_scores,
     versions,
 )
 from insphere.detectors.inputs import is_plain_table, keeping_missing
 from insphere.detectors.parameters import ParameterisedEstimator
+from insphere.detectors.scoring import Rows, RowScoring
 from insphere.detectors.stored import KIND, parameters_to_json, restore, to_file
-from insphere.detectors.telling import tell, warn_unreadable
-from insphere.detectors.views import FittedViews
+from insphere.detectors.unseen import decide, new_scores, unseen_scores
 from insphere.errors import CollapseError, ParameterError
 from insphere.seeding import check_random_state, generator, resolve_seed
 from insphere.validation import check_choice, check_number
@@ -47,13 +43,9 @@ from insphere.validation import check_choice, check_number
 if TYPE_CHECKING:
     from insphere.explain import Explanation
 
-_BATCH_ROWS = 1024
-
-Rows = ArrayLike | AbstractSource | str | os.PathLike[str]
-
 
 @dataclasses.dataclass(eq=False, repr=False, kw_only=True)
-class AbstractDetector(FittedViews, ParameterisedEstimator, OutlierMixin, BaseEstimator, ABC):  # type: ignore[misc]
+class AbstractDetector(RowScoring, ParameterisedEstimator, OutlierMixin, BaseEstimator, ABC):  # type: ignore[misc]
     """A one-class anomaly detector for images and vectors.
 
     A concrete class sets `name` to its key in the catalog, declares its own parameters as fields, and implements `_fit_model`, `_score`,
@@ -79,6 +71,7 @@ class AbstractDetector(FittedViews, ParameterisedEstimator, OutlierMixin, BaseEs
 
     name: ClassVar[str]
     quick: ClassVar[bool] = False
+    takes_vectors: ClassVar[bool] = True
     target_fpr: float = 0.05
     trim: float = 0.0
     calibration: Calibration | Mapping[str, Any] | None = None
@@ -90,10 +83,6 @@ class AbstractDetector(FittedViews, ParameterisedEstimator, OutlierMixin, BaseEs
     @abstractmethod
     def _fit_model(self, X: NDArray[Any], context: FitContext) -> Fitted:
         """Fit on the proper training rows; return their scores (none its own neighbour) and what is to be said of the model's health."""
-
-    @abstractmethod
-    def _score(self, X: NDArray[Any]) -> NDArray[np.float64]:
-        """Return anomaly scores of checked rows, float64, shape (n,), higher = more anomalous."""
 
     @abstractmethod
     def _state(self) -> tuple[dict[str, Any], dict[str, NDArray[Any]]]:
@@ -194,8 +183,8 @@ class AbstractDetector(FittedViews, ParameterisedEstimator, OutlierMixin, BaseEs
         """Make the decision, examine the detector's health, and note what it was made with."""
         train_scores, findings = fitted
         self.data_ |= {"n_train": len(fitting.train_index), "n_trimmed": len(fitting.left_out)}
-        scores = unseen_scores(self, fitting, generator(self.seed_, "calibration units"))
-        self.decision_ = decide(fitting, train_scores, scores, self._calibration, self.target_fpr)
+        unseen = unseen_scores(self, fitting, generator(self.seed_, "calibration units"))
+        self.decision_ = decide(fitting, train_scores, unseen, self._calibration, self.target_fpr)
         n_equal = len(fitting.rows) - self.data_["n_different"]
         self.health_ = examine(self.decision_, fitting, train_scores, findings, n_equal=n_equal, advice=self._collapse_advice())
         self.versions_ = versions()
@@ -257,15 +246,40 @@ class AbstractDetector(FittedViews, ParameterisedEstimator, OutlierMixin, BaseEs
             raise ParameterError("`recalibrate` needs new normal rows (`X`), another `target_fpr`, or both.")
         if X is not None:
             rng = generator(self.seed_, "recalibration units")
-            scores, n_rows = new_scores(self, self.open(X, split="train", **options), groups, self.row_hashes_, rng)
-            self.decision_ = self.decision_.recalibrated(scores, n_rows)
+            new, n_rows = new_scores(self, self.open(X, split="train", **options), groups, self.row_hashes_, rng)
+            self.decision_ = self.decision_.recalibrated(new.scores, n_rows, new.peaks)
         if target_fpr is not None:
             self.decision_ = self.decision_.retargeted(check_number("target_fpr", target_fpr, above=0, below=1))
             self.target_fpr = self.decision_.target_fpr
         self.health_ = self.health_.replaced(health.check_calibration(self.decision_))
         return self
 
-    # Scoring: everything below goes through score_batches.
+    # What may be scored, and why it scores so; the scoring itself is in `scoring.py`.
+
+    def wanted_size(self, height: float, width: float) -> tuple[int, int]:
+        """Return the height and width in pixels that image files are brought to where the user asks for none.
+
+        Parameters
+        ----------
+        height, width : float
+            Common or median size of the files.
+        """
+        return small_size(height, width)
+
+    def open_to_fit(self, X: Rows, **options: Any) -> AbstractSource:
+        """Return the rows that `fit` would read of `X`, image files brought to the size that this detector wants.
+
+        Parameters
+        ----------
+        X : array, source or path
+        **options
+            Further arguments of `insphere.open_source`, such as `image_size`, which wins.
+        """
+        source = open_source(X, split="train", sized=None if isinstance(X, AbstractSource) else self.wanted_size, **options)
+        if isinstance(source, ImageSource) and source.natural is not None:
+            height, width = self.wanted_size(*source.natural)
+            return source.brought_to(dataclasses.replace(source.image_spec, height=height, width=width))
+        return source
 
     def open(self, X: Rows, *, split: str = "all", **options: Any) -> AbstractSource:
         """Return `X` as a source whose rows have the shape and type that this fitted detector takes.
@@ -285,57 +299,6 @@ class AbstractDetector(FittedViews, ParameterisedEstimator, OutlierMixin, BaseEs
         """
         check_is_fitted(self, "decision_")
         return self._as_source(X, fitting=False, split=split, **options)
-
-    def score_batches(self, X: Rows, *, batch_size: int = _BATCH_ROWS) -> Iterator[ScoredRows]:
-        """Score the rows of `X` in order, `batch_size` at a time, each row exactly once as a score or as an error.
-
-        Raises
-        ------
-        CollapseError
-            If the fitted detector gives every row the same score.
-        DataError
-            If the rows do not fit the detector.
-        """
-        source = self.open(X)
-        if self.health_.collapsed:
-            critical = next(finding for finding in self.health_.findings if finding.level == "critical")
-            raise CollapseError(f"This detector cannot score: {critical.text}")
-        for rows in source.batches(batch_size):
-            X_rows = as_rows(rows.X)
-            scores = self._score(X_rows) if len(X_rows) else np.empty(0)
-            p_values, flagged = self.decision_.p_value(scores), self.decision_.is_anomaly(scores)
-            seen = known_among(row_hashes(X_rows), self.row_hashes_)
-            yield ScoredRows(rows.index, scores, p_values, flagged, rows.errors, seen=seen)
-
-    def anomaly_score(self, X: Rows) -> NDArray[np.float64]:
-        """Return the anomaly score of each row, float64, shape (n,), higher = more anomalous.
-
-        Rows of a file source that cannot be read get NaN and one warning; arrays with such values are refused.
-
-        Raises
-        ------
-        CollapseError, DataError
-            See `score_batches`.
-        """
-        source = self.open(X)
-        scores = np.full(len(source), np.nan)
-        errors: dict[int, str] = {}
-        for batch in self.score_batches(source):
-            scores[batch.index] = batch.anomaly_score
-            errors |= batch.errors
-        tell(source)
-        warn_unreadable(errors, len(source), "score NaN")
-        return scores
-
-    def p_value(self, X: Rows) -> NDArray[np.float64]:
-        """Return the conformal p-value of each row: the share of normal rows that score at least as high; NaN for unreadable rows.
-
-        Source: split conformal prediction (Vovk 2005). Valid for normal rows exchangeable with the held-out ones.
-        """
-        scores = self.anomaly_score(X)
-        p_values = np.full(len(scores), np.nan)
-        p_values[~np.isnan(scores)] = self.decision_.p_value(scores[~np.isnan(scores)])
-        return p_values
 
     def explain(self, X: Rows, **options: Any) -> "Explanation":
         """Say why rows score as they do: `insphere.explain.explain` with this detector, where the options are described.
@@ -359,7 +322,7 @@ class AbstractDetector(FittedViews, ParameterisedEstimator, OutlierMixin, BaseEs
             X = check_array(X, dtype="numeric", ensure_min_samples=least, ensure_all_finite=finite, estimator=self, input_name="X")
             return ArraySource(X) if fitting else self.input_.admit(ArraySource(X, name="X"), estimator=type(self).__name__)
         if fitting:
-            return open_source(X, split="train", **options)
+            return self.open_to_fit(X, **options)
         return self.input_.open(X, split=split, **options)
 
     def save(self, path: str | os.PathLike[str]) -> None:

@@ -11,9 +11,10 @@ from typing import Any
 import numpy as np
 
 from insphere.data.preprocess import Preprocess
-from insphere.detectors.base import AbstractDetector, Rows
+from insphere.detectors.base import AbstractDetector
 from insphere.detectors.fitting import FitContext, Fitted, Fitting
 from insphere.detectors.neural import AbstractNeuralDetector
+from insphere.detectors.scoring import Rows
 from insphere.errors import ParameterError
 from insphere.nets.build import with_widths
 from insphere.training.history import EpochRecord

@@ -44,6 +44,13 @@ _ENTRIES = (
         "The default: images or vectors, from about a hundred normal examples.",
     ),
     Entry(
+        "photo",
+        "insphere.detectors.photo",
+        "PhotoSpheres",
+        "Spheres at every place and around the whole picture, in features of a frozen network; its heat-map shows where.",
+        "Photos: defects on products, foreign objects; from about forty normal ones. Weights come with the extra insphere[photos].",
+    ),
+    Entry(
         "vae",
         "insphere.detectors.vae",
         "VAE",

@@ -1,29 +1,28 @@
 """How a fit goes, whatever the detector: rows read and parted, the model fitted, the decision made, the health examined."""
 
-import copy
 import dataclasses
 import hashlib
 import math
 import platform
 import warnings
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable
 from importlib.metadata import version
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from insphere.data import AbstractSource
 from insphere.decision import health
-from insphere.decision.calibration import Calibration, ConformalCalibration, fold_rows, radius, rows_needed, split_rows
+from insphere.decision.calibration import Calibration, fold_rows, rows_needed, split_rows
 from insphere.decision.decision import Decision
 from insphere.decision.health import Finding
 from insphere.decision.labels import normal_rows
-from insphere.decision.units import by_position, independent_units, known_among, one_row_a_unit, row_hashes
+from insphere.decision.units import by_position, independent_units, row_hashes
 from insphere.detectors.inputs import InputContract
 from insphere.detectors.telling import named_errors, tell
-from insphere.errors import DataError, DataNotice, ParameterError, TrainingError
+from insphere.errors import DataError, DataNotice, ParameterError
 
 MIN_ROWS = 8
 """Normal rows that `fit` needs at least."""
@@ -144,15 +143,6 @@ class ReadRows:
     facts: dict[str, Any]
 
 
-class Scoring(Protocol):
-    """What calibration needs of a detector."""
-
-    def _check_parameters(self) -> None: ...
-    def _fit_model(self, X: NDArray[Any], context: FitContext) -> Fitted: ...
-    def _score(self, X: NDArray[Any]) -> NDArray[np.float64]: ...
-    def _settled(self) -> Mapping[str, Any]: ...
-
-
 def read_rows(source: AbstractSource, y: Any = None, groups: Iterable[Any] | None = None) -> ReadRows:
     """Read the rows to fit on.
 
@@ -176,7 +166,7 @@ def read_rows(source: AbstractSource, y: Any = None, groups: Iterable[Any] | Non
     if normal is not None:
         rows, readable = rows[normal[readable]], readable[normal[readable]]
         _check_rows(rows, source.name, at_least=_MIN_LABELLED)
-    named = _groups_of(source, groups)
+    named = groups_of(source, groups)
     hashes = row_hashes(rows)
     fingerprint = hashlib.sha256(f"{rows.dtype}{rows.shape}".encode())
     fingerprint.update(np.ascontiguousarray(rows).data)
@@ -236,55 +226,6 @@ def part_rows(
     return Fitting(read.rows, read.readable, train_index, calibration_index, units)
 
 
-def unseen_scores(detector: Scoring, fitting: Fitting, rng: np.random.Generator) -> NDArray[np.float64]:
-    """Return the scores of one row a unit, drawn by `rng`, each by a model that has not seen its unit."""
-    chosen = fitting.calibration_index
-    if fitting.units is not None and len(chosen):
-        chosen = chosen[one_row_a_unit(fitting.units[chosen], rng)]
-    if not len(chosen):
-        return np.empty(0)
-    if fitting.folds is None:
-        return detector._score(fitting.rows[chosen])
-    scores = np.empty(len(chosen))
-    for fold in range(int(fitting.folds.max()) + 1):
-        held_out = fitting.folds[chosen] == fold
-        # Settings that the fit of all rows chose are kept: models whose kernels differ have scores of different scales.
-        without = copy.copy(detector)
-        for name, value in detector._settled().items():
-            setattr(without, name, value)
-        without._check_parameters()
-        without._fit_model(fitting.rows[fitting.train_index[fitting.folds[fitting.train_index] != fold]], FitContext())
-        scores[held_out] = without._score(fitting.rows[chosen[held_out]])
-    return scores
-
-
-def decide(
-    fitting: Fitting, train_scores: NDArray[np.float64], scores: NDArray[np.float64], options: Calibration, target_fpr: float
-) -> Decision:
-    """Return the decision from the scores of training rows and of unseen normal rows.
-
-    Raises
-    ------
-    TrainingError
-        If a score is not finite.
-    DataError
-        If there is no score of an unseen row.
-    """
-    if not np.isfinite(np.concatenate([train_scores, scores])).all():
-        raise TrainingError(
-            "Some training rows have scores that are not finite: the model has diverged. Check the rows for extreme values,"
-            " or lower the learning rate."
-        )
-    return Decision(
-        ConformalCalibration(scores),
-        radius=radius(train_scores, options.radius_quantile),
-        target_fpr=float(target_fpr),
-        by=options.decision,
-        method="split" if fitting.folds is None else "cross",
-        n_rows=len(fitting.calibration_index),
-    )
-
-
 def examine(
     decision: Decision, fitting: Fitting, train_scores: NDArray[np.float64], findings: list[Finding], *, n_equal: int, advice: str
 ) -> health.HealthReport:
@@ -315,38 +256,6 @@ def examine(
     )
 
 
-def new_scores(
-    detector: Scoring, source: AbstractSource, groups: Iterable[Any] | None, known: NDArray[np.uint64], rng: np.random.Generator
-) -> tuple[NDArray[np.float64], int]:
-    """Return the scores of one row a unit of new normal rows, and how many rows they stand for.
-
-    Parameters
-    ----------
-    known : ndarray of uint64
-        Hashes of the rows that were given to `fit`.
-
-    Raises
-    ------
-    DataError
-        If no row is readable, or some were given to `fit`.
-    """
-    loaded = source.load()
-    rows = as_rows(loaded.X)
-    if not len(rows):
-        raise DataError(f"{source.name} has no readable row to calibrate on.")
-    hashes = row_hashes(rows)
-    n_seen = int(known_among(hashes, known).sum())
-    if n_seen:
-        raise DataError(
-            f"{n_seen} of {len(rows)} rows of {source.name} were given to `fit`, so their scores are not a measure of new rows; calibrate"
-            " on normal rows that the model has not seen."
-        )
-    named = _groups_of(source, groups)
-    units = independent_units(hashes, None if named is None else [named[row] for row in loaded.index])
-    chosen = np.arange(len(rows)) if units is None else one_row_a_unit(units, rng)
-    return detector._score(rows[chosen]), len(rows)
-
-
 def versions() -> dict[str, str]:
     """Return the versions that a fitted detector names: of this library, what it computes with, and Python."""
     return {name: version(name) for name in ("insphere", "torch", "numpy", "scikit-learn")} | {"python": platform.python_version()}
@@ -370,7 +279,14 @@ def _check_rows(rows: NDArray[Any], name: str, *, at_least: int) -> None:
         )
 
 
-def _groups_of(source: AbstractSource, groups: Iterable[Any] | None) -> list[Any] | None:
+def groups_of(source: AbstractSource, groups: Iterable[Any] | None) -> list[Any] | None:
+    """Return the group of each row of a source, None where there are none.
+
+    Raises
+    ------
+    DataError
+        If there are not as many as rows.
+    """
     named = by_position(source.groups if groups is None else groups)
     if named is not None and len(named) != len(source):
         raise DataError(f"`groups` must have one label per row: {len(source)}, got {len(named)}.")

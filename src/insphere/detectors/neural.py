@@ -17,8 +17,9 @@ from torch import Tensor
 
 from insphere.data.preprocess import SCALINGS, Preprocess, fit_preprocess
 from insphere.decision import health
-from insphere.detectors.base import AbstractDetector, Rows
+from insphere.detectors.base import AbstractDetector
 from insphere.detectors.fitting import FitContext, Fitted, as_rows
+from insphere.detectors.scoring import Rows
 from insphere.detectors.telling import warn_unreadable
 from insphere.errors import ModelFileError
 from insphere.nets.build import initialise

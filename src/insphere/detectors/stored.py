@@ -24,6 +24,7 @@ KIND = "detector"
 """Kind of the model files that `AbstractDetector.save` writes."""
 
 _CALIBRATION = "calibration/scores"
+_PEAKS = "calibration/peaks"
 _SEEN = "data/row_hashes"
 
 
@@ -42,7 +43,9 @@ def to_file(detector: "AbstractDetector") -> tuple[dict[str, Any], dict[str, NDA
         "created": detector.created_,
         "model": model,
     }
-    return header, arrays | {_CALIBRATION: detector.decision_.calibration.scores, _SEEN: detector.row_hashes_}
+    decision = detector.decision_
+    peaks = {} if decision.peaks is None else {_PEAKS: decision.peaks.scores}
+    return header, arrays | peaks | {_CALIBRATION: decision.calibration.scores, _SEEN: detector.row_hashes_}
 
 
 def parameters_to_json(detector: "AbstractDetector") -> dict[str, Any]:
@@ -94,7 +97,7 @@ def _restored(kind: type[Detector], header: Mapping[str, Any], arrays: Mapping[s
     detector.seed_, detector.data_ = header["seed"], header["data"]
     detector.health_ = health.HealthReport.from_json(header["health"])
     detector.versions_, detector.created_ = header["versions"], header["created"]
-    detector.decision_ = Decision.from_json(header["decision"], arrays[_CALIBRATION])
+    detector.decision_ = Decision.from_json(header["decision"], arrays[_CALIBRATION], arrays.get(_PEAKS))
     detector.row_hashes_ = arrays.get(_SEEN, np.empty(0, np.uint64))
     detector.training_errors_ = {}
     detector._restore(header["model"], arrays)

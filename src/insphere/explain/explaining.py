@@ -8,9 +8,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from insphere.data import AbstractSource, ArraySource
-from insphere.detectors.base import AbstractDetector, Rows
+from insphere.detectors.base import AbstractDetector
 from insphere.detectors.fitting import as_rows
 from insphere.detectors.neural import AbstractNeuralDetector
+from insphere.detectors.scoring import Rows
 from insphere.errors import DataError, ExplainError
 from insphere.explain import gradients, heat, occlusion
 from insphere.explain.baselines import Witnesses, make_baselines

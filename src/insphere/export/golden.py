@@ -13,11 +13,12 @@ from numpy.typing import NDArray
 
 from insphere.data import AbstractSource, ImageSpec
 from insphere.data.preprocess import Preprocess
-from insphere.detectors.base import AbstractDetector, Rows
+from insphere.detectors.base import AbstractDetector
 from insphere.detectors.fitting import as_rows
 from insphere.detectors.hybrid import Hybrid
+from insphere.detectors.scoring import Rows
 from insphere.errors import DataError, ExportError
-from insphere.export.graph import ScoringGraph, input_name, spread
+from insphere.export.graph import MAP_OUTPUT, OUTPUTS, ScoringGraph, input_name, spread
 
 TOLERANCE = 1e-4
 """Largest difference between the graph's score and the library's, relative to the score (or to the spread of the held-out scores)."""
@@ -30,8 +31,13 @@ _ROUNDS = (
     " vectors='float64' (--vectors float64)."
 )
 
+MAP_TOLERANCE = 1e-3
+"""Largest difference of two values of a heat-map, relative to the larger of the value and 1, the level of normal pictures."""
+
+_MAPS_COMPARED = 16
 _STORED_ROWS, _STORED_BYTES = 8, 400_000
 _STARTS, _STEPS = 4, 48
+_LARGE, _STEPS_OF_LARGE = 2**15, 8  # values of a row from which each step takes long
 
 _SECONDS = 1.7e9  # since 1970, as of 2023: where single precision has steps of 128
 _LARGEST = 1e30
@@ -156,6 +162,7 @@ def compare(detector: AbstractDetector, session: Any, X: NDArray[Any], dtype: st
         threshold=detector.threshold_,
         comparable=known,
     )
+    _check_maps(detector, session, X[:_MAPS_COMPARED], fed[:_MAPS_COMPARED])
     return Comparison(
         n_rows=len(X),
         n_flagged=int(batch.is_anomaly.sum()),
@@ -163,6 +170,20 @@ def compare(detector: AbstractDetector, session: Any, X: NDArray[Any], dtype: st
         n_labels=n_labels,
         n_p_values=int((p_values != batch.p_value[rows]).sum()),
     )
+
+
+def _check_maps(detector: AbstractDetector, session: Any, X: NDArray[Any], fed: NDArray[Any]) -> None:
+    """Raise `ExportError` unless the graph's heat-maps, where there are any, are the library's."""
+    if not detector.has_maps:
+        return
+    expected = detector.anomaly_map(X)
+    (found,) = session.run([MAP_OUTPUT], {input_name(detector): fed})
+    apart = np.abs(found - expected) / np.maximum(np.abs(expected), 1)
+    if found.shape != expected.shape or not apart.max() <= MAP_TOLERANCE:
+        raise ExportError(
+            f"The graph of {detector.name} must give the library's heat-maps within {MAP_TOLERANCE:g}; they differ by up to"
+            f" {apart.max():.2g}."
+        )
 
 
 def check_equal(detector: AbstractDetector, session: Any, X: NDArray[Any], dtype: str) -> Comparison:
@@ -263,7 +284,7 @@ def differences(
 def _answers(detector: AbstractDetector, session: Any, X: NDArray[Any], parts: list[NDArray[np.int64]]) -> list[NDArray[Any]]:
     """Return the positions of the rows in all parts, and the graph's three answers to them."""
     name = input_name(detector)
-    found = [(part, *session.run(None, {name: X[part]})) for part in parts]
+    found = [(part, *session.run(list(OUTPUTS), {name: X[part]})) for part in parts]
     return [np.concatenate(column) for column in zip(*found, strict=True)]
 
 
@@ -276,7 +297,7 @@ def check_refused(session: Any, asked: Asked) -> None:
         rows[row].flat[-1] = rows[row + 3].flat[:] = value
     if asked.imputes:
         rows = rows[1:]  # there a missing value may be one that is filled
-    _, p_values, flagged = session.run(None, {asked.name: rows})
+    _, p_values, flagged = session.run(list(OUTPUTS), {asked.name: rows})
     if not flagged.all() or not (p_values <= 1 / (asked.n_calibration + 1) * (1 + 1e-9)).all():
         raise ExportError("A graph must flag rows with values that are not finite, with the smallest p-value, and this one does not.")
 
@@ -320,7 +341,8 @@ def _descent(detector: AbstractDetector, graph: ScoringGraph, start: NDArray[Any
     x = torch.tensor(np.asarray(start, dtype=np.float64), requires_grad=True)
     met = []
     walker = torch.optim.Adam([x], lr=1.0)
-    for number in range(_STEPS):
+    n_steps = _STEPS if start[0].size < _LARGE else _STEPS_OF_LARGE
+    for number in range(n_steps):
         rows = x if graph.imputed is None else graph.imputed(x)
         scores = graph.score_rows(rows.float() if graph.rounding > 1e-9 else rows)
         if not scores.requires_grad:
@@ -334,7 +356,7 @@ def _descent(detector: AbstractDetector, graph: ScoringGraph, start: NDArray[Any
             x.copy_(before + (x - before) * torch.as_tensor(step if x.ndim == 4 else step[: x.shape[1]]))
             if detector.image_spec_ is not None:
                 x.clamp_(float(np.min(low)), float(np.max(high)))
-        if math.log2(number + 1).is_integer() or number == _STEPS - 1:
+        if math.log2(number + 1).is_integer() or number == n_steps - 1:
             met.append(x.detach().numpy().copy())
     if not met:
         return start[:0]

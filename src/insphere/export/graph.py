@@ -27,6 +27,9 @@ IR_VERSION = 8
 OUTPUTS = ("anomaly_score", "p_value", "is_anomaly")
 """Names of the graph's outputs, in order."""
 
+MAP_OUTPUT = "anomaly_map"
+"""Name of one more output, after them, where the detector has heat-maps."""
+
 _PACKAGES = ("onnx", "onnxscript", "onnxruntime")
 
 
@@ -55,31 +58,42 @@ class ScoringGraph(nn.Module):
         self.input_dtype = vectors if detector.image_spec_ is None else detector.image_spec_.dtype
         self.imputed = None if detector.input_.imputer is None else Imputed(detector.input_.imputer)
         self.score_rows = scorer(detector).requires_grad_(False)
+        self.has_maps = detector.has_maps
         self.rounding = 1e-9 if isinstance(detector, AbstractShallowDetector) else 1e-5  # what runs in float32 rounds more
         self.spread = spread(detector)
         self.calibration_scores: Tensor
         self.register_buffer("calibration_scores", torch.from_numpy(detector.conformal_.scores.copy()))
         self.eval()
 
-    def forward(self, rows: Tensor, threshold: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-        """Map raw rows and a threshold to scores and p-values (float64) and decisions (bool), each of shape (n,)."""
-        scores, known = self._scores(rows)
+    def forward(self, rows: Tensor, threshold: Tensor) -> tuple[Tensor, ...]:
+        """Map raw rows and a threshold to scores and p-values (float64) and decisions (bool), each of shape (n,).
+
+        Of a detector with heat-maps these come last: float32, shape (n, map height, map width), in units of held-out normal rows.
+        """
+        scores, known, heat = self._scores(rows)
         lowered = (scores - self.rounding * scores.abs().clamp(min=self.spread)).masked_fill(~known, math.inf)
         n_above = (self.calibration_scores >= lowered.unsqueeze(1)).double().sum(dim=1)
         p_values = (1 + n_above) / (len(self.calibration_scores) + 1)
-        return scores.masked_fill(~known, math.inf), p_values, lowered > threshold
+        answers = scores.masked_fill(~known, math.inf), p_values, lowered > threshold
+        return answers if heat is None else (*answers, heat.masked_fill(~known.reshape(-1, 1, 1), math.inf))
 
-    def _scores(self, rows: Tensor) -> tuple[Tensor, Tensor]:
-        """Return the scores, and which of them are known: those of finite rows that are finite themselves."""
+    def _scores(self, rows: Tensor) -> tuple[Tensor, Tensor, Tensor | None]:
+        """Return the scores, which of them are known (those of finite rows that are finite themselves), and the heat-maps if there are."""
         if not rows.dtype.is_floating_point:
-            scores = self.score_rows(rows)
-            return scores, torch.isfinite(scores)
+            scores, heat = self._answers(rows)
+            return scores, torch.isfinite(scores), heat
         if self.imputed is not None:
             rows = self.imputed(rows)
         finite = torch.isfinite(rows).flatten(1).all(dim=1)
         # Scored as zeros, so that no operator, of int8 networks too, makes something ordinary of what is not a number.
-        scores = self.score_rows(torch.where(finite.reshape(-1, *[1] * (rows.ndim - 1)), rows, torch.zeros_like(rows)))
-        return scores, finite & torch.isfinite(scores)
+        scores, heat = self._answers(torch.where(finite.reshape(-1, *[1] * (rows.ndim - 1)), rows, torch.zeros_like(rows)))
+        return scores, finite & torch.isfinite(scores), heat
+
+    def _answers(self, rows: Tensor) -> tuple[Tensor, Tensor | None]:
+        if not self.has_maps:
+            return self.score_rows(rows), None
+        scores, heat = self.score_rows.with_map(rows)  # type: ignore[operator]
+        return scores, heat
 
 
 class Imputed(nn.Module):
@@ -147,7 +161,7 @@ def build(detector: AbstractDetector, graph: ScoringGraph) -> Any:
                 dynamo=True,
                 verbose=False,
                 input_names=[name, "threshold"],
-                output_names=list(OUTPUTS),
+                output_names=[*OUTPUTS, *([MAP_OUTPUT] if graph.has_maps else [])],
                 dynamic_shapes={"rows": {0: torch.export.Dim("batch")}, "threshold": None},
                 opset_version=OPSET,
             )

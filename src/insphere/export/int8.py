@@ -12,7 +12,7 @@ from scipy.stats import spearmanr
 
 from insphere.detectors.base import AbstractDetector
 from insphere.errors import ParameterError
-from insphere.export.graph import input_name, quiet
+from insphere.export.graph import OUTPUTS, input_name, quiet
 from insphere.metrics import auroc
 
 _NETWORK_OPERATORS = ("Conv", "Gemm", "MatMul")
@@ -103,7 +103,7 @@ def quantise(content: bytes, detector: AbstractDetector, X: NDArray[Any]) -> byt
 def measure(detector: AbstractDetector, session: Any, X: NDArray[Any], labels: NDArray[np.int64] | None, *, dtype: str) -> QuantisationCost:
     """Compare a quantised graph, which takes `dtype`, with the library on rows, with labels (0 normal, 1 anomaly) where they are known."""
     batch = next(iter(detector.score_batches(X, batch_size=len(X))))
-    scores, _, flagged = session.run(None, {input_name(detector): X.astype(dtype)})
+    scores, _, flagged = session.run(list(OUTPUTS), {input_name(detector): X.astype(dtype)})
     expected = batch.anomaly_score
     differences = np.abs(scores - expected) / np.maximum(np.abs(expected), np.finfo(np.float64).tiny)
     varied = np.ptp(scores) > 0 and np.ptp(expected) > 0

@@ -10,8 +10,9 @@ from typing import Any
 from numpy.typing import NDArray
 from sklearn.utils.validation import check_is_fitted
 
-from insphere.detectors.base import AbstractDetector, Rows
+from insphere.detectors.base import AbstractDetector
 from insphere.detectors.catalog import DETECTORS
+from insphere.detectors.scoring import Rows
 from insphere.errors import CollapseError, ExportError, ParameterError
 from insphere.export.golden import Asked, Comparison, check_equal, check_refused, golden_rows, pack, rows_of
 from insphere.export.graph import OPSET, ScoringGraph, build, check_packages, input_name, session

@@ -16,10 +16,11 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from insphere.detectors.base import AbstractDetector, Rows
+from insphere.detectors.base import AbstractDetector
+from insphere.detectors.scoring import Rows
 from insphere.errors import ExportError
 from insphere.export.golden import TOLERANCE, Asked, check_equal, check_refused, differences, packed, rows_of, unpacked
-from insphere.export.graph import check_packages, input_name, session, spread
+from insphere.export.graph import OUTPUTS, check_packages, input_name, session, spread
 
 FORMAT_VERSION = 1
 """Version of the certificate."""
@@ -191,7 +192,7 @@ def _both(detector: AbstractDetector, session: Any, X: NDArray[Any], dtype: str)
 def _run(session: Any, name: str, X: NDArray[Any], dtype: str) -> list[NDArray[Any]]:
     """Return the graph's scores, p-values and decisions."""
     with np.errstate(over="ignore"):
-        answers: list[NDArray[Any]] = session.run(None, {name: X.astype(dtype)})
+        answers: list[NDArray[Any]] = session.run(list(OUTPUTS), {name: X.astype(dtype)})
     return answers
 
 

@@ -19,12 +19,14 @@ from insphere.detectors.classical import KDE, KNN, OCSVM, IForest
 from insphere.detectors.hybrid import Hybrid
 from insphere.detectors.kernel_svdd import SVDD
 from insphere.detectors.neural import AbstractNeuralDetector
+from insphere.detectors.photo import PhotoSpheres
 from insphere.detectors.shallow import AbstractShallowDetector, Projection
 from insphere.detectors.vae_svdd import DeepSVDDVAE, DeepSVDDVAEObjective
 from insphere.errors import ExportError
 from insphere.scores.graph import NearestDistance, SphereGraph, has_graph, number, squared_distances, tensor
 from insphere.scores.isolation import IsolationTrees
 from insphere.scores.kernels import KernelExpansion
+from insphere.scores.photo_graph import PlaceGraph, WhitenedGraph
 from insphere.scores.sphere import AbstractSphere
 from insphere.training.feed import as_network_input
 
@@ -70,6 +72,11 @@ def _(detector: Hybrid) -> nn.Module:
     return HybridScorer(detector)
 
 
+@scorer.register
+def _(detector: PhotoSpheres) -> nn.Module:
+    return PhotoScorer(detector)
+
+
 class NeuralScorer(nn.Module):
     """Scores by a trained objective, or by the distance of its codes to a sphere; networks in float32, distances in float64."""
 
@@ -102,6 +109,34 @@ class Codes(nn.Module):
     def forward(self, rows: Tensor) -> Tensor:
         """Return the codes, float64, shape (n, latent_dim)."""
         return self.objective.code(self.prepared(rows)).double()
+
+
+class PhotoScorer(nn.Module):
+    """Scores and heat-maps of photos: see `PhotoSpheres`."""
+
+    def __init__(self, detector: PhotoSpheres) -> None:
+        super().__init__()
+        self.features = copy.deepcopy(detector.features_).cpu().eval()
+        self.settled = detector.settled_
+        self.places, self.whole = PlaceGraph(detector.places_), WhitenedGraph(detector.whole_)
+        self.n_highest = max(1, round(self.features.grid[0] * self.features.grid[1] * detector.top_share))
+        self.map_level = detector.decision_.map_level
+
+    def forward(self, rows: Tensor) -> Tensor:
+        """Map raw rows to scores."""
+        return self.with_map(rows)[0]
+
+    def with_map(self, rows: Tensor) -> tuple[Tensor, Tensor]:
+        """Map raw rows (n, height, width, channels) to scores, float64, and heat-maps (n, map height, map width), float32."""
+        settled = self.settled
+        at_places, vectors = self.features(as_network_input(rows, lambda pixels: pixels))
+        heat = self.places(at_places)
+        whole = (torch.log(self.whole(vectors).clamp(min=1e-12)) - settled.whole_mean) / settled.whole_spread
+        if settled.look_for == "objects":
+            return whole, heat / self.map_level
+        highest = torch.topk(heat.flatten(1), self.n_highest, dim=1).values.double().mean(dim=1)
+        from_map = (torch.log(highest.clamp(min=1e-12)) - settled.map_mean) / settled.map_spread
+        return (from_map + whole) / 2, heat / self.map_level
 
 
 class HybridScorer(nn.Module):

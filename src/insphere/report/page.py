@@ -8,7 +8,8 @@ from typing import Any
 
 from insphere.data import AbstractSource
 from insphere.decision.scored import ScoredRows
-from insphere.detectors.base import AbstractDetector, Rows
+from insphere.detectors.base import AbstractDetector
+from insphere.detectors.scoring import Rows
 from insphere.errors import DataError, ParameterError
 from insphere.output_file import check_writable, replacing
 from insphere.report.contents import gather

@@ -3,6 +3,7 @@
 import math
 import time
 from collections.abc import Callable, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -139,6 +140,7 @@ def map_batches(
     transform: Callable[[Tensor], Tensor],
     *,
     device: torch.device,
+    each_alone: bool = False,
 ) -> NDArray[np.float32]:
     """Apply `function` to preprocessed rows in batches of a fixed size and return its results as one float32 array.
 
@@ -148,7 +150,11 @@ def map_batches(
         From network input (`SCORING_ROWS` of them, …) to a tensor with as many rows; called without gradients.
     rows : ndarray, shape (n, height, width, channels) or (n, features)
         Raw rows; the last batch is filled up with copies of its last row, whose results are dropped.
+    each_alone : bool
+        On the CPU each row is a batch, on a thread of its own: for large pictures, of which one fills the processor's caches.
     """
+    if each_alone and device.type == "cpu":
+        return _map_alone(function, rows, transform)
     results: list[NDArray[np.float32]] = []
     n_rows = SCORING_ROWS if device.type == "cpu" else _ACCELERATOR_ROWS
     with torch.inference_mode(), single_precision(), threads_for(rows[0].size):
@@ -160,6 +166,22 @@ def map_batches(
             x = as_network_input(torch.from_numpy(np.ascontiguousarray(chunk)).to(device), transform)
             results.append(function(x)[:n_real].float().cpu().numpy())
     return np.concatenate(results)
+
+
+def _map_alone(function: Callable[[Tensor], Tensor], rows: NDArray[Any], transform: Callable[[Tensor], Tensor]) -> NDArray[np.float32]:
+    """Apply `function` to one row at a time, on as many threads as PyTorch has; the bits don't depend on their number."""
+    n_threads = torch.get_num_threads()
+
+    def apply(row: NDArray[Any]) -> NDArray[np.float32]:
+        with torch.inference_mode():
+            x = as_network_input(torch.from_numpy(np.ascontiguousarray(row[np.newaxis])), transform)
+            return function(x)[0].float().numpy()
+
+    try:
+        with single_precision(), ThreadPoolExecutor(n_threads, initializer=torch.set_num_threads, initargs=(1,)) as pool:
+            return np.stack(list(pool.map(apply, rows)))
+    finally:
+        torch.set_num_threads(n_threads)
 
 
 class _Model:

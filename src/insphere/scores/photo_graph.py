@@ -1,0 +1,64 @@
+"""The spheres of photos as modules that PyTorch can differentiate and export: the formulas of `places` and `whitened`, once more."""
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional
+
+from insphere.scores.places import BLOCK, PlaceSpheres
+from insphere.scores.whitened import WhitenedSphere
+
+
+class PlaceGraph(nn.Module):
+    """`PlaceSpheres.distance` as a module.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from insphere.scores.places import PlaceMoments
+    >>> places = np.random.default_rng(0).normal(size=(50, 3, 5, 2)).astype(np.float32)
+    >>> spheres = PlaceSpheres.fit(PlaceMoments.of(places))
+    >>> bool(np.allclose(PlaceGraph(spheres)(torch.from_numpy(places)), spheres.distance(places), rtol=1e-5))
+    True
+    """
+
+    def __init__(self, spheres: PlaceSpheres) -> None:
+        super().__init__()
+        self.height, self.width, self.d = spheres.center.shape
+        self.scale: Tensor
+        self.center: Tensor
+        self.whitening: Tensor
+        self.register_buffer("scale", torch.from_numpy(spheres.scale.copy()))
+        self.register_buffer("center", torch.from_numpy(spheres.center.copy()))
+        self.register_buffer("whitening", torch.from_numpy(spheres.whitening.copy()))
+
+    def forward(self, places: Tensor) -> Tensor:
+        """Map vectors at places (n, height, width, d) to distances (n, height, width), float32."""
+        rows, columns = -(-self.height // BLOCK), -(-self.width // BLOCK)
+        away = places / self.scale - self.center
+        away = functional.pad(away, (0, 0, 0, columns * BLOCK - self.width, 0, rows * BLOCK - self.height))
+        blocks = away.reshape(-1, rows, BLOCK, columns, BLOCK, self.d).transpose(2, 3)
+        lengths = norm(blocks.reshape(-1, rows * columns, BLOCK * BLOCK, self.d) @ self.whitening.float())
+        whole = lengths.reshape(-1, rows, columns, BLOCK, BLOCK).transpose(2, 3).reshape(-1, rows * BLOCK, columns * BLOCK)
+        return whole[:, : self.height, : self.width]
+
+
+class WhitenedGraph(nn.Module):
+    """`WhitenedSphere.distance` as a module."""
+
+    def __init__(self, sphere: WhitenedSphere) -> None:
+        super().__init__()
+        self.center: Tensor
+        self.scale: Tensor
+        self.whitening: Tensor
+        self.register_buffer("center", torch.from_numpy(sphere.center.copy()))
+        self.register_buffer("scale", torch.from_numpy(sphere.scale.copy()))
+        self.register_buffer("whitening", torch.from_numpy(sphere.whitening.copy()))
+
+    def forward(self, vectors: Tensor) -> Tensor:
+        """Map vectors (n, d) to distances (n,), float64."""
+        return norm((((vectors - self.center) / self.scale) @ self.whitening.float().T).double())
+
+
+def norm(vectors: Tensor) -> Tensor:
+    """Return the length of each vector along the last axis; its slope at zero is zero, not undefined."""
+    return torch.sqrt((vectors * vectors).sum(dim=-1).clamp(min=1e-24))

