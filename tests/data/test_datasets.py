@@ -74,6 +74,9 @@ def test_classes_by_number_or_name(name, number):
         ("cifar10:automobil", "Did you mean 'automobile'"),
         ("gtsrb32:43", "from 0 to 42"),
         ("digits:\u0663", "no class"),
+        ("plates:scratch", "'scratch' can't be the normal class of plates; write plates:good"),
+        ("plates:1", "write plates:good"),
+        ("plates:goood", "one of good. Did you mean"),
     ],
 )
 def test_unknown_names_and_classes(name, message):
@@ -83,7 +86,7 @@ def test_unknown_names_and_classes(name, message):
 
 def test_table_is_consistent():
     assert [entry.name for entry in list_datasets()] == list(DATASETS)
-    assert [len(entry.classes) for entry in list_datasets()] == [10, 10, 10, 10, 43]
+    assert [len(entry.classes) for entry in list_datasets()] == [10, 10, 10, 10, 43, 5]
     assert all(len(set(entry.classes)) == len(entry.classes) for entry in list_datasets())
 
 

@@ -45,6 +45,7 @@ def datasets(data_dir: options.DataDir = None, json: options.Json = False) -> No
                 "shape": entry.spec.shape,
                 "folder": folder,
                 "hub": entry.hub.repository if entry.hub else None,
+                "bundled": entry.bundled,
             }
         )
     if json:
@@ -60,7 +61,7 @@ def _in_short(classes: Any) -> str:
 
 def _where(entry: Mapping[str, Any]) -> str:
     """Return where a data set was found, or where it would come from."""
-    if entry["name"] == "digits":
+    if entry["bundled"]:
         return "comes along"
     if entry["folder"] is not None:
         return str(entry["folder"])

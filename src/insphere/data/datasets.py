@@ -13,8 +13,9 @@ from insphere.data.dataset_files import Content, FoundFiles, describe_files, fin
 from insphere.data.hub import download
 from insphere.data.images import ImageSpec, bring_array_to, check_image_size
 from insphere.data.parquet_store import ParquetStore
+from insphere.data.plates import PLATE_DEFECTS, PLATE_SIZE, plate_photos
 from insphere.data.rows import SPLITS, AbstractSource, RowFacts
-from insphere.data.stores import FileStore, ImageSource
+from insphere.data.stores import BytesStore, FileStore, ImageSource, MaskImages
 from insphere.errors import DataError, DatasetNotFoundError, ParameterError, did_you_mean
 from insphere.validation import check_choice
 
@@ -52,9 +53,13 @@ class DatasetEntry:
     classes : tuple of str
         Class names in the order of their numbers; either may follow the colon.
     spec : ImageSpec
-        Size and channels of its images.
+        Size and channels that its images are brought to where none are asked for: their own, of photos a small one.
     hub : HubFiles, optional
-        Where it is downloaded from; None if only a local folder will do.
+        Where it is downloaded from; None if only a local folder will do, or the data set comes along.
+    bundled : bool
+        Whether it comes along or is made on the spot.
+    normal_classes : tuple of str
+        Classes that may be the normal one; default: all.
 
     Examples
     --------
@@ -67,6 +72,12 @@ class DatasetEntry:
     classes: tuple[str, ...]
     spec: ImageSpec
     hub: HubFiles | None = None
+    bundled: bool = False
+    normal_classes: tuple[str, ...] = ()
+
+    def __post_init__(self) -> None:
+        """Fill in the default."""
+        object.__setattr__(self, "normal_classes", self.normal_classes or self.classes)
 
 
 _DIGITS = tuple(str(digit) for digit in range(10))
@@ -83,7 +94,9 @@ _GTSRB = (
 )
 
 DATASETS: dict[str, DatasetEntry] = {
-    "digits": DatasetEntry("digits", "scikit-learn's bundled handwritten digits, 8x8 grey, no download", _DIGITS, ImageSpec(8, 8, 1)),
+    "digits": DatasetEntry(
+        "digits", "scikit-learn's bundled handwritten digits, 8x8 grey, no download", _DIGITS, ImageSpec(8, 8, 1), bundled=True
+    ),
     "mnist": DatasetEntry(
         "mnist", "MNIST handwritten digits, 28x28 grey", _DIGITS, ImageSpec(28, 28, 1), HubFiles("ylecun/mnist", "mnist")
     ),
@@ -99,6 +112,14 @@ DATASETS: dict[str, DatasetEntry] = {
     ),
     "gtsrb32": DatasetEntry(
         "gtsrb32", "GTSRB traffic signs at 32x32 RGB; frames of one track are near-duplicates", tuple(_GTSRB.split()), ImageSpec(32, 32, 3)
+    ),
+    "plates": DatasetEntry(
+        "plates",
+        "photos of metal plates, 800x600 RGB, some with defects; made on the spot, no download",
+        ("good", *PLATE_DEFECTS),
+        ImageSpec(48, 64, 3),
+        bundled=True,
+        normal_classes=("good",),
     ),
 }
 
@@ -154,7 +175,8 @@ def load_dataset(
 
     Notes
     -----
-    The digits have no official split: of each class, every third image in scikit-learn's order is a test image.
+    The digits have no official split: of each class, every third image in scikit-learn's order is a test image. The plates are made from
+    seed 0 by `insphere.data.plates`, whose `write_plates` writes them as a folder, with masks.
 
     Examples
     --------
@@ -164,8 +186,11 @@ def load_dataset(
     """
     check_choice("split", split, SPLITS)
     entry, normal = parse_name(name)
+    natural = PLATE_SIZE if spec is None and image_size is None else None
     spec = spec or _spec(entry, image_size, mode)
     parts = ("train", "test") if split == "all" else (split,)
+    if entry.name == "plates":
+        return _open_plates(name, parts, spec, natural)
     contents = [_read(entry, part, normal if split == "train" else None, data_dir) for part in parts]
     classes = np.concatenate([content.classes for content in contents])
     facts = RowFacts(
@@ -203,15 +228,22 @@ def parse_name(name: str) -> tuple[DatasetEntry, int]:
     entry = DATASETS.get(dataset)
     if entry is None:
         raise ParameterError(f"there is no data set {dataset!r}; there are {', '.join(DATASETS)}.{did_you_mean(dataset, DATASETS)}")
-    if label.isascii() and label.isdigit() and int(label) < len(entry.classes):
-        return entry, int(label)
     plain = re.sub(r"[^a-z0-9]+", "-", label.lower()).strip("-")
-    if plain in entry.classes and not plain.isdigit():
-        return entry, entry.classes.index(plain)
+    number = -1
+    if label.isascii() and label.isdigit() and int(label) < len(entry.classes):
+        number = int(label)
+    elif plain in entry.classes and not plain.isdigit():
+        number = entry.classes.index(plain)
+    if number >= 0:
+        if entry.classes[number] in entry.normal_classes:
+            return entry, number
+        raise ParameterError(
+            f"{entry.classes[number]!r} can't be the normal class of {dataset}; write {dataset}:{entry.normal_classes[0]}."
+        )
     problem = f"{dataset} has no class {label!r}" if label else f"{name!r} lacks the normal class"
     raise ParameterError(
-        f"{problem}; write {dataset}:CLASS with a number from 0 to {len(entry.classes) - 1} or one of {', '.join(entry.classes)}."
-        f"{did_you_mean(plain, entry.classes)}"
+        f"{problem}; write {dataset}:CLASS with a number from 0 to {len(entry.normal_classes) - 1} or one of "
+        f"{', '.join(entry.normal_classes)}.{did_you_mean(plain, entry.normal_classes)}"
     )
 
 
@@ -237,6 +269,22 @@ def _spec(entry: DatasetEntry, image_size: int | tuple[int, int] | None, mode: s
     check_choice("mode", mode, ("auto", "grey", "rgb"))
     height, width = (entry.spec.height, entry.spec.width) if image_size is None else check_image_size(image_size)
     return ImageSpec(height, width, {"grey": 1, "rgb": 3}.get(mode, entry.spec.channels))
+
+
+def _open_plates(name: str, parts: tuple[str, ...], spec: ImageSpec, natural: tuple[float, float] | None) -> ImageSource:
+    """Return the photos of the plates with their masks; those to train on are all good."""
+    plates = [plate for part in parts for plate in plate_photos(part)]
+    names = [plate.name for plate in plates]
+    masks = [(plate.name.mask, plate.mask) for plate in plates if plate.name.mask is not None]
+    facts = RowFacts(
+        ids=tuple(of.photo for of in names),
+        labels=np.array([of.mask is not None for of in names], dtype=np.int64),
+        types=tuple(of.kind for of in names),
+        parts=tuple(of.part for of in names),
+        masks=tuple(of.mask for of in names),
+    )
+    drawn = MaskImages(BytesStore([mask for _, mask in masks]), {path: place for place, (path, _) in enumerate(masks)})
+    return ImageSource(name, BytesStore([plate.photo for plate in plates]), facts, spec, masks=drawn, natural=natural)
 
 
 def _read(entry: DatasetEntry, part: str, only: int | None, data_dir: str | os.PathLike[str] | None) -> Content:

@@ -98,7 +98,7 @@ def _dataset(name: str, table: Mapping[str, Any], folder: Path) -> DatasetPlan:
             raise ParameterError(
                 f"{place}: `{given[0]}` is for your own files; {location} is a named data set with its own split and labels."
             )
-        classes = _class_names(place, table.get("normal_classes", list(DATASETS[location].classes)))
+        classes = _class_names(place, table.get("normal_classes", list(DATASETS[location].normal_classes)))
         for normal_class in classes:
             parse_name(f"{location}:{normal_class}")
     else:
