@@ -9,6 +9,7 @@ from rich.table import Table
 from insphere.cli import console
 
 if TYPE_CHECKING:
+    from insphere.localisation_metrics import Localisation
     from insphere.metrics import Estimate, Evaluation
     from insphere.report import WrittenReport
 
@@ -24,6 +25,11 @@ _MEASURES = (
     ("precision", "precision", "share of the flagged rows that are anomalies"),
     ("recall", "recall", "share of the anomalies that are flagged"),
     ("false-alarm rate", "false_alarm_rate", "share of the normal rows that are flagged"),
+)
+
+_PLACES = (
+    ("pixel AUROC", "pixel_auroc", "how often a defective pixel is hotter than a sound one"),
+    ("AUPRO", "aupro", "share found of each defective region, averaged over false alarms of up to 30 % of the sound pixels"),
 )
 
 
@@ -91,6 +97,10 @@ def score_facts(result: Mapping[str, Any]) -> Table:
         ("scored", f"{result['n_scored']} of {result['n_rows']} rows of {result['source']}"),
         ("flagged", f"{result['n_anomalies']}{share}, {_how_decided(result['decision'])}"),
     ]
+    if result["maps"] is not None:
+        maps = result["maps"]
+        cut_off = f"; {maps['n_cut_off']} of them have values beyond the scale of the files" if maps["n_cut_off"] else ""
+        rows.append(("heat-maps", f"{maps['n_maps']} in {maps['folder']}, {maps['n_overlays']} of them over their pictures{cut_off}"))
     return console.facts(str(result["output"]), rows)
 
 
@@ -115,6 +125,20 @@ def evaluation_tables(source: str, evaluation: "Evaluation", decision: Mapping[s
             (name, entry.n, console.percent(entry.auroc), console.percent(entry.recall)) for name, entry in evaluation.per_type.items()
         )
         yield console.table("Each type against the normal rows", ("type", "rows", "AUROC %", "recall %"), types, numbers=[1, 2, 3])
+
+
+def localisation_tables(figures: "Localisation") -> Iterator[Table]:
+    """Yield how well heat-maps find the places of defects, and each type where there are several."""
+    title = f"Places: {figures.n_regions} regions in {figures.n_defective} pictures with a mask, {figures.n_sound} sound pictures"
+    rows = [(name, console.percent(getattr(figures, field)), meaning) for name, field, meaning in _PLACES]
+    yield console.table(title, ("", "% (95 % interval)", "what it is"), rows, numbers=[1])
+    if len(figures.per_type) > 1:
+        types = (
+            (name, entry.n, entry.n_regions, console.percent(entry.pixel_auroc), console.percent(entry.aupro))
+            for name, entry in figures.per_type.items()
+        )
+        columns = ("type", "pictures", "regions", "pixel AUROC %", "AUPRO %")
+        yield console.table("Places of each type, against the sound pictures too", columns, types, numbers=[1, 2, 3, 4])
 
 
 def demo_facts(

@@ -8,7 +8,7 @@ import typer
 
 from insphere.cli import console, options, presenting
 from insphere.cli.settings import source_options
-from insphere.errors import DataError
+from insphere.errors import DataError, ParameterError
 
 if TYPE_CHECKING:
     import numpy as np
@@ -17,6 +17,8 @@ if TYPE_CHECKING:
     from insphere.data.sources import AbstractSource
     from insphere.decision.scored import ScoredRows
     from insphere.detectors.base import AbstractDetector
+    from insphere.explain.map_files import MapFiles
+    from insphere.localising import LocalisedRows
     from insphere.metrics import Evaluation
 
 
@@ -27,6 +29,16 @@ def score(
         Path, typer.Option("--output", "-o", metavar="SCORES", show_default=False, help="File to write: .parquet, .csv or .jsonl.")
     ],
     split: Annotated[str, typer.Option("--split", metavar="all|train|test", help="Which rows of a source that has parts.")] = "all",
+    maps: Annotated[
+        Path | None,
+        typer.Option(
+            "--maps",
+            metavar="DIR",
+            show_default=False,
+            rich_help_panel="Images",
+            help="Folder for the heat-map of each image (16-bit PNG) and the heat-map over the image; for detectors that have maps.",
+        ),
+    ] = None,
     columns: options.Columns = None,
     label_column: options.LabelColumn = None,
     normal_label: options.NormalLabel = None,
@@ -43,6 +55,7 @@ def score(
     For example:
       insphere score model.insphere photos/new -o scores.csv
       insphere score model.insphere 'line3/*.png' -o scores.parquet --json
+      insphere score photo.insphere photos/new -o scores.csv --maps maps
     """
     from insphere.detectors import catalog
     from insphere.scores_file import check_suffix, write_scores
@@ -50,8 +63,15 @@ def score(
     check_suffix(output)
     detector = catalog.load(model)
     rows = detector.open(source, split=split, **source_options(locals()))
+    drawn = None if maps is None else map_files(detector, maps, rows)
     with write_scores(output, ids=rows.ids) as table:
-        scored(detector, rows, on_batch=table.append)
+
+        def take(batch: "ScoredRows") -> None:
+            table.append(batch)
+            if drawn is not None:
+                drawn.append(batch)
+
+        scored(detector, rows, on_batch=take, maps=drawn is not None)
     console.tell(rows)
     if table.n_errors:
         console.warn(f"{table.n_errors} of {len(rows)} rows could not be scored; the column error of {output} says why.")
@@ -62,6 +82,7 @@ def score(
         "n_scored": table.n_scored,
         "n_errors": table.n_errors,
         "n_anomalies": table.n_anomalies,
+        "maps": None if drawn is None else finished(drawn),
         "decision": detector.describe()["decision"],
         "notices": console.noted(rows),
     }
@@ -87,7 +108,8 @@ def evaluate(
     """Measure a model on labelled rows: how well scores separate, and how the threshold does.
 
     Labels come from the folders (test/good beside test/scratch, or good beside scratch), a label column, or the named data set.
-    Every figure has its 95 % interval. With --json all figures are in 0..1, as value, low and high.
+    Every figure has its 95 % interval. With --json all figures are in 0..1, as value, low and high. Where the detector has heat-maps
+    and the images have masks (ground_truth/scratch/7_mask.png beside test/scratch/7.png), also how well the places are found.
 
     For example:
       insphere evaluate tiles.insphere tiles.zip
@@ -96,40 +118,93 @@ def evaluate(
     """
     from insphere.decision.scored import seen_text
     from insphere.detectors import catalog
+    from insphere.localising import localiser_for
 
     detector = catalog.load(model)
     rows = detector.open(source, split="test", **source_options(locals()))
     check_labelled(rows)
+    localiser = localiser_for(rows)
     n_seen: list[int] = []
-    evaluation, known = measure(rows, *scored(detector, rows, on_batch=lambda batch: n_seen.append(batch.n_seen)))
+
+    def take(batch: "ScoredRows") -> None:
+        n_seen.append(batch.n_seen)
+        if localiser is not None and detector.has_maps:
+            localiser.add(batch)
+
+    evaluation, known = measure(rows, *scored(detector, rows, on_batch=take, maps=localiser is not None))
+    places = localiser.result() if localiser is not None and detector.has_maps else None
     n_errors = len(rows) - len(known)
     console.tell(rows)
     if any(n_seen):
         console.warn(seen_text(sum(n_seen), len(rows)))
     if n_errors:
         console.warn(f"{n_errors} of {len(rows)} rows could not be scored and are left out; insphere score lists them with the reason.")
+    tell_of_places(detector, places, has_masks=localiser is not None)
     decision = detector.describe()["decision"]
     if json:
         counts = {"n_rows": len(rows), "n_errors": n_errors, "n_seen": sum(n_seen)}
-        console.write_json(
-            {"model": model, "source": source, **counts, "decision": decision, "notices": console.noted(rows), **evaluation.to_json()}
-        )
+        facts = {"model": model, "source": source, **counts, "decision": decision, "notices": console.noted(rows)}
+        localisation = None if places is None else places.to_json()
+        console.write_json({**facts, **evaluation.to_json(), "localisation": localisation})
     else:
         for part in presenting.evaluation_tables(source, evaluation, decision):
             console.results().print(part)
+        for part in () if places is None else presenting.localisation_tables(places.figures):
+            console.results().print(part)
+
+
+def map_files(detector: "AbstractDetector", folder: Path, rows: "AbstractSource") -> "MapFiles":
+    """Return what writes the maps of these rows into a folder.
+
+    Raises
+    ------
+    ParameterError
+        If the detector has no maps.
+    OutputError
+        If the folder cannot be made.
+    """
+    from insphere.explain.map_files import MapFiles
+
+    if not detector.has_maps:
+        raise ParameterError(
+            f"`--maps` needs a detector with heat-maps, but {detector.name} gives one score a row; fit one that has them, or use"
+            " insphere explain, which explains any detector."
+        )
+    return MapFiles(folder, rows)
+
+
+def finished(drawn: "MapFiles") -> dict[str, Any]:
+    """Complete a folder of maps, tell what is missing in it, and return its facts."""
+    drawn.finish()
+    n_cut_off = sum(row["n_cut_off"] > 0 for row in drawn.rows)
+    if drawn.errors:
+        name, text = next(iter(drawn.errors.items()))
+        console.warn(f"{len(drawn.errors)} heat-maps could not be laid over their pictures; the first, {name}: {text}")
+    return {"folder": drawn.folder, "n_maps": len(drawn.rows), "n_overlays": len(drawn.rows) - len(drawn.errors), "n_cut_off": n_cut_off}
+
+
+def tell_of_places(detector: "AbstractDetector", places: "LocalisedRows | None", *, has_masks: bool) -> None:
+    """Say which masks are not compared with heat-maps, and why."""
+    if has_masks and places is None:
+        console.say(f"note: there are masks, but {detector.name} gives no heat-maps to compare them with.")
+    for text in () if places is None else places.left_out():
+        console.warn(text)
 
 
 def scored(
-    detector: "AbstractDetector", rows: "AbstractSource", *, on_batch: "Callable[[ScoredRows], Any] | None" = None
+    detector: "AbstractDetector", rows: "AbstractSource", *, on_batch: "Callable[[ScoredRows], Any] | None" = None, maps: bool = False
 ) -> "tuple[NDArray[np.float64], NDArray[np.bool_]]":
-    """Return the score (NaN for unreadable rows) and the decision of every row, with progress on standard error."""
+    """Return the score (NaN for unreadable rows) and the decision of every row, with progress on standard error.
+
+    With `maps`, batches come with the heat-maps of a detector that has them.
+    """
     import numpy as np
 
     from insphere.cli.progress import RowProgress
 
     scores, flagged = np.full(len(rows), np.nan), np.zeros(len(rows), dtype=bool)
     with RowProgress(f"scoring {rows.name}", len(rows)) as progress:
-        for batch in detector.score_batches(rows):
+        for batch in detector.score_batches(rows, maps=maps):
             scores[batch.index], flagged[batch.index] = batch.anomaly_score, batch.is_anomaly
             if on_batch is not None:
                 on_batch(batch)
