@@ -22,11 +22,14 @@ def report(
     ] = "test",
     max_images: Annotated[int, typer.Option("--max-images", metavar="N", help="Rows in each of the galleries, 500 at most.")] = 36,
     thumbnail_size: Annotated[
-        int,
+        int | None,
         typer.Option(
-            "--thumbnail-size", metavar="PIXELS", help="Longest side of the pictures, 256 at most; larger ones make a larger file."
+            "--thumbnail-size",
+            metavar="PIXELS",
+            show_default=False,
+            help="Longest side of the pictures, 256 at most; larger ones make a larger file. Default: 64; of photos with maps 160.",
         ),
-    ] = 64,
+    ] = None,
     heatmaps: Annotated[bool, typer.Option("--heatmaps/--no-heatmaps", help="Show on each image what makes it anomalous.")] = True,
     columns: options.Columns = None,
     label_column: options.LabelColumn = None,

@@ -13,7 +13,7 @@ from insphere.detectors.base import AbstractDetector
 from insphere.detectors.fitting import as_rows
 from insphere.report.axes import Axis, score_axis
 from insphere.report.charts import curves, histogram, training_curves
-from insphere.report.explaining import Reasons, find_reasons
+from insphere.report.explaining import Reasons, find_reasons, map_pictures
 from insphere.report.features import FeatureScale, standing_out
 from insphere.report.judging import MAX_TYPES, JudgedRows, legal_text
 from insphere.report.operating import OperatingPoints, operating_points
@@ -87,15 +87,22 @@ def _tiles(
 ) -> tuple[dict[str, list[Tile]], Reasons]:
     """Return the tiles of each gallery, by its name; each row is read and explained once, whatever galleries it is in."""
     wanted = np.unique(np.concatenate([gallery.rows for gallery in galleries]))
-    loaded = rows.source.take(rows.index[wanted]).load()
+    chosen = rows.source.take(rows.index[wanted])
+    if heatmaps and detector.has_maps and chosen.is_image:
+        pairs = map_pictures(detector, chosen, size).items()
+        content = {int(wanted[at]): {"picture": data_uri(own, size), "heatmap": data_uri(drawn, size)} for at, (own, drawn) in pairs}
+        return _in_galleries(rows, galleries, content), Reasons(are_maps=True)
+    loaded = chosen.load()
     X = as_rows(loaded.X)
     pixels = to_pixels(X, from_files=rows.source.spec is not None) if rows.source.is_image else None
     reasons = find_reasons(detector, X, pixels) if heatmaps and len(X) else Reasons(missing="Heat-maps were not asked for.")
     shown = _features(detector, rows, X, reasons) if pixels is None else _pictures(pixels, reasons, size)
+    return _in_galleries(rows, galleries, dict(zip(wanted[loaded.index].tolist(), shown, strict=True))), reasons
+
+
+def _in_galleries(rows: JudgedRows, galleries: list[Gallery], content: dict[int, dict[str, Any]]) -> dict[str, list[Tile]]:
     # A file that has gone since it was scored has no picture; its row is left out of the galleries.
-    content = dict(zip(wanted[loaded.index].tolist(), shown, strict=True))
-    tiles = {gallery.name: [make_tile(rows, row, content[row]) for row in gallery.rows.tolist() if row in content] for gallery in galleries}
-    return tiles, reasons
+    return {gallery.name: [make_tile(rows, row, content[row]) for row in gallery.rows.tolist() if row in content] for gallery in galleries}
 
 
 def _pictures(pixels: NDArray[np.uint8], reasons: Reasons, size: int) -> list[dict[str, Any]]:

@@ -13,6 +13,7 @@ from insphere.data import AbstractSource
 from insphere.decision.scored import ScoredRows
 from insphere.detectors.base import AbstractDetector
 from insphere.errors import DataError
+from insphere.localising import LocalisedRows, localiser_for
 from insphere.metrics import Evaluation, evaluate
 
 MAX_TYPES = 40
@@ -43,6 +44,8 @@ class JudgedRows:
         Positions of the rows without a score, and why.
     n_seen : int
         Rows that equal one which was given to `fit`.
+    places : LocalisedRows or None
+        How well heat-maps find the places that masks mark, where there are both.
     """
 
     source: AbstractSource
@@ -54,6 +57,7 @@ class JudgedRows:
     types: tuple[str, ...] | None
     errors: Mapping[int, str]
     n_seen: int = 0
+    places: LocalisedRows | None = None
 
     def __len__(self) -> int:
         return len(self.index)
@@ -101,8 +105,11 @@ def judge(detector: AbstractDetector, source: AbstractSource, on_batch: Callable
         If not one row could be scored.
     """
     batches = []
-    for batch in detector.score_batches(source):
-        batches.append(batch)
+    localiser = localiser_for(source) if detector.has_maps else None
+    for batch in detector.score_batches(source, maps=localiser is not None):
+        if localiser is not None:
+            localiser.add(batch)
+        batches.append(dataclasses.replace(batch, maps=None))  # those of all rows would fill the memory
         if on_batch is not None:
             on_batch(batch)
     errors = {position: legal_text(text) for batch in batches for position, text in batch.errors.items()}
@@ -121,6 +128,7 @@ def judge(detector: AbstractDetector, source: AbstractSource, on_batch: Callable
         types=None if facts.types is None else tuple(legal_text(name) for name in facts.types),
         errors=errors,
         n_seen=sum(batch.n_seen for batch in batches),
+        places=None if localiser is None else localiser.result(),
     )
 
 

@@ -17,6 +17,8 @@ from insphere.report.judging import judge, legal_text
 from insphere.report.layout import render
 from insphere.validation import check_integer
 
+_SMALL, _LARGE = 64, 160  # pixels of the longer side of a picture
+
 
 @dataclasses.dataclass(frozen=True)
 class WrittenReport:
@@ -56,7 +58,7 @@ def write_report(
     title: str | None = None,
     split: str = "test",
     max_images: int = 36,
-    thumbnail_size: int = 64,
+    thumbnail_size: int | None = None,
     heatmaps: bool = True,
     on_batch: Callable[[ScoredRows], Any] | None = None,
 ) -> WrittenReport:
@@ -79,8 +81,9 @@ def write_report(
         Which rows of a source with parts; has no effect on a source object.
     max_images : int
         Rows in each of at most five galleries, 1 to 500.
-    thumbnail_size : int
+    thumbnail_size : int, optional
         Longest side of the pictures in pixels, 8 to 256. At 64, an image takes at most about 10 kB in the file, its heat-map as much.
+        Default: 64, or 160 for detectors with heat-maps of their own, which are drawn over the photos themselves.
     heatmaps : bool
         Whether to explain the shown rows, where the detector can be explained.
     on_batch : callable, optional
@@ -113,7 +116,8 @@ def write_report(
     (50, True)
     """
     check_integer("max_images", max_images, at_least=1, at_most=500)
-    check_integer("thumbnail_size", thumbnail_size, at_least=8, at_most=256)
+    size = (_LARGE if detector.has_maps else _SMALL) if thumbnail_size is None else thumbnail_size
+    check_integer("thumbnail_size", size, at_least=8, at_most=256)
     if Path(path).suffix.lower() not in (".html", ".htm"):
         raise ParameterError(f"A report is an HTML file, so its name must end in .html, got {os.fspath(path)!r}.")
     check_writable(path)
@@ -122,7 +126,7 @@ def write_report(
     if not len(opened):
         raise DataError(f"A report needs at least one row, but {opened.name} has none in its {split!r} part.")
     rows = judge(detector, opened, on_batch)
-    contents = gather(detector, rows, n_each=max_images, thumbnail_size=thumbnail_size, heatmaps=heatmaps)
+    contents = gather(detector, rows, n_each=max_images, thumbnail_size=size, heatmaps=heatmaps)
     html = render(contents | {"title": title or f"{detector.name} on {legal_text(opened.name)}"})
     verdict = contents["verdict"]
     with replacing(path) as handle:

@@ -82,6 +82,22 @@ def to_pixels(X: NDArray[Any], *, from_files: bool) -> NDArray[np.uint8]:
     return np.asarray(np.clip(np.rint(shown), 0, 255).astype(np.uint8))
 
 
+def shrunk(pixels: NDArray[np.uint8], longest_side: int) -> NDArray[np.uint8]:
+    """Return a picture of shape (height, width, 1 or 3) scaled down to fit.
+
+    Examples
+    --------
+    >>> shrunk(np.zeros((80, 40, 3), np.uint8), 20).shape
+    (20, 10, 3)
+    """
+    if max(pixels.shape[:2]) <= longest_side:
+        return pixels
+    image = Image.fromarray(pixels[:, :, 0] if pixels.shape[2] == 1 else pixels)
+    scale = longest_side / max(image.size)
+    small = image.resize([max(1, round(side * scale)) for side in image.size], Image.Resampling.BOX)
+    return np.asarray(small).reshape(small.size[1], small.size[0], pixels.shape[2])
+
+
 def data_uri(pixels: NDArray[np.uint8], longest_side: int) -> str:
     """Return a picture of shape (height, width, 1 or 3), scaled down to fit, as text for the ``src`` of an image.
 
@@ -90,10 +106,8 @@ def data_uri(pixels: NDArray[np.uint8], longest_side: int) -> str:
     >>> data_uri(np.zeros((8, 8, 1), np.uint8), 64)[:22]
     'data:image/png;base64,'
     """
-    image = Image.fromarray(pixels[:, :, 0] if pixels.shape[2] == 1 else pixels)
-    if max(image.size) > longest_side:
-        scale = longest_side / max(image.size)
-        image = image.resize([max(1, round(side * scale)) for side in image.size], Image.Resampling.BOX)
+    small = shrunk(pixels, longest_side)
+    image = Image.fromarray(small[:, :, 0] if small.shape[2] == 1 else small)
     kind, encoded = "png", _encoded(image, format="PNG", optimize=True)
     if len(encoded) > _LOSSLESS_BYTES:
         lossy = _encoded(image, format="JPEG", quality=_JPEG_QUALITY, subsampling=0)

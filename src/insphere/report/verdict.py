@@ -7,6 +7,7 @@ from collections.abc import Iterator
 from insphere.decision.scored import seen_text
 from insphere.detectors.base import AbstractDetector
 from insphere.estimate import Estimate, proportion
+from insphere.localisation_metrics import MAX_FPR
 from insphere.report.judging import JudgedRows
 
 LEVELS = {"ok": "Sound", "warning": "Look before you rely on it", "critical": "Do not rely on it"}
@@ -82,7 +83,10 @@ def sentence(text: str) -> str:
 def reach_verdict(detector: AbstractDetector, rows: JudgedRows) -> Verdict:
     """Return the verdict on a detector from its health and from how it judged these rows."""
     order = list(LEVELS)
-    remarks = sorted([*_of_rates(detector, rows), *_of_rows(rows), *_of_health(detector)], key=lambda remark: -order.index(remark.level))
+    remarks = sorted(
+        [*_of_rates(detector, rows), *_of_places(rows), *_of_rows(rows), *_of_health(detector)],
+        key=lambda remark: -order.index(remark.level),
+    )
     level = max((remark.level for remark in remarks), key=order.index, default="ok")
     return Verdict(level, LEVELS[level], _summary(rows), tuple(remarks))
 
@@ -133,6 +137,24 @@ def _of_rates(detector: AbstractDetector, rows: JudgedRows) -> Iterator[Remark]:
         listed = ", ".join(hidden[:_MOST_NAMED]) + (" …" if len(hidden) > _MOST_NAMED else "")
         text = f"Not to be told from guessing for {len(hidden)} of {len(types)} types of anomalies: {listed}."
         yield Remark("warning", f"{text} If their marks are small, fit with a larger image size.")
+
+
+def _of_places(rows: JudgedRows) -> Iterator[Remark]:
+    places = rows.places
+    if places is None:
+        return
+    hot, found = places.figures.pixel_auroc, places.figures.aupro
+    if hot.is_defined:
+        text = (
+            f"Heat-maps rank a defective pixel above a sound one {percent(hot.value)} of the time (pixel AUROC, {interval(hot)}); of the"
+            f" defective regions they find {percent(found.value)} (AUPRO, {interval(found)}), averaged up to {MAX_FPR:.0%} false alarms."
+        )
+        if found.low <= MAX_FPR / 2:
+            yield Remark("warning", f"{text} That cannot be told from guessing: do not rely on the places shown.")
+        else:
+            yield Remark("ok", text)
+    for text in places.left_out():
+        yield Remark("warning" if places.errors else "ok", text)
 
 
 def _of_flagged_share(rows: JudgedRows, target: float) -> Iterator[Remark]:
