@@ -30,7 +30,7 @@ class Places(AbstractDetector):
 
     def _score_maps(self, X: NDArray[Any]) -> tuple[NDArray[np.float64], NDArray[np.float32] | None]:
         maps = np.abs(X.astype(np.float64).mean(axis=3) - self.mean_) / self.spread_
-        return maps.max(axis=(1, 2)), (maps / 4).astype(np.float32)
+        return maps.max(axis=(1, 2)), maps.astype(np.float32)
 
     def _score(self, X: NDArray[Any]) -> NDArray[np.float64]:
         return self._score_maps(X)[0]

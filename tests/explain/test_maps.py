@@ -18,7 +18,7 @@ from insphere.data.stores import BytesStore, FileStore
 from insphere.decision.scored import ScoredRows
 from insphere.errors import DataError
 from insphere.explain.map_files import FULL_SCALE, MapFiles, to_16_bits
-from insphere.explain.maps import CONTOUR_COLOR, LEVEL, MASK_COLOR, at_size, draw_map, opened_pictures
+from insphere.explain.maps import CALM, CONTOUR_COLOR, LEVEL, MASK_COLOR, STRIKING, at_size, draw_map, opened_pictures
 from insphere.output_file import OutputError
 
 
@@ -60,7 +60,7 @@ class TestDrawing:
     picture = np.random.default_rng(0).integers(0, 200, (60, 90, 3), dtype=np.uint8)
 
     def test_calm_places_stay_as_they_are(self) -> None:
-        np.testing.assert_array_equal(draw_map(self.picture, np.full((3, 4), 0.5)), self.picture)
+        np.testing.assert_array_equal(draw_map(self.picture, np.full((3, 4), CALM)), self.picture)
 
     def test_the_contour_is_where_the_level_is(self) -> None:
         heatmap = np.zeros((6, 9))
@@ -79,7 +79,7 @@ class TestDrawing:
 
     def test_hotter_is_brighter_and_means_the_same_in_every_picture(self) -> None:
         dark = np.zeros((4, 4), np.uint8)
-        brightness = [draw_map(dark, np.full((2, 2), value)).sum() for value in (0.5, 0.8, 1.2, 1.6, 2.0, 9.0)]
+        brightness = [draw_map(dark, np.full((2, 2), value)).sum() for value in (CALM, 0.8, 1.2, 1.6, STRIKING, 9.0)]
         assert brightness[:5] == sorted(set(brightness[:5])) and brightness[4] == brightness[5]
 
     def test_a_mask_is_a_dashed_line(self) -> None:

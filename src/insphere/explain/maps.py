@@ -21,7 +21,7 @@ from insphere.explain.pictures import as_rgb, overlay
 LEVEL = 1.0
 """Where the contour of a map is drawn."""
 
-CALM, STRIKING = 0.5, 2.0
+CALM, STRIKING = 0.7, 1.8
 """Values of a map up to which nothing is coloured, and from which on the colour is the brightest."""
 
 CONTOUR_COLOR, MASK_COLOR = (0, 229, 255), (255, 255, 255)
@@ -68,7 +68,7 @@ def draw_map(picture: NDArray[Any], heatmap: NDArray[Any], mask: NDArray[np.bool
 
     Examples
     --------
-    >>> draw_map(np.full((1, 4), 9, np.uint8), np.array([[0.4, 0.5]])).tolist()
+    >>> draw_map(np.full((1, 4), 9, np.uint8), np.array([[0.4, 0.7]])).tolist()
     [[[9, 9, 9], [9, 9, 9], [9, 9, 9], [9, 9, 9]]]
     """
     shown = as_rgb(picture)

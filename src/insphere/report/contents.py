@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 from insphere.decision.decision import use_of_rows
 from insphere.detectors.base import AbstractDetector
 from insphere.detectors.fitting import as_rows
+from insphere.explain.maps import CALM, STRIKING
 from insphere.report.axes import Axis, score_axis
 from insphere.report.charts import curves, histogram, training_curves
 from insphere.report.explaining import Reasons, find_reasons, map_pictures
@@ -38,6 +39,7 @@ def gather(detector: AbstractDetector, rows: JudgedRows, *, n_each: int, thumbna
         "evaluation": rows.evaluation,
         "galleries": [(gallery, tiles[gallery.name]) for gallery in galleries],
         "reasons": reasons,
+        "colours": {"calm": CALM, "striking": STRIKING},
         **_charts(detector, rows),
         **_facts(detector, rows),
     }
