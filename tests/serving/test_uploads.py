@@ -44,7 +44,7 @@ def form(parts: list[tuple[bytes, bytes]]) -> bytes:
 
 @given(st.lists(DATA, min_size=1, max_size=5))
 def test_a_form_gives_back_the_bytes_that_were_put_in(files: list[bytes]) -> None:
-    assert [upload.data for upload in read_multipart(form([(b"a.png", data) for data in files]), TYPE, 10)] == files
+    assert [upload.data for upload in read_multipart(form([(b"a.png", data) for data in files]), TYPE, 10).images] == files
 
 
 @given(st.binary(max_size=300), st.integers(0, 300))
@@ -52,7 +52,7 @@ def test_a_form_of_any_bytes_is_read_or_refused(noise: bytes, cut: int) -> None:
     whole = form([(b"a.png", b"abc"), (b"b.png", noise)])
     for body in (noise, whole[:cut], whole[:cut] + noise + whole[cut:]):
         try:
-            uploads = read_multipart(body, TYPE, 10)
+            uploads = read_multipart(body, TYPE, 10).images
         except Refusal as refusal:
             assert refusal.status in (400, 422)
         else:

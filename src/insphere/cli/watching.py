@@ -91,6 +91,8 @@ def _facts(summary: "WatchSummary") -> Iterator[tuple[str, object]]:
         yield "not told", f"{summary.n_untold} events; the next run tells them"
     if summary.n_unsettled:
         yield "incomplete", f"{summary.n_unsettled} files were still being written"
+    for notice in summary.notices:
+        yield notice.kind, str(notice)
     drift = summary.drift
     yield "drift", "none found" if not drift.drifted else f"since about row {drift.alarm_row} (scores: {drift.direction})"
 

@@ -2,7 +2,7 @@
 
 import re
 from collections import Counter
-from collections.abc import Iterable, Sequence
+from collections.abc import Collection, Iterable, Sequence
 from dataclasses import dataclass, replace
 from itertools import takewhile
 from typing import Self
@@ -104,6 +104,24 @@ def read_layout(names: Sequence[str], *, name: str, normal_label: object = None)
     return Layout(kind, tuple(rows), facts, tuple(place.code for place in chosen), notices, _doubt(kind, name, facts.ids or (), chosen))
 
 
+def masks_among(names: Sequence[str]) -> list[str]:
+    """Return those of some images that say where an anomaly is: in a folder of masks, or called so beside their picture.
+
+    Parameters
+    ----------
+    names : sequence of str
+        Relative posix paths.
+
+    Examples
+    --------
+    >>> masks_among(["1.png", "1_mask.png", "2_mask.png", "gt/3.png"])
+    ['1_mask.png', 'gt/3.png']
+    """
+    stems = {_stem(item) for item in names if not _MASK_STEM.search(_stem(item))}
+    folders = {folder: [word(part) for part in folder.split("/")] for folder in {item.rpartition("/")[0] for item in names}}
+    return [item for item in names if _is_mask(folders[item.rpartition("/")[0]], _stem(item), stems, NORMAL_FOLDERS)]
+
+
 def _check_one_data_set(folders: Iterable[Sequence[str]], normal: Sequence[str], name: str) -> None:
     """Refuse trees with parts in several folders: their products are not one kind of normal."""
     homes = set()
@@ -154,9 +172,7 @@ class _Said:
 
 def _place(parts: tuple[str, ...], stem: str, said: _Said, stems: set[str]) -> _Place:
     words = [word(part) for part in parts]
-    if any(part in MASK_FOLDERS and part not in said.normal for part in words) or (
-        _MASK_STEM.search(stem) and _MASK_STEM.sub("", stem) in stems
-    ):
+    if _is_mask(words, stem, stems, said.normal):
         return _Place(None, "", _UNKNOWN, is_mask=True)
     start = next((depth for depth, part in enumerate(words) if part in PARTS and part not in said.normal), None)
     part = None if start is None else PARTS[words[start]]
@@ -170,6 +186,11 @@ def _place(parts: tuple[str, ...], stem: str, said: _Said, stems: set[str]) -> _
     if part is not None:
         return _Place(part, parts[after], 1) if after < len(parts) else _Place(part, "", 0 if part == "train" else _UNKNOWN)
     return _Place(None, "", _UNKNOWN)
+
+
+def _is_mask(words: Sequence[str], stem: str, stems: Collection[str], normal: Sequence[str]) -> bool:
+    in_folder = any(part in MASK_FOLDERS and part not in normal for part in words)
+    return in_folder or (_MASK_STEM.search(stem) is not None and _MASK_STEM.sub("", stem) in stems)
 
 
 def _keeps_parts(places: Iterable[_Place]) -> bool:

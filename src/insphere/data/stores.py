@@ -234,6 +234,11 @@ class ImageSource(AbstractSource):
         """What its user should be told: of the tree at once, of the images when they have been decoded."""
         return (*self._notices, *told_of(self._remarks, self.ids))
 
+    @property
+    def remarks(self) -> Mapping[str, Mapping[int, int]]:
+        """What is to be told of the images that have been decoded: for each kind of remark, the rows and how often; see `told_of`."""
+        return self._remarks
+
     def opened(self) -> AbstractContextManager[OpenRow]:
         """Return a context in which a function opens the encoded image at a position, as a binary file."""
         return self._store.opened()

@@ -17,6 +17,7 @@ from insphere.detectors.base import AbstractDetector
 from insphere.detectors.fitting import as_rows
 from insphere.detectors.hybrid import Hybrid
 from insphere.detectors.scoring import Rows
+from insphere.detectors.telling import tell, warn_unreadable
 from insphere.errors import DataError, ExportError
 from insphere.export.graph import MAP_OUTPUT, OUTPUTS, ScoringGraph, input_name, spread
 
@@ -121,6 +122,8 @@ def rows_of(detector: AbstractDetector, rows: Rows) -> tuple[NDArray[Any], NDArr
     loaded = source.load()
     if not len(loaded.X):
         raise DataError(f"None of the rows of {source.name} can be read; give rows to compare the graph on that the detector can score.")
+    tell(source)
+    warn_unreadable(loaded.errors, len(source), "were not compared")
     X, n_raw = as_rows(loaded.X), detector.input_.shape[0]
     if detector.input_.imputer is not None:  # what comes back from the source is filled; the graph fills for itself
         X = np.where(_was_missing(detector, X), np.nan, X[:, :n_raw])

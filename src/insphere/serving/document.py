@@ -129,6 +129,13 @@ class Result(_Answer):
     heatmap: str | None = Field(default=None, description="PNG as a data URI.")
 
 
+class Told(_Answer):
+    """What of a request was not looked at."""
+
+    count: int = Field(description="Images or fields that it is about.")
+    text: str
+
+
 class ScoreAnswer(_Answer):
     """One result for each row, in order."""
 
@@ -139,6 +146,7 @@ class ScoreAnswer(_Answer):
     n_anomalies: int
     n_errors: int
     results: list[Result]
+    notices: list[Told] = Field(description="What was not looked at: other fields of the form, further pages, colours, bits.")
     heatmap_problem: str | None = Field(default=None, description="Why there are no heat-maps.")
 
 

@@ -20,7 +20,7 @@ from insphere.serving.models import ServedModel, Sources
 from insphere.serving.registry import Registry, Watcher
 from insphere.serving.settings import Settings
 from insphere.serving.slot import Slot
-from insphere.serving.uploads import Decoded, Upload, decode_uploads, read_multipart, read_rows
+from insphere.serving.uploads import Decoded, Form, Upload, decode_uploads, read_multipart, read_rows
 
 _MOST_WAITING_HEATMAPS = 4
 _SMALL_BODY = 65_536  # bytes of JSON, read in a millisecond or two
@@ -65,19 +65,22 @@ class Service:
         async with body_of(request, self.settings, self.memory) as body:
             if kind == "application/json":
                 X = await self._read(read_rows, body, model)
-                uploads, decoded = [Upload(None, b"")] * len(X), Decoded(X, {})
+                uploads, notices = Form([Upload(None, b"")] * len(X), [])
+                decoded = Decoded(X, {})
                 scores = await slot.batcher.submit(model, X)
             else:
                 _check_takes_files(model)
                 content_type = request.headers["content-type"]
                 bare = kind != "multipart/form-data"
-                uploads = [Upload(None, body)] if bare else read_multipart(body, content_type, self.settings.max_rows)
+                form = Form([Upload(None, body)], []) if bare else read_multipart(body, content_type, self.settings.max_rows)
+                uploads, notices = form
                 decoded, waiting = await self._decode(uploads, slot, model)
                 scores = await waiting
         if decoded.errors:
             self.metrics.unreadable(model.name, model.version, len(decoded.errors))
         _note(request, model, len(uploads))
         answer = {"model": model.name, "version": model.version, "decision": model.decision, **_results(uploads, decoded, scores)}
+        answer["notices"] = [{"count": notice.count, "text": str(notice)} for notice in (*notices, *decoded.notices)]
         if heatmap:
             await self._add_heatmaps(answer, model, decoded.X)
         # Some rows have no score: a client that looks at nothing but the status must see that.

@@ -4,20 +4,22 @@ import dataclasses
 import json
 import math
 from collections.abc import Collection, Mapping, Sequence
-from typing import Any, NoReturn
+from typing import Any, NamedTuple, NoReturn
 
 import numpy as np
 from numpy.typing import NDArray
 from python_multipart.exceptions import MultipartParseError
 from python_multipart.multipart import MultipartParser, parse_options_header
 
-from insphere.data.images import decode, probe
-from insphere.data.stores import reason
+from insphere.data.images import decode_telling, probe
+from insphere.data.rows import Notice
+from insphere.data.stores import reason, told_of
 from insphere.errors import DataError, did_you_mean
 from insphere.serving.answers import Refusal
 from insphere.serving.models import ServedModel
 
 _MOST_HEADER_BYTES = 8192  # of one part
+_MOST_SHOWN = 50  # characters of a name that a client gave
 
 
 @dataclasses.dataclass(frozen=True)
@@ -26,6 +28,13 @@ class Upload:
 
     name: str | None
     data: bytes
+
+
+class Form(NamedTuple):
+    """The images of a form, and what is to be told of its other fields."""
+
+    images: list[Upload]
+    notices: list[Notice]
 
 
 @dataclasses.dataclass(frozen=True)
@@ -38,14 +47,17 @@ class Decoded:
         The readable ones, in order.
     errors : mapping of int to str
         Position of each unreadable one, and why.
+    notices : sequence of Notice
+        What of the readable ones is not seen: further pages, colours, bits.
     """
 
     X: NDArray[Any]
     errors: Mapping[int, str]
+    notices: Sequence[Notice] = ()
 
 
-def read_multipart(body: bytes, content_type: str, max_parts: int) -> list[Upload]:
-    """Return the files in the fields called images of a multipart/form-data body; other fields are left out.
+def read_multipart(body: bytes, content_type: str, max_parts: int) -> Form:
+    """Return the files in the fields called images of a multipart/form-data body; other fields are left out and told.
 
     Raises
     ------
@@ -66,7 +78,8 @@ def read_multipart(body: bytes, content_type: str, max_parts: int) -> list[Uploa
         raise Refusal(400, "The multipart body is cut off: its closing boundary is missing.")
     if not parts.uploads:
         raise Refusal(422, "The form has no file in a field called images; send each image so: curl -F images=@photo.png")
-    return parts.uploads
+    text = "Fields of the form that are not files called images are not read"
+    return Form(parts.uploads, [Notice.counting("left out", text, parts.others)] if parts.others else [])
 
 
 class _Parts:
@@ -74,6 +87,7 @@ class _Parts:
 
     def __init__(self, max_parts: int) -> None:
         self.uploads: list[Upload] = []
+        self.others: list[str] = []
         self.ended = False
         self._max_parts = max_parts
         self._begin()
@@ -93,7 +107,7 @@ class _Parts:
     def _begin(self) -> None:
         self._data: list[bytes] = []
         self._name: str | None = None
-        self._is_image = False
+        self._is_image, self._field_name = False, ""
         self._n_header_bytes = 0
         self._field, self._value = b"", b""
 
@@ -114,6 +128,7 @@ class _Parts:
         if self._field.lower() == b"content-disposition":
             options = parse_options_header(self._value)[1]
             self._is_image = options.get(b"name") == b"images" and b"filename" in options
+            self._field_name = options.get(b"name", b"").decode("utf-8", "replace")[:_MOST_SHOWN]
             self._name = options.get(b"filename", b"").decode("utf-8", "replace")[:255]
         self._field, self._value = b"", b""
 
@@ -122,6 +137,7 @@ class _Parts:
 
     def _end(self) -> None:
         if not self._is_image:
+            self.others.append(self._field_name or "without a name")
             return
         if len(self.uploads) == self._max_parts:
             raise Refusal(422, f"The form has more than the limit of {self._max_parts} images; send them in several requests.")
@@ -143,17 +159,22 @@ def decode_uploads(uploads: Sequence[Upload], model: ServedModel, max_pixels: in
     if spec is None or model.refuses_files is not None:
         raise Refusal(422, model.refuses_files or "")
     rows, errors = [], {}
+    told: dict[str, dict[int, int]] = {}
     for position, upload in enumerate(uploads):
         try:
             header = probe(upload.data)
             if header.height * header.width > max_pixels:
                 pixels = f"{header.height:,} x {header.width:,} pixels"
                 raise DataError(f"has {pixels}, more than this service's limit of {max_pixels:,}; scale it down.")
-            rows.append(decode(upload.data, spec))
+            row, remarks = decode_telling(upload.data, spec)
+            rows.append(row)
+            for kind, amount in remarks.items():
+                told.setdefault(kind, {})[position] = amount
         # As in a folder: whatever the bytes do to a reader, it is this image's error.
         except Exception as error:
             errors[position] = reason(error)
-    return Decoded(np.stack(rows) if rows else np.empty((0, *spec.shape), spec.dtype), errors)
+    names = [(upload.name or f"image {position}")[:_MOST_SHOWN] for position, upload in enumerate(uploads)]
+    return Decoded(np.stack(rows) if rows else np.empty((0, *spec.shape), spec.dtype), errors, told_of(told, names))
 
 
 def read_json(body: bytes) -> Any:

@@ -4,10 +4,12 @@ import dataclasses
 import os
 import stat
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 
-from insphere.data.folders import walk
+from insphere.data.folders import explore, is_image_name
+from insphere.data.layouts import masks_among
+from insphere.data.rows import Notice
 from insphere.watching.journal import legal_text
 
 
@@ -86,6 +88,7 @@ class Arrivals:
         self._scored: dict[str, tuple[int, int]] = {}
         self._seen: dict[str, tuple[int, int]] = {}
         self.n_unsettled = 0
+        self.notices: tuple[Notice, ...] = ()
 
     def mark(self, name: str, version: tuple[int, int]) -> None:
         """Remember that this version of a file has its score."""
@@ -94,6 +97,9 @@ class Arrivals:
     def look(self) -> list[Arrival]:
         """Return the files that are complete and not scored in this version, the oldest first.
 
+        What else lies there is in `notices` afterwards: other files, pipes, folders that cannot be listed, and masks, which say where
+        an anomaly is and are not scored, as in `insphere score`.
+
         Raises
         ------
         DataError
@@ -101,7 +107,7 @@ class Arrivals:
         """
         seen, complete = {}, []
         self.n_unsettled = 0
-        for relative in walk(self._folder):
+        for relative in self._candidates():
             arrival = self._arrival(relative)
             if arrival is None or self._scored.get(arrival.name) == arrival.version:
                 continue
@@ -114,12 +120,29 @@ class Arrivals:
         self._seen = seen
         return sorted(complete, key=lambda arrival: (arrival.modified_ns, arrival.name))
 
-    def _arrival(self, relative: str) -> Arrival | None:
+    def _candidates(self) -> Sequence[str]:
+        """Return the names of the images that lie there, and note what else does."""
+        survey = explore(self._folder)
+        survey.names = [name for name in survey.names if not self._is_ours(name)]
+        images = [name for name in survey.names if is_image_name(name) and name.lower().endswith(self._suffixes)]
+        masks = masks_among(images)
+        text = "Images taken as masks, which say where an anomaly is, are not scored"
+        told = [Notice.counting("taken as", text, masks)] if masks else []
+        self.notices = (*survey.notices(), *told)
+        aside = set(masks)
+        return [name for name in images if name not in aside]
+
+    def _is_ours(self, relative: str) -> bool:
+        """Return whether a file belongs to the journal: it, a part of it, or one of the files beside it that begin with its name."""
+        if self._ignored is None:
+            return False
         parts = tuple(relative.split("/"))
-        if any(part.startswith(".") for part in parts) or not parts[-1].lower().endswith(self._suffixes):
-            return None
-        if self._ignored is not None and parts[: len(self._ignored)] == self._ignored:
-            return None
+        *folder, name = self._ignored
+        return parts[: len(self._ignored)] == self._ignored or (
+            parts[:-1] == tuple(folder) and parts[-1] in (f"{name}.state", f"{name}.lock")
+        )
+
+    def _arrival(self, relative: str) -> Arrival | None:
         path = self._folder / relative
         try:
             status = path.stat()

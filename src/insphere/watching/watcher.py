@@ -13,8 +13,8 @@ from pathlib import Path
 from typing import Any
 
 from insphere.data.images import IMAGE_SUFFIXES
-from insphere.data.rows import RowFacts
-from insphere.data.stores import FileStore, ImageSource
+from insphere.data.rows import Notice, RowFacts
+from insphere.data.stores import FileStore, ImageSource, told_of
 from insphere.detectors.base import AbstractDetector
 from insphere.drift import DriftMonitor, DriftState
 from insphere.errors import DataError
@@ -80,6 +80,8 @@ class WatchSummary:
     n_unsettled : int
         Files that were still being written; the next run scores them.
     drift : DriftState
+    notices : tuple of Notice
+        What was left out: of the folder at the last look, and of the images scored in this run.
     """
 
     n_files: int
@@ -89,6 +91,7 @@ class WatchSummary:
     n_untold: int
     n_unsettled: int
     drift: DriftState
+    notices: tuple[Notice, ...] = ()
 
     def to_json(self) -> dict[str, Any]:
         """Return the fields as a JSON-able dict."""
@@ -146,6 +149,9 @@ class Watcher:
         )
         self._state_path = journal.path.with_name(f"{journal.path.name}.state")
         self._n_before = self._n_files = self._n_anomalies = self._n_errors = 0
+        self._remarks: dict[str, dict[int, int]] = {}
+        self._remarked: list[str] = []
+        self._told: dict[str, int] = {}
 
     def run(self, stop: threading.Event) -> WatchSummary:
         """Watch until `stop` is set, or, with ``once``, until every file has its score.
@@ -168,9 +174,8 @@ class Watcher:
                 n_untold = notifier.close(_SECONDS_TO_TELL)
                 if n_untold:
                     _log.warning("%d events could not be told before the stop; the next run tells them.", n_untold)
-        return WatchSummary(
-            self._n_files, self._n_anomalies, self._n_errors, self._n_before, n_untold, self._arrivals.n_unsettled, self._monitor.state
-        )
+        counts = (self._n_files, self._n_anomalies, self._n_errors, self._n_before, n_untold, self._arrivals.n_unsettled)
+        return WatchSummary(*counts, self._monitor.state, self._notices())
 
     def _loop(self, stop: threading.Event, notifier: Notifier) -> None:
         listable = True
@@ -184,13 +189,26 @@ class Watcher:
                 if listable:
                     _log.warning("%s Trying again every %g seconds.", error, self._options.poll)
                 listable, arrived = False, []
+            self._tell()
             for start in range(0, len(arrived), _BATCH_FILES):
                 if stop.is_set():
                     return
                 self._take_in(arrived[start : start + _BATCH_FILES], notifier)
+                self._tell()
             if self._options.once and not self._arrivals.n_unsettled:
                 return
             stop.wait(self._options.poll)
+
+    def _notices(self) -> tuple[Notice, ...]:
+        return (*self._arrivals.notices, *told_of(self._remarks, self._remarked))
+
+    def _tell(self) -> None:
+        """Log what is left out: at first, and again when it has become twice as much."""
+        for notice in self._notices():
+            about = notice.text.partition(":")[0]
+            if notice.count >= 2 * self._told.get(about, 0):
+                self._told[about] = notice.count
+                _log.warning("%s", notice)
 
     def _catch_up(self, told: int, notifier: Notifier) -> None:
         """Go through what earlier runs wrote down: what is scored, how the drift stands, what was not told."""
@@ -231,6 +249,10 @@ class Watcher:
             answers |= {row: (score, p_value, flagged, None) for row, score, p_value, flagged in zip(*columns, strict=True)}
             for row in sorted(answers):
                 yield Entry(names[row], *answers[row], *arrived[row].version, now)
+        for kind, rows in source.remarks.items():
+            for row, amount in sorted(rows.items()):
+                self._remarks.setdefault(kind, {})[len(self._remarked)] = amount
+                self._remarked.append(names[row])
 
     def _events(self, entry: Entry) -> list[Event]:
         """Return what is to be told of an entry, and count it for drift."""
