@@ -2,6 +2,7 @@
 
 import json
 import os
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any, final
 
@@ -13,13 +14,14 @@ from insphere.data import AbstractSource
 from insphere.decision.scored import ScoredRows
 from insphere.errors import DataError
 from insphere.explain.files import file_stem
-from insphere.explain.maps import LEVEL, draw_map, opened_pictures
+from insphere.explain.maps import LEVEL, PictureOf, draw_map, opened_pictures
 from insphere.output_file import make_folder, replacing
 
 FULL_SCALE = 4.0
 """Value of a map that is written as 65535, the highest of a 16-bit PNG."""
 
 _HIGHEST = 65535
+_N_THREADS = 4
 _UNIT = (
     "held-out normal pictures: 1 is the level that the highest place of a normal picture exceeds with a probability of the model's"
     " target_fpr at most"
@@ -69,27 +71,32 @@ class MapFiles:
         """
         if batch.maps is None and len(batch.index):
             raise DataError("These rows were scored without heat-maps; take a detector that has them (photo).")
-        with opened_pictures(self._source) as picture_of:
-            for position, heatmap in zip(batch.index.tolist(), batch.maps if batch.maps is not None else (), strict=True):
-                ids = self._source.ids
-                name = f"row {position}" if ids is None else ids[position]
-                stem = f"{position:0{self._digits}}-{file_stem(name)}"
-                facts: dict[str, Any] = {"id": name, "highest": round(float(heatmap.max()), 6), "map": f"{stem}-map.png"}
-                facts["n_cut_off"] = int(np.count_nonzero((heatmap < 0) | (heatmap > FULL_SCALE)))
-                _write(self.folder / facts["map"], to_16_bits(heatmap))
-                try:
-                    drawn = draw_map(picture_of(position), heatmap)
-                except DataError as error:  # a file that has gone or changed since it was scored
-                    self.errors[name] = str(error)
-                else:
-                    facts["overlay"] = f"{stem}-overlay.png"
-                    _write(self.folder / facts["overlay"], drawn)
-                self.rows.append(facts)
+        # Threads, because most of the time goes into decoding, encoding and waiting for the disk.
+        with opened_pictures(self._source) as picture_of, ThreadPoolExecutor(_N_THREADS) as pool:
+            maps = batch.maps if batch.maps is not None else ()
+            self.rows += pool.map(lambda place, heatmap: self._written(place, heatmap, picture_of), batch.index.tolist(), maps)
+
+    def _written(self, position: int, heatmap: NDArray[np.float32], picture_of: PictureOf) -> dict[str, Any]:
+        """Write the files of one row and return its facts."""
+        ids = self._source.ids
+        name = f"row {position}" if ids is None else ids[position]
+        stem = f"{position:0{self._digits}}-{file_stem(name)}"
+        facts: dict[str, Any] = {"id": name, "highest": round(float(heatmap.max()), 6), "map": f"{stem}-map.png"}
+        facts["n_cut_off"] = int(np.count_nonzero((heatmap < 0) | (heatmap > FULL_SCALE)))
+        _write(self.folder / facts["map"], to_16_bits(heatmap))
+        try:
+            drawn = draw_map(picture_of(position), heatmap)
+        except DataError as error:  # a file that has gone or changed since it was scored
+            self.errors[name] = str(error)
+        else:
+            facts["overlay"] = f"{stem}-overlay.png"
+            _write(self.folder / facts["overlay"], drawn)
+        return facts
 
     def finish(self) -> Path:
         """Write ``maps.json`` and return its path."""
         scale = {"unit": _UNIT, "level": LEVEL, "full_scale": FULL_SCALE, "value": f"pixel / {_HIGHEST} * {FULL_SCALE:g}"}
-        text = json.dumps({**scale, "rows": self.rows, "errors": self.errors}, indent=1, ensure_ascii=False)
+        text = json.dumps({**scale, "rows": self.rows, "errors": dict(sorted(self.errors.items()))}, indent=1, ensure_ascii=False)
         path = self.folder / "maps.json"
         with replacing(path) as handle:
             handle.write(f"{text}\n".encode())

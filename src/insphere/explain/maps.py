@@ -76,7 +76,11 @@ def draw_map(picture: NDArray[Any], heatmap: NDArray[Any], mask: NDArray[np.bool
     if mask is not None and mask.shape != (height, width):
         raise DataError(f"The mask must have the picture's height and width {(height, width)}, got shape {mask.shape}.")
     heat = at_size(heatmap, height, width)
-    drawn = overlay(shown, np.maximum(heat - CALM, 0), maximum=STRIKING - CALM)
+    if not np.isfinite(heat).all():
+        raise DataError("The heat-map must have finite values.")
+    drawn, coloured = shown.copy(), heat > CALM
+    if coloured.any():  # the others stay as they are, and most of a photo is calm
+        drawn[coloured] = overlay(shown[coloured][np.newaxis], heat[coloured][np.newaxis] - CALM, maximum=STRIKING - CALM)[0]
     thickness = max(1, round(max(height, width) / _LINES_PER_SIDE))
     drawn[_edge(heat >= LEVEL, thickness)] = CONTOUR_COLOR
     if mask is not None:

@@ -73,9 +73,10 @@ def as_rgb(image: NDArray[Any]) -> NDArray[np.uint8]:
     """
     if image.ndim not in (2, 3) or not image.size:
         raise DataError(f"An image must have the shape (height, width) or (height, width, channels), got {image.shape}.")
-    pixels = np.clip(np.nan_to_num(np.asarray(image, dtype=np.float64)), 0, 255)
-    pixels = pixels[:, :, np.newaxis] if pixels.ndim == 2 else pixels
-    return np.rint(pixels if pixels.shape[2] == 3 else np.repeat(pixels[:, :, :1], 3, axis=2)).astype(np.uint8)
+    pixels = image[:, :, np.newaxis] if image.ndim == 2 else image
+    if pixels.dtype != np.uint8:
+        pixels = np.rint(np.clip(np.nan_to_num(np.asarray(pixels, dtype=np.float64)), 0, 255)).astype(np.uint8)
+    return pixels if pixels.shape[2] == 3 else np.repeat(pixels[:, :, :1], 3, axis=2)
 
 
 def write_panel(path: str | os.PathLike[str], explanation: Explanation, row: int, *, maximum: float | None = None) -> None:
