@@ -28,6 +28,7 @@ if TYPE_CHECKING:
     from insphere.detectors.hybrid import Hybrid as Hybrid
     from insphere.detectors.kernel_svdd import SVDD as SVDD
     from insphere.detectors.oc_nn import OCNN as OCNN
+    from insphere.detectors.patch_knn import PatchKNN as PatchKNN
     from insphere.detectors.photo import PhotoSpheres as PhotoSpheres
     from insphere.detectors.vae import VAE as VAE
     from insphere.detectors.vae_svdd import DeepSVDDVAE as DeepSVDDVAE
@@ -48,6 +49,7 @@ _EXPORTS = {
     "OCSVM": "insphere.detectors.classical",
     "SVDD": "insphere.detectors.kernel_svdd",
     "Hybrid": "insphere.detectors.hybrid",
+    "PatchKNN": "insphere.detectors.patch_knn",
     "PhotoSpheres": "insphere.detectors.photo",
     "fit_many": "insphere.detectors.batched",
     "folder": "insphere.data.sources",
@@ -68,6 +70,7 @@ __all__ = [
     "DeepSVDDVAE",
     "Hybrid",
     "IForest",
+    "PatchKNN",
     "PhotoSpheres",
     "__version__",
     "fit_many",

@@ -47,10 +47,15 @@ def warn(text: str) -> None:
     messages().print(Text.assemble(("warning: ", "bold yellow"), text))
 
 
+def note(text: str) -> None:
+    """Write one thing that the user should know to standard error."""
+    messages().print(Text.assemble(("note: ", "bold cyan"), text))
+
+
 def tell(source: Any) -> None:
     """Write what the user should be told of a source, a line each, to standard error."""
     for notice in source.notices:
-        messages().print(Text.assemble(("note: ", "bold cyan"), f"{source.name}: {notice}"))
+        note(f"{source.name}: {notice}")
 
 
 def noted(source: Any) -> list[dict[str, Any]]:

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from insphere.cli import console, options, presenting
-from insphere.cli.settings import DEFAULT_DETECTOR, DEFAULT_SEED, FitSettings, checkpoint_path, gather
+from insphere.cli.settings import DEFAULT_SEED, FitSettings, checkpoint_path, gather
 from insphere.errors import ParameterError
 
 if TYPE_CHECKING:
@@ -23,7 +23,12 @@ def fit(
     output: Annotated[Path, typer.Option("--output", "-o", metavar="MODEL", show_default=False, help="Model file to write.")],
     detector: Annotated[
         str | None,
-        typer.Option("--detector", metavar="NAME", show_default=False, help=f"See insphere detectors. Default: {DEFAULT_DETECTOR}."),
+        typer.Option(
+            "--detector",
+            metavar="NAME",
+            show_default=False,
+            help="See insphere detectors. Default: photo for pictures above 64 pixels, else vae-svdd.",
+        ),
     ] = None,
     target_fpr: Annotated[
         float | None,
@@ -152,14 +157,22 @@ def fit_detector(
 
     check_there(source)  # before PyTorch is imported, which takes seconds
     from insphere.cli.progress import TrainingProgress
-    from insphere.detectors import catalog
+    from insphere.data import open_source
+    from insphere.detectors import catalog, choosing
 
     started = time.perf_counter()
-    detector = catalog.make(settings.detector, settings.parameters)
-    rows = detector.open_to_fit(source, **settings.source_options)
-    with TrainingProgress(f"fitting {settings.detector}") as progress:
+    name, opened = settings.detector, None
+    if name is None:
+        opened = open_source(source, split="train", **settings.source_options)
+        choice = choosing.choose(opened, settings.parameters)
+        name = choice.name
+        if choice.reason:
+            console.note(choice.reason)
+    detector = catalog.make(name, settings.parameters)
+    rows = detector.open_to_fit(opened if opened is not None else source, **({} if opened is not None else settings.source_options))
+    with TrainingProgress(f"fitting {name}") as progress:
         try:
-            detector.fit(rows, checkpoint=checkpoint, resume=resume, on_epoch=progress.update)
+            detector.fit(rows, checkpoint=checkpoint, resume=resume, on_epoch=progress.update, on_rows=progress.count)
         except KeyboardInterrupt as error:
             raise console.Interrupted(_how_to_resume(checkpoint)) from error
     console.tell(rows)

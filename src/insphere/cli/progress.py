@@ -19,7 +19,7 @@ _SECONDS_BETWEEN_LINES = 60.0  # at most, where nobody sees a bar and work goes 
 
 
 class TrainingProgress:
-    """Shows each finished epoch with its loss terms and the time left; `update` goes to ``fit(on_epoch=…)``.
+    """Shows each finished epoch with its loss terms and the time left; `update` goes to ``fit(on_epoch=…)``, `count` to ``fit(on_rows=…)``.
 
     Attributes
     ----------
@@ -61,6 +61,16 @@ class TrainingProgress:
         elif self._is_due(record):
             self._told = time.monotonic()
             console.say(f"{self._title}: epoch {detail}")
+
+    def count(self, n_done: int, n_rows: int) -> None:
+        """Show how many rows have been looked at, where there are no epochs."""
+        passed = time.monotonic() - self._started
+        detail = f"{n_done}/{n_rows} rows · {console.duration(passed / n_done * (n_rows - n_done))} left"
+        if self._bar is not None:
+            self._bar.update(self._task, completed=n_done, total=n_rows, detail=detail)
+        elif time.monotonic() - self._told >= _SECONDS_BETWEEN_LINES:
+            self._told = time.monotonic()
+            console.say(f"{self._title}: {detail}")
 
     def _is_due(self, record: EpochRecord) -> bool:
         """Return whether a log gets a line: at each fifth of the epochs, and when it has had none for a while."""

@@ -9,7 +9,6 @@ from typing import Any
 
 from insphere.errors import DataError, ParameterError, did_you_mean
 
-DEFAULT_DETECTOR = "vae-svdd"
 DEFAULT_SEED = 0
 
 # Option on the command line and in the file -> parameter of the detector that it sets.
@@ -24,15 +23,15 @@ class FitSettings:
 
     Attributes
     ----------
-    detector : str
-        Name in the catalog.
+    detector : str, optional
+        Name in the catalog; None to choose by what the source holds.
     parameters : dict
         Arguments of the detector's constructor; nested options are dicts.
     source_options : dict
         Arguments of `insphere.open_source`.
     """
 
-    detector: str
+    detector: str | None
     parameters: dict[str, Any]
     source_options: dict[str, Any]
 
@@ -62,7 +61,7 @@ def gather(config: Path | None, assignments: Iterable[str], options: Mapping[str
     line_parameters = _parameters(parse_assignments(assignments), on_line, "on the command line")
     merged = in_file | on_line
     return FitSettings(
-        detector=str(merged.get("detector", DEFAULT_DETECTOR)),
+        detector=None if merged.get("detector") is None else str(merged["detector"]),
         parameters=_merge({"random_state": DEFAULT_SEED}, _merge(file_parameters, line_parameters)),
         source_options=source_options(merged),
     )

@@ -103,6 +103,7 @@ class AbstractDetector(RowScoring, ParameterisedEstimator, OutlierMixin, BaseEst
         checkpoint: Path | None = None,
         resume: bool = False,
         on_epoch: Callable[[Any], None] | None = None,
+        on_rows: Callable[[int, int], None] | None = None,
     ) -> Self:
         """Fit on normal rows.
 
@@ -123,6 +124,8 @@ class AbstractDetector(RowScoring, ParameterisedEstimator, OutlierMixin, BaseEst
             Go on from `checkpoint` where it exists; the result equals that of an unbroken run on the CPU.
         on_epoch : callable, optional
             Called with every `EpochRecord`.
+        on_rows : callable, optional
+            Called with the numbers of rows done and of all, by detectors that look at each row once.
 
         Returns
         -------
@@ -136,7 +139,7 @@ class AbstractDetector(RowScoring, ParameterisedEstimator, OutlierMixin, BaseEst
             If a parameter breaks its rule.
         """
         fitting = self._prepare(X, y, groups)
-        context = FitContext(None if checkpoint is None else Path(checkpoint), resume, on_epoch)
+        context = FitContext(None if checkpoint is None else Path(checkpoint), resume, on_epoch, on_rows)
         fitted = self._fit_model(fitting.training_rows, dataclasses.replace(context, units=fitting.training_units))
         if self._trims(fitted):
             fitting.leave_out(fitted[0], self.trim)

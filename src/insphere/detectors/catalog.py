@@ -51,6 +51,13 @@ _ENTRIES = (
         "Photos: defects on products, foreign objects; from about forty normal ones. Weights come with the extra insphere[photos].",
     ),
     Entry(
+        "patch-knn",
+        "insphere.detectors.patch_knn",
+        "PatchKNN",
+        "Distance of a picture's patches to the nearest normal ones, under the same frozen network (Roth 2022).",
+        "To compare photo with what memories of patches give; slower, and usually behind it.",
+    ),
+    Entry(
         "vae",
         "insphere.detectors.vae",
         "VAE",

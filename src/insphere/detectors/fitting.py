@@ -49,7 +49,7 @@ Fitted = tuple[NDArray[np.float64], list[Finding]]
 
 @dataclasses.dataclass(frozen=True)
 class FitContext:
-    """What `fit` was told besides the rows: where to keep a checkpoint, whether to resume it, whom to tell of each epoch.
+    """What `fit` was told besides the rows: where to keep a checkpoint, whether to resume it, whom to tell of each epoch or of rows done.
 
     `units` says of each row to train on which unit it belongs to: see `Fitting`.
     """
@@ -57,6 +57,7 @@ class FitContext:
     checkpoint: Path | None = None
     resume: bool = False
     on_epoch: Callable[[Any], None] | None = None
+    on_rows: Callable[[int, int], None] | None = None
     units: NDArray[np.int64] | None = None
 
 

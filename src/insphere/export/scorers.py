@@ -19,6 +19,7 @@ from insphere.detectors.classical import KDE, KNN, OCSVM, IForest
 from insphere.detectors.hybrid import Hybrid
 from insphere.detectors.kernel_svdd import SVDD
 from insphere.detectors.neural import AbstractNeuralDetector
+from insphere.detectors.patch_knn import PatchKNN
 from insphere.detectors.photo import PhotoSpheres
 from insphere.detectors.shallow import AbstractShallowDetector, Projection
 from insphere.detectors.vae_svdd import DeepSVDDVAE, DeepSVDDVAEObjective
@@ -26,7 +27,7 @@ from insphere.errors import ExportError
 from insphere.scores.graph import NearestDistance, SphereGraph, has_graph, number, squared_distances, tensor
 from insphere.scores.isolation import IsolationTrees
 from insphere.scores.kernels import KernelExpansion
-from insphere.scores.photo_graph import PlaceGraph, WhitenedGraph
+from insphere.scores.photo_graph import PatchGraph, PlaceGraph, WhitenedGraph
 from insphere.scores.sphere import AbstractSphere
 from insphere.training.feed import as_network_input
 
@@ -75,6 +76,11 @@ def _(detector: Hybrid) -> nn.Module:
 @scorer.register
 def _(detector: PhotoSpheres) -> nn.Module:
     return PhotoScorer(detector)
+
+
+@scorer.register
+def _(detector: PatchKNN) -> nn.Module:
+    return PatchScorer(detector)
 
 
 class NeuralScorer(nn.Module):
@@ -137,6 +143,25 @@ class PhotoScorer(nn.Module):
         highest = torch.topk(heat.flatten(1), self.n_highest, dim=1).values.double().mean(dim=1)
         from_map = (torch.log(highest.clamp(min=1e-12)) - settled.map_mean) / settled.map_spread
         return (from_map + whole) / 2, heat / self.map_level
+
+
+class PatchScorer(nn.Module):
+    """Scores and heat-maps of photos by a memory of patches: see `PatchKNN`."""
+
+    def __init__(self, detector: PatchKNN) -> None:
+        super().__init__()
+        self.features = copy.deepcopy(detector.features_).cpu().eval()
+        self.memory = PatchGraph(detector.memory_)
+        self.map_level = detector.decision_.map_level
+
+    def forward(self, rows: Tensor) -> Tensor:
+        """Map raw rows to scores."""
+        return self.with_map(rows)[0]
+
+    def with_map(self, rows: Tensor) -> tuple[Tensor, Tensor]:
+        """Map raw rows (n, height, width, channels) to scores, float64, and heat-maps (n, map height, map width), float32."""
+        heat = self.memory(self.features(as_network_input(rows, lambda pixels: pixels))[0])
+        return heat.flatten(1).amax(dim=1).double(), heat / self.map_level
 
 
 class HybridScorer(nn.Module):

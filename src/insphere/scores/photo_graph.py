@@ -4,6 +4,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
+from insphere.scores.patches import PatchMemory
 from insphere.scores.places import BLOCK, PlaceSpheres
 from insphere.scores.whitened import WhitenedSphere
 
@@ -57,6 +58,25 @@ class WhitenedGraph(nn.Module):
     def forward(self, vectors: Tensor) -> Tensor:
         """Map vectors (n, d) to distances (n,), float64."""
         return norm((((vectors - self.center) / self.scale) @ self.whitening.float().T).double())
+
+
+class PatchGraph(nn.Module):
+    """`PatchMemory.distance` as a module."""
+
+    def __init__(self, memory: PatchMemory) -> None:
+        super().__init__()
+        self.scale: Tensor
+        self.references: Tensor
+        self.squares: Tensor
+        self.register_buffer("scale", torch.from_numpy(memory.scale.copy()))
+        self.register_buffer("references", torch.from_numpy(memory.references.copy()))
+        self.register_buffer("squares", torch.from_numpy((memory.references**2).sum(axis=1)))
+
+    def forward(self, places: Tensor) -> Tensor:
+        """Map vectors at places (n, height, width, d) to distances (n, height, width), float32."""
+        rows = places / self.scale
+        nearest = (self.squares - 2 * rows @ self.references.T).amin(dim=-1) + (rows * rows).sum(dim=-1)
+        return torch.sqrt(nearest.clamp(min=1e-24))
 
 
 def norm(vectors: Tensor) -> Tensor:

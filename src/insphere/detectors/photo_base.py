@@ -1,0 +1,182 @@
+"""What detectors of photos share: pictures checked and sized, a frozen network, its features, and their place in the model file."""
+
+import dataclasses
+import math
+from collections.abc import Callable, Mapping
+from typing import Any, ClassVar
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from insphere.decision.units import row_hashes
+from insphere.detectors.base import AbstractDetector
+from insphere.detectors.fitting import Fitting
+from insphere.detectors.scoring import Rows
+from insphere.errors import DataError, ModelFileError
+from insphere.nets.backbones import BACKBONES, build, published_weights
+from insphere.nets.photo_features import WHOLE, PhotoFeatures
+from insphere.training.device import resolve_device
+from insphere.training.loop import map_batches
+from insphere.validation import check_choice, check_integer
+
+Array = NDArray[np.float64]
+Maps = NDArray[np.float32]
+
+STEP = 16
+"""Pixels that sides are multiples of, so that blocks of places come out even."""
+
+CHUNK = 32
+"""Pictures whose features are in memory at a time."""
+
+_SMALL = 64  # pixels: pictures whose longer side is no longer are enlarged
+_LEAST_SIDE = 64
+_MAP_BYTES = 2**29  # of features at places that are kept for fitting; of more pictures a random choice is
+
+
+@dataclasses.dataclass(eq=False, repr=False, kw_only=True)
+class AbstractPhotoDetector(AbstractDetector):
+    """A detector of photos that looks at them with a frozen network.
+
+    Parameters
+    ----------
+    backbone : {"efficientnet-lite0", "efficientnet-lite1", "efficientnet-lite2"}
+        The frozen network, trained on ImageNet. Its weights come with a package and go into the model file.
+    side : int
+        Pixels: pictures that are larger are brought to the area of a square of this side, with their own aspect; at least 64.
+    device : {"auto", "cpu", "cuda", "mps"}
+        Where the network computes.
+    target_fpr, trim, calibration, random_state
+        See `AbstractDetector`.
+    """
+
+    quick: ClassVar[bool] = True
+    has_maps: ClassVar[bool] = True
+    takes_vectors: ClassVar[bool] = False
+
+    backbone: str = "efficientnet-lite0"
+    side: int = 256
+    device: str = "auto"
+
+    def wanted_size(self, height: float, width: float) -> tuple[int, int]:
+        """Return the size that large pictures are brought to; small ones stay as they are, and are enlarged inside the model."""
+        self._check_parameters()
+        if height * width <= self.side**2:
+            return max(1, round(height)), max(1, round(width))
+        scale = self.side / math.sqrt(height * width)
+        return _stepped(height * scale), _stepped(width * scale)
+
+    def _check_parameters(self) -> None:
+        super()._check_parameters()
+        check_choice("backbone", self.backbone, tuple(BACKBONES))
+        check_integer("side", self.side, at_least=_LEAST_SIDE)
+        self._device = resolve_device(self.device)
+
+    def _collapse_advice(self) -> str:
+        return "All pictures look alike to the network: check that they are not blank, and that they are not much smaller than 24 pixels."
+
+    def _prepare(self, X: Rows, y: Any = None, groups: Any = None) -> Fitting:
+        self._memo: dict[int, Maps] | None = None
+        fitting = super()._prepare(X, y, groups)
+        if fitting.folds is not None:  # models of folds see the same pictures again: their features are computed once
+            self._memo = {}
+        return fitting
+
+    def _conclude(self, fitting: Fitting, fitted: Any) -> None:
+        super()._conclude(fitting, fitted)
+        self._memo = None
+
+    # Features.
+
+    def _see_with(self, whole: str, size: tuple[int, int], weights: Mapping[str, Tensor] | None = None) -> PhotoFeatures:
+        """Return the features of pictures at `size`, with the network's published weights unless others are given."""
+        known = published_weights(self.backbone) if weights is None else weights
+        features = PhotoFeatures(build(self.backbone, max(WHOLE[whole]), known), size, whole)
+        return features.requires_grad_(False).eval().to(self._device, memory_format=torch.channels_last)  # type: ignore[call-overload,no-any-return]
+
+    def _flat(self, features: PhotoFeatures, X: NDArray[Any]) -> Maps:
+        """Return the features of pictures, one vector each; a picture's depend on it alone."""
+        if self._memo is None or features is not self.features_:
+            return map_batches(features.flat, X, as_it_is, device=self._device, each_alone=True)
+        memo, keys = self._memo, row_hashes(X).tolist()
+        new = [row for row, key in enumerate(keys) if key not in memo]
+        if new:
+            found = map_batches(features.flat, X[new], as_it_is, device=self._device, each_alone=True)
+            memo |= {keys[row]: values for row, values in zip(new, found, strict=True)}
+        return np.stack([memo[key] for key in keys])
+
+    def _fitting_features(
+        self, X: NDArray[Any], rng: np.random.Generator, on_rows: Callable[[int, int], None] | None
+    ) -> tuple[Maps, Maps, NDArray[np.int64]]:
+        """Return the vectors at places of some pictures, the vectors of the whole of all, and which pictures the former are of."""
+        features = self.features_
+        n_most = max(2, _MAP_BYTES // (4 * math.prod(features.grid) * features.n_values))
+        mapped = np.sort(rng.permutation(len(X))[:n_most])
+        places = np.empty((len(mapped), *features.grid, features.n_values), dtype=np.float32)
+        whole = np.empty((len(X), features.n_whole), dtype=np.float32)
+        for start in range(0, len(X), CHUNK):
+            at_places, whole[start : start + CHUNK] = features.parted(self._flat(features, X[start : start + CHUNK]))
+            inside = (mapped >= start) & (mapped < start + CHUNK)
+            places[inside] = at_places[mapped[inside] - start]
+            if on_rows is not None:
+                on_rows(min(start + CHUNK, len(X)), len(X))
+        return places, whole, mapped
+
+    # The file.
+
+    def _network_arrays(self) -> dict[str, NDArray[Any]]:
+        network = self.features_.network.state_dict().items()
+        return {f"network/{name}": value.cpu().contiguous().numpy().astype(np.float16) for name, value in network}
+
+    def _restore_network(self, whole: str, size: Any, arrays: Mapping[str, NDArray[Any]]) -> tuple[int, int]:
+        """Rebuild the features from a model file; return the size of pictures inside the model."""
+        height, width = (check_integer("size", side, at_least=1, at_most=2**14) for side in size)
+        weights = {name: torch.from_numpy(array.copy()) for name, array in below(arrays, "network/").items()}
+        try:
+            self.features_ = self._see_with(whole, (height, width), weights)
+        except RuntimeError as error:
+            raise ModelFileError(f"The stored weights do not fit the stored architecture: {error}") from error
+        self._memo = None
+        return height, width
+
+
+def inner_size(size: tuple[int, ...], factor: int) -> tuple[int, int]:
+    """Return what pictures are brought to inside the model: in steps of 16 pixels, enlarged by `factor` where they are small.
+
+    Examples
+    --------
+    >>> inner_size((40, 24), 2), inner_size((32, 32), 4), inner_size((256, 256), 4)
+    ((80, 48), (128, 128), (256, 256))
+    """
+    longer = max(size)
+    times = max(factor, _LEAST_SIDE / longer) if longer <= _SMALL else 1
+    height, width = (max(2 * STEP, round(side * times / STEP) * STEP) for side in size)
+    return height, width
+
+
+def check_pictures(X: NDArray[Any], name: str, *, from_files: bool) -> None:
+    """Raise `DataError` unless rows are pictures of one or three channels with pixels 0..255."""
+    if X.ndim != 4:
+        raise DataError(f"The detector {name} takes pictures, and these rows are vectors; take vae-svdd, knn or another one for them.")
+    if X.shape[3] not in (1, 3):
+        raise DataError(f"The detector {name} takes pictures with 1 or 3 channels, got {X.shape[3]}; give three of them, or one.")
+    if X.dtype != np.uint8 and not from_files and len(X) and (X.max() <= 1 or X.min() < 0 or X.max() > 255):
+        raise DataError(
+            f"The detector {name} takes pixels 0..255, as image files have them, got {X.dtype} values from {X.min():.4g} to {X.max():.4g};"
+            " bring them to 0..255, for example `(255 * X).astype('uint8')`."
+        )
+
+
+def below(arrays: Mapping[str, NDArray[Any]], prefix: str) -> dict[str, NDArray[Any]]:
+    """Return the arrays whose names begin with `prefix`, without it."""
+    return {name.removeprefix(prefix): array for name, array in arrays.items() if name.startswith(prefix)}
+
+
+def as_it_is(rows: Tensor) -> Tensor:
+    """Return what is given: photos are not scaled before the network sees them."""
+    return rows
+
+
+def _stepped(side: float) -> int:
+    return max(_LEAST_SIDE, round(side / STEP) * STEP)
