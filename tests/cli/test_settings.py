@@ -102,7 +102,7 @@ def test_the_command_line_wins_however_each_says_it(tmp_path: Path) -> None:
 
 def test_without_anything_the_seed_is_fixed() -> None:
     settings = gather(None, [], {})
-    assert (settings.detector, settings.parameters, settings.source_options) == ("vae-svdd", {"random_state": 0}, {})
+    assert (settings.detector, settings.parameters, settings.source_options) == (None, {"random_state": 0}, {})
 
 
 def test_one_thing_said_twice_in_one_place_is_refused(tmp_path: Path) -> None:
