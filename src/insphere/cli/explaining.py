@@ -13,7 +13,7 @@ if TYPE_CHECKING:
     from insphere.data.sources import AbstractSource
     from insphere.detectors.base import AbstractDetector
 
-_METHODS = "auto|difference|reconstruction|reconstruction-smooth|neighbours|integrated-gradients|gradient-difference|occlusion"
+_METHODS = "auto|map|difference|reconstruction|reconstruction-smooth|neighbours|integrated-gradients|gradient-difference|occlusion"
 
 
 def explain(

@@ -3,6 +3,7 @@
 from insphere.explain.explaining import explain
 from insphere.explain.explanation import METHODS, ExplainOptions, Explanation
 from insphere.explain.neighbours import Neighbours
-from insphere.explain.pictures import overlay, write_panel
+from insphere.explain.overlays import overlay
+from insphere.explain.pictures import write_panel
 
 __all__ = ["METHODS", "ExplainOptions", "Explanation", "Neighbours", "explain", "overlay", "write_panel"]

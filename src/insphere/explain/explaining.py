@@ -16,6 +16,7 @@ from insphere.errors import DataError, ExplainError
 from insphere.explain import gradients, heat, occlusion
 from insphere.explain.baselines import Witnesses, make_baselines
 from insphere.explain.explanation import ExplainOptions, Explanation
+from insphere.explain.maps import at_size
 from insphere.explain.neighbours import codes_of, find_neighbours
 from insphere.explain.scaling import as_rows_like, scaled, unscaled
 from insphere.explain.score_graph import latent_contributions, reconstruct
@@ -41,8 +42,9 @@ def explain(detector: AbstractDetector, X: Rows, *, normals: Rows | None = None,
     **options
         Fields of `ExplainOptions`; foremost ``method``:
 
-        - "auto": "difference" for images, else "occlusion" where there is nothing to compare with; for vectors "integrated-gradients"
-          where the detector is a network, else "occlusion".
+        - "auto": "map" where the detector has heat-maps of its own; else for images "difference", or "occlusion" where there is nothing to
+          compare with, and for vectors "integrated-gradients" where the detector is a network, or else "occlusion".
+        - "map": the heat-maps that the detector scores by, brought to the image's size; detectors that have them.
         - "difference": smoothed difference from the reconstruction and from the nearest normal examples, whichever there are; images.
         - "reconstruction", "reconstruction-smooth": squared reconstruction error, plain and smoothed; images.
         - "neighbours": smoothed difference from the nearest normal examples alone; images.
@@ -76,7 +78,7 @@ def explain(detector: AbstractDetector, X: Rows, *, normals: Rows | None = None,
     """
     chosen = ExplainOptions(**options)
     source = detector.open(X)
-    scored = _scored(detector, source)
+    scored, maps = _scored(detector, source)
     examples = None if normals is None else detector.open(normals, split="train")
     rows = scored.rows
     network = detector if isinstance(detector, AbstractNeuralDetector) else None
@@ -85,7 +87,7 @@ def explain(detector: AbstractDetector, X: Rows, *, normals: Rows | None = None,
     neighbours = find_neighbours(detector, rows, codes, examples, chosen.n_neighbors)
     witnesses = Witnesses(scaled(detector, rows), reconstructions, neighbours)
     chosen = dataclasses.replace(chosen, method=_resolve(chosen.method, detector, witnesses))
-    explained = _attribute(detector, scored, witnesses, chosen)
+    explained = _attribute(detector, scored, witnesses, chosen) if chosen.method != "map" else _mapped(scored, maps, chosen)
     latent = None
     if network is not None and network.sphere_ is not None and codes is not None:
         latent = latent_contributions(network.sphere_, codes)
@@ -97,8 +99,8 @@ def explain(detector: AbstractDetector, X: Rows, *, normals: Rows | None = None,
     )
 
 
-def _scored(detector: AbstractDetector, source: AbstractSource) -> Explanation:
-    """Return an explanation that has the readable rows and their scores, and nothing else yet."""
+def _scored(detector: AbstractDetector, source: AbstractSource) -> tuple[Explanation, list[NDArray[np.float32]]]:
+    """Return an explanation that has the readable rows and their scores, and nothing else yet; and their heat-maps, if there are any."""
     loaded = source.load()
     names = source.ids if source.ids is not None else [str(row) for row in range(len(source))]
     errors = {names[row]: text for row, text in loaded.errors.items()}
@@ -106,8 +108,9 @@ def _scored(detector: AbstractDetector, source: AbstractSource) -> Explanation:
         name, text = next(iter(errors.items()), ("", "it is empty"))
         raise DataError(f"{source.name} has no row that can be explained (first: {name}: {text}).")
     rows = as_rows(loaded.X)
-    batches = list(detector.score_batches(ArraySource(loaded.X)))
-    return Explanation(
+    batches = list(detector.score_batches(ArraySource(loaded.X), maps=True))
+    maps = [heatmap for batch in batches if batch.maps is not None for heatmap in batch.maps]
+    explanation = Explanation(
         method="",
         source=source.name,
         ids=tuple(names[int(row)] for row in loaded.index),
@@ -118,11 +121,23 @@ def _scored(detector: AbstractDetector, source: AbstractSource) -> Explanation:
         feature_names=detector.feature_names_,
         errors=errors,
     )
+    return explanation, maps
+
+
+def _mapped(scored: Explanation, maps: list[NDArray[np.float32]], options: ExplainOptions) -> Explanation:
+    """Return the explanation with the detector's own heat-maps at the size of the images."""
+    heatmaps = np.stack([at_size(heatmap, *scored.rows.shape[1:3]) for heatmap in maps])
+    smoothed = heat.smooth(np.maximum(heatmaps, 0), options.smoothing or 0.0)
+    return dataclasses.replace(scored, method=options.method, heatmaps=smoothed.astype(np.float32))
 
 
 def _resolve(method: str, detector: AbstractDetector, witnesses: Witnesses) -> str:
     """Return the method that "auto" stands for, or the one asked for where it applies."""
     is_network, is_image = isinstance(detector, AbstractNeuralDetector), witnesses.values.ndim == 4
+    if method == "auto" and detector.has_maps:
+        return "map"
+    if method == "map" and not detector.has_maps:
+        raise ExplainError(f"`method` 'map' needs a detector with heat-maps, and {detector.name!r} has none; use 'auto'.")
     if method == "auto":
         comparable = witnesses.reconstructions is not None or (witnesses.neighbours is not None and witnesses.neighbours.values is not None)
         if is_image:

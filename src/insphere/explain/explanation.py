@@ -14,6 +14,7 @@ Array = NDArray[np.float64]
 
 METHODS = (
     "auto",
+    "map",
     "difference",
     "reconstruction",
     "reconstruction-smooth",
@@ -46,7 +47,7 @@ class ExplainOptions:
         Points on the way from the baseline to the row at which integrated gradients are taken.
     smoothing : float, optional
         Standard deviation, in pixels, of the Gaussian that heat-maps are smoothed with; 0 for none. None is a 40th of the longer side,
-        and none for "reconstruction", which stays the plain error.
+        and none for "reconstruction", which stays the plain error, and for "map".
     patch : int, optional
         Side of the patches, in pixels, that "occlusion" replaces; None is an eighth of the longer side.
 
@@ -98,7 +99,8 @@ class Explanation:
         As from `score_batches`.
     is_anomaly : ndarray of bool, shape (n,)
     heatmaps : ndarray of float32, shape (n, height, width), at least 0
-        How much each pixel speaks for an anomaly, in units that all rows of one detector and method share. Images only.
+        How much each pixel speaks for an anomaly, in units that all rows of one detector and method share; those of "map" are the same
+        everywhere: 1 is what the highest place of a normal image exceeds with a probability of `target_fpr` at most. Images only.
     feature_contributions : ndarray of float64, shape (n, features)
         What each feature adds to the score, in the score's units; negative ones speak for normality. Vectors only.
     feature_names : tuple of str, optional

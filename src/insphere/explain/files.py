@@ -13,7 +13,7 @@ from PIL import Image
 
 from insphere.errors import DataError
 from insphere.explain.explanation import Explanation
-from insphere.explain.pictures import overlay, write_panel
+from insphere.explain.pictures import draw_heat, write_panel
 from insphere.output_file import make_folder, replacing
 
 _LONGEST_STEM = 80
@@ -25,7 +25,8 @@ def write_explanations(folder: str | os.PathLike[str], explanations: Sequence[Ex
 
     ``explanations.json`` has all numbers and ``explanations.csv`` the main ones, a line for each row; ``NUMBER-NAME-panel.png`` shows one
     row with all that belongs to it and, for images, ``NUMBER-NAME-overlay.png`` its heat-map over it, in the model's image size.
-    Heat-maps share one scale, so a calm image looks calm. Every file is written complete or not at all, the two with numbers last.
+    Heat-maps share one scale, so a calm image looks calm; those of the method "map" have a fixed one. Every file is written complete or not
+    at all, the two with numbers last.
 
     Parameters
     ----------
@@ -58,7 +59,7 @@ def write_explanations(folder: str | os.PathLike[str], explanations: Sequence[Ex
         write_panel(files["panel"], explanation, row, maximum=maximum)
         if explanation.heatmaps is not None:
             files["overlay"] = folder / f"{stem}-overlay.png"
-            _write_picture(files["overlay"], overlay(explanation.rows[row], explanation.heatmaps[row], maximum=maximum))
+            _write_picture(files["overlay"], draw_heat(explanation, row, maximum=maximum))
         written += files.values()
         facts.append({kind: path.name for kind, path in files.items()})
     lines = [line for explanation in explanations for line in explanation.to_json()["rows"]]

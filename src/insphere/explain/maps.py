@@ -16,7 +16,7 @@ from insphere.data import AbstractSource, ImageSource, ImageSpec
 from insphere.data.images import bring_to, decode_upright
 from insphere.data.stores import reason
 from insphere.errors import DataError
-from insphere.explain.pictures import as_rgb, overlay
+from insphere.explain.overlays import as_rgb, overlay
 
 LEVEL = 1.0
 """Where the contour of a map is drawn."""
