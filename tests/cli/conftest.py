@@ -67,6 +67,16 @@ def tiles(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return root
 
 
+@pytest.fixture
+def large_photos(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Twenty photos of 320x240 pixels."""
+    folder = tmp_path_factory.mktemp("photos")
+    for number in range(20):
+        pixels = np.random.default_rng(number).integers(0, 255, (24, 32)).astype(np.uint8)
+        Image.fromarray(pixels).resize((320, 240)).save(folder / f"{number:03}.png")
+    return folder
+
+
 @pytest.fixture(scope="session")
 def model(tiles: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A model fitted on the tiles through the command line."""

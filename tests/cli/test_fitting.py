@@ -46,6 +46,15 @@ def test_options_and_settings_reach_the_detector(run: Run, tiles: Path, tmp_path
     assert result["input"]["shape"] == [6, 6, 3]
 
 
+def test_small_marks_that_vanish_are_told(run: Run, large_photos: Path, tmp_path: Path) -> None:
+    outcome = run("fit", large_photos, "-o", tmp_path / "m.insphere", "--detector", "knn")
+    assert outcome.code == 0
+    told = " ".join(outcome.err.split())
+    assert "a mark below 5 pixels is lost" in told and "--image-size" in told and "--detector photo" in told
+    assert "is lost" not in run("score", tmp_path / "m.insphere", large_photos, "-o", tmp_path / "s.csv").err
+    assert "is lost" not in run("fit", large_photos, "-o", tmp_path / "m.insphere", "--detector", "knn", "--image-size", 64).err
+
+
 @pytest.mark.parametrize(
     ("options", "message"),
     [

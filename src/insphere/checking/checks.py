@@ -67,7 +67,7 @@ def check_source(source: AbstractSource, *, test: AbstractSource | None = None) 
 
 def _notice(notice: Notice, source: AbstractSource) -> DataFinding:
     """Return what a source tells of itself as a finding; what is read as something else than what is stored deserves a look."""
-    level = "note" if notice.kind == "taken as" else "warning"
+    level = "note" if notice.kind in ("taken as", "shrunk") else "warning"
     return DataFinding(notice.kind, level, f"{source.name}: {notice}", notice.count, listed([[name] for name in notice.examples]))
 
 

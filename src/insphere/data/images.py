@@ -329,6 +329,22 @@ def small_size(height: float, width: float) -> tuple[int, int]:
     return max(1, round(height * scale)), max(1, round(width * scale))
 
 
+def lost_marks(natural: tuple[float, float], size: tuple[int, int]) -> int:
+    """Return the number of pixels below which a mark vanishes when pictures are shrunk: it becomes less than a pixel; 1 if they are not.
+
+    Parameters
+    ----------
+    natural, size : (height, width)
+        In pixels, before and after.
+
+    Examples
+    --------
+    >>> lost_marks((600, 800), (48, 64))
+    12
+    """
+    return max(1, int(max(natural[0] / size[0], natural[1] / size[1])))
+
+
 def check_image_size(image_size: object) -> tuple[int, int]:
     """Return `image_size` as (height, width) in pixels: N means a square.
 

@@ -11,11 +11,11 @@ from insphere.data.arrays import ArraySource
 from insphere.data.folders import open_image_files
 from insphere.data.guesses import unread_labels
 from insphere.data.image_kinds import remarks
-from insphere.data.images import bring_to, choose_spec, header_of
+from insphere.data.image_notices import told_of, told_of_size
+from insphere.data.images import bring_to, choose_spec, header_of, natural_size
 from insphere.data.labels import binary_labels, label_text
 from insphere.data.options import OpenOptions
 from insphere.data.rows import AbstractSource, Notice
-from insphere.data.stores import told_of
 from insphere.errors import DataError
 
 _IMAGE_FIELDS = ("image", "img", "pixel_values", "x", "data")
@@ -77,9 +77,10 @@ def open_many(source: Any, options: OpenOptions) -> AbstractSource:
     told: dict[str, dict[int, int]] = {}
     if _is_picture(items[0]):
         _check_kinds(items, _is_picture, "a Pillow image")
-        spec = options.spec or choose_spec(
-            [header_of(item) for item in items], image_size=options.image_size, mode=options.mode, sized=options.sized
-        )
+        headers = [header_of(item) for item in items]
+        spec = options.spec or choose_spec(headers, image_size=options.image_size, mode=options.mode, sized=options.sized)
+        if options.spec is None and options.image_size is None:
+            notices = (*notices, *told_of_size(len(items), natural_size(headers), spec))
         X: NDArray[Any] = np.stack([bring_to(item, spec) for item in items])
         for row, item in enumerate(items):
             for kind, amount in remarks(item, to_grey=spec.channels == 1).items():

@@ -48,8 +48,9 @@ class Notice:
 
     Parameters
     ----------
-    kind : {"left out", "taken as", "changed"}
-        Rows or parts of rows that are not read; a guessed meaning; values that are read as something else than what is stored.
+    kind : {"left out", "taken as", "changed", "shrunk"}
+        Rows or parts of rows that are not read; a guessed meaning; values that are read as something else than what is stored; images that
+        are made so small that marks vanish.
     count : int
         How many files, columns or rows it is about.
     text : str

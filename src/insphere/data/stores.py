@@ -13,6 +13,7 @@ from typing import IO, Any, NamedTuple, Self, TypeVar, final
 import numpy as np
 from numpy.typing import NDArray
 
+from insphere.data.image_notices import told_of, told_of_size
 from insphere.data.images import ImageHeader, ImageSpec, decode_telling, probe
 from insphere.data.masks import decode_mask, mask_at_size
 from insphere.data.rows import AbstractSource, Notice, RowFacts, Rows
@@ -24,12 +25,6 @@ MAX_BYTES = 256 * 2**20
 
 # Decoding releases the interpreter's lock only inside Pillow's codecs, so more threads than this gain nothing.
 _N_THREADS = min(8, os.cpu_count() or 1)
-
-_REMARKS = {
-    "pages": "Files with more than one page or frame, of which the first is read: {n}; pages left out: {amount}. Store them one by one.",
-    "colour": "Images with colours that a grey model does not see, and which are read as grey: {n}.",
-    "depth": "Images with more than 8 bits a colour, which are read with 8, so that finer steps are lost: {n}.",
-}
 
 OpenRow = Callable[[int], IO[bytes]]
 MaskOf = Callable[[int], NDArray[np.bool_] | None]
@@ -232,7 +227,7 @@ class ImageSource(AbstractSource):
     @property
     def notices(self) -> tuple[Notice, ...]:
         """What its user should be told: of the tree at once, of the images when they have been decoded."""
-        return (*self._notices, *told_of(self._remarks, self.ids))
+        return (*self._notices, *told_of_size(len(self), self.natural, self._brought_to), *told_of(self._remarks, self.ids))
 
     @property
     def remarks(self) -> Mapping[str, Mapping[int, int]]:
@@ -334,17 +329,6 @@ def _read(subject: str, open_row: OpenRow, position: int, read: Callable[[IO[byt
             return read(file)
     except Exception as error:  # as for a row: damaged bytes do anything to a reader
         raise DataError(f"{subject} {reason(error)}") from error
-
-
-def told_of(remarks: Mapping[str, Mapping[int, int]], ids: Sequence[str] | None) -> list[Notice]:
-    """Return what is to be told of decoded images: for each kind of remark the rows that it is true of, and how often."""
-    told = []
-    for kind, text in _REMARKS.items():
-        rows = dict(sorted(remarks.get(kind, {}).items()))
-        if rows:
-            names = tuple(ids[row] if ids is not None else f"row {row}" for row in [*rows][:5])
-            told.append(Notice("left out", len(rows), text.format(n=len(rows), amount=sum(rows.values())), names))
-    return told
 
 
 def _gathered(pending: _Pending) -> Rows:

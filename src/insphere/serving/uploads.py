@@ -11,9 +11,10 @@ from numpy.typing import NDArray
 from python_multipart.exceptions import MultipartParseError
 from python_multipart.multipart import MultipartParser, parse_options_header
 
+from insphere.data.image_notices import told_of
 from insphere.data.images import decode_telling, probe
 from insphere.data.rows import Notice
-from insphere.data.stores import reason, told_of
+from insphere.data.stores import reason
 from insphere.errors import DataError, did_you_mean
 from insphere.serving.answers import Refusal
 from insphere.serving.models import ServedModel

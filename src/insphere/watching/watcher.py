@@ -12,9 +12,10 @@ from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
+from insphere.data.image_notices import told_of
 from insphere.data.images import IMAGE_SUFFIXES
 from insphere.data.rows import Notice, RowFacts
-from insphere.data.stores import FileStore, ImageSource, told_of
+from insphere.data.stores import FileStore, ImageSource
 from insphere.detectors.base import AbstractDetector
 from insphere.drift import DriftMonitor, DriftState
 from insphere.errors import DataError

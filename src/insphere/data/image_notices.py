@@ -1,0 +1,53 @@
+"""What the user of images is told: what is left out of them as they are decoded, and which marks vanish as they are shrunk."""
+
+from collections.abc import Mapping, Sequence
+
+from insphere.data.images import LONGEST_SIDE, ImageSpec, lost_marks
+from insphere.data.rows import Notice
+
+_MARKS_FROM = 4
+"""Pixels from which it is told that marks of fewer are lost."""
+
+_REMARKS = {
+    "pages": "Files with more than one page or frame, of which the first is read: {n}; pages left out: {amount}. Store them one by one.",
+    "colour": "Images with colours that a grey model does not see, and which are read as grey: {n}.",
+    "depth": "Images with more than 8 bits a colour, which are read with 8, so that finer steps are lost: {n}.",
+}
+
+
+def told_of(remarks: Mapping[str, Mapping[int, int]], ids: Sequence[str] | None) -> list[Notice]:
+    """Return what is to be told of decoded images: for each kind of remark the rows that it is true of, and how often."""
+    told = []
+    for kind, text in _REMARKS.items():
+        rows = dict(sorted(remarks.get(kind, {}).items()))
+        if rows:
+            names = tuple(ids[row] if ids is not None else f"row {row}" for row in [*rows][:5])
+            told.append(Notice("left out", len(rows), text.format(n=len(rows), amount=sum(rows.values())), names))
+    return told
+
+
+def told_of_size(n_images: int, natural: tuple[float, float] | None, spec: ImageSpec) -> list[Notice]:
+    """Return what is to be told of images that are shrunk to a size which nobody asked for: that small marks vanish.
+
+    Parameters
+    ----------
+    natural : (float, float), optional
+        Their common or median height and width; None where the size was asked for.
+
+    Examples
+    --------
+    >>> [notice] = told_of_size(5, (600.0, 800.0), ImageSpec(48, 64, 3))
+    >>> notice.text[:80]
+    'Images of 800 × 600 pixels are shrunk to 64 × 48: a mark below 12 pixels is lost'
+    """
+    if natural is None:
+        return []
+    lost = lost_marks(natural, (spec.height, spec.width))
+    if lost < _MARKS_FROM:
+        return []
+    other = " or the detector photo (--detector photo), which looks at larger ones" if max(spec.height, spec.width) <= LONGEST_SIDE else ""
+    text = (
+        f"Images of {natural[1]:.0f} × {natural[0]:.0f} pixels are shrunk to {spec.width} × {spec.height}: a mark below {lost} pixels is"
+        f" lost. Where such marks matter, choose a larger size (--image-size, `image_size`){other}."
+    )
+    return [Notice("shrunk", n_images, text)]
