@@ -1,5 +1,6 @@
 """Masks: which pixels are marked, whose they are, and what is refused."""
 
+import contextlib
 import io
 import zipfile
 from collections.abc import Callable
@@ -97,6 +98,13 @@ class TestDecoding:
     def test_what_is_no_image(self, data: bytes) -> None:
         with pytest.raises(DataError):
             decode_mask(data)
+
+    @settings(max_examples=100)
+    @given(st.binary(max_size=200), st.integers(0, 60), st.sampled_from(["PNG", "JPEG", "GIF", "BMP", "TIFF", "WEBP"]))
+    def test_damaged_bytes_are_errors_about_them(self, damage: bytes, start: int, format: str) -> None:
+        data = encoded(Image.fromarray(np.uint8(255) * MARKED), format)
+        with contextlib.suppress(DataError):
+            assert decode_mask(data[:start] + damage + data[start + len(damage) :]).dtype == bool
 
     @settings(max_examples=60)
     @given(st.integers(1, 30), st.integers(1, 30), st.integers(1, 30), st.integers(1, 30), st.data())
