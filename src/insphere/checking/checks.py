@@ -7,6 +7,7 @@ import numpy as np
 
 from insphere.checking.findings import CheckReport, DataFinding, first_names, listed
 from insphere.checking.likeness import exact_duplicates, near_duplicates, outliers
+from insphere.checking.masks import check_masks
 from insphere.checking.survey import Survey, joined, survey
 from insphere.data import AbstractSource
 from insphere.data.rows import Notice
@@ -61,8 +62,9 @@ def check_source(source: AbstractSource, *, test: AbstractSource | None = None) 
     checks += [_sizes, _modes, _constant_images] if known.is_image else [_constant_columns, _duplicate_columns]
     checks += [_exact_duplicates, *([_near_duplicates] if known.is_image else []), _copies_across, _outliers]
     doubts = [DataFinding("folders" if source.is_image else "columns", "error", text, 1) for text in (source.doubt,) if text is not None]
+    masks = [found for given in (source, test) if given is not None for found in (check_masks(given),) if found is not None]
     told = [_notice(notice, given) for given in (source, test) if given is not None for notice in given.notices]
-    return CheckReport(name, len(known), (*doubts, *told, *(check(known) for check in checks)))
+    return CheckReport(name, len(known), (*doubts, *told, *(check(known) for check in checks), *masks))
 
 
 def _notice(notice: Notice, source: AbstractSource) -> DataFinding:
