@@ -59,6 +59,7 @@ def test_a_graph_is_verified_elsewhere(run: Run, model: Path, tiles: Path, tmp_p
     result = run("verify", tmp_path / "m.onnx", "--model", model, "--rows", tiles, "--json").result
     assert result["n_labels"] == 0 and result["n_rows"] > 96
     assert run("verify", tmp_path / "m.onnx", "--rows", tiles).code == 2
+    assert run("verify", tmp_path / "m.onnx", "--model", model).code == 0
     (tmp_path / "m.onnx.parity.json").unlink()
     outcome = run("verify", tmp_path / "m.onnx")
     assert outcome.code == 1 and "parity.json cannot be read" in outcome.err

@@ -1,6 +1,7 @@
 """Graphs are compared on what users feed them; the certificate says on what, and is repeated elsewhere."""
 
 import base64
+import hashlib
 import json
 import zlib
 from pathlib import Path
@@ -16,6 +17,7 @@ from export_models import KINDS, fitted, rows_of_kind
 from insphere.detectors.catalog import DETECTORS, detector_class
 from insphere.errors import ExportError, ParameterError
 from insphere.export import export_onnx, graph, parity, verify
+from insphere.export.comparing import differences
 from insphere.export.parity import certificate_path
 
 VECTORS = np.random.default_rng(0).normal(size=(300, 3))
@@ -95,6 +97,15 @@ def test_golden_rows_in_the_file_are_of_the_type_that_the_graph_takes(vectors: s
 def test_a_type_of_vectors_is_refused_for_images(tmp_path: Path) -> None:
     with pytest.raises(ParameterError, match="`vectors` is for detectors of rows of features"):
         export_onnx(fitted("vae-svdd", "grey"), tmp_path / "m.onnx", vectors="float64")
+
+
+def test_decisions_that_rounding_makes_are_counted_apart() -> None:
+    scores = np.array([0.5, 1.00005, 1.00005, 2.0, 3.0, np.inf])
+    flagged = np.array([False, True, False, True, False, True])
+    found = differences(scores, ~flagged, scores, flagged, least_size=0.1, threshold=1.0)
+    assert found == (0.0, 4, 2, 2)
+    found = differences(scores * 1.001, flagged, scores, flagged, least_size=0.1, threshold=1.0)
+    assert found[1:] == (0, 2, 0) and found.largest == pytest.approx(1e-3)
 
 
 class TestCertificate:
@@ -185,6 +196,48 @@ class TestCertificate:
         other = fit_quietly(insphere.KNN(random_state=1), rows_of_kind("vectors", seed=2))
         with pytest.raises(ExportError, match="is of another model: its"):
             verify(exported, detector=other, rows=rows_of_kind("vectors"))
+
+    def test_it_names_the_model_file(self, tmp_path: Path) -> None:
+        detector, rows = fitted("knn", "vectors"), rows_of_kind("vectors")
+        detector.save(tmp_path / "m.insphere")
+        export_onnx(detector, tmp_path / "m.onnx", model_file=tmp_path / "m.insphere")
+        record = json.loads(certificate_path(tmp_path / "m.onnx").read_text())
+        assert record["model_sha256"] == hashlib.sha256((tmp_path / "m.insphere").read_bytes()).hexdigest()
+        verify(tmp_path / "m.onnx", detector=detector, model_file=tmp_path / "m.insphere")
+        changed = insphere.load(tmp_path / "m.insphere")
+        changed.data_["source"] = "renamed"  # which nothing else of the certificate shows
+        changed.save(tmp_path / "changed.insphere")
+        with pytest.raises(ExportError, match="is of another model: its model_sha256"):
+            verify(tmp_path / "m.onnx", detector=changed, model_file=tmp_path / "changed.insphere")
+        other = fit_quietly(insphere.KNN(random_state=1), rows + 1)
+        with pytest.raises(ParameterError, match="`model_file`.*holds another model"):
+            export_onnx(other, tmp_path / "n.onnx", model_file=tmp_path / "m.insphere")
+        assert not (tmp_path / "n.onnx").exists()
+
+    def test_without_a_model_file_it_names_none(self, exported: Path, tmp_path: Path) -> None:
+        assert json.loads(certificate_path(exported).read_text())["model_sha256"] is None
+        fitted("knn", "vectors").save(tmp_path / "m.insphere")
+        verify(exported, detector=fitted("knn", "vectors"), model_file=tmp_path / "m.insphere")
+
+    def test_the_certificate_of_another_graph_is_refused(self, exported: Path, tmp_path: Path) -> None:
+        export_onnx(fitted("iforest", "vectors"), tmp_path / "other.onnx")
+        with pytest.raises(ExportError, match="is not that of .*m.onnx: the graph was changed, or is another one"):
+            verify(exported, certificate=certificate_path(tmp_path / "other.onnx"))
+
+    def test_another_model_is_refused_without_rows_too(self, exported: Path) -> None:
+        other = fit_quietly(insphere.KNN(random_state=1), rows_of_kind("vectors", seed=2))
+        with pytest.raises(ExportError, match="is of another model"):
+            verify(exported, detector=other)
+
+    def test_decisions_on_the_threshold_are_counted(self, tmp_path: Path) -> None:
+        rows = rows_of_kind("vectors")
+        detector = fit_quietly(insphere.KNN(random_state=0, calibration={"method": "split"}), rows)  # one of them is the threshold
+        expected = int((np.abs(detector.anomaly_score(rows) - detector.threshold_) <= 1e-4 * detector.threshold_).sum())
+        report = export_onnx(detector, tmp_path / "m.onnx", rows=rows)
+        given = json.loads(certificate_path(tmp_path / "m.onnx").read_text())["given"]
+        assert report.comparison.n_near >= given["n_decisions_near_the_threshold"] == expected >= 1
+        assert report.comparison.n_near_that_differ == given["n_of_those_that_flip"] == 0
+        assert verify(tmp_path / "m.onnx", detector=detector, rows=rows).n_near >= expected
 
     @pytest.mark.parametrize("field", ["anomaly_score", "is_anomaly"])
     def test_other_answers_are_refused(self, exported: Path, field: str) -> None:

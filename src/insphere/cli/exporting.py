@@ -9,7 +9,8 @@ from insphere.cli import console, options
 from insphere.cli.settings import source_options
 
 if TYPE_CHECKING:
-    from insphere.export import ExportReport
+    from insphere.export import ExportReport, Verification
+    from insphere.export.comparing import Comparison
 
 
 def export(
@@ -64,7 +65,7 @@ def export(
     source = None if rows is None else detector.open(rows, **source_options(locals()))
     if not json:
         console.say("Building the graph and comparing it with the model …")
-    report = export_onnx(detector, output, rows=source, int8=int8, vectors=vectors)
+    report = export_onnx(detector, output, rows=source, int8=int8, vectors=vectors, model_file=model)
     if json:
         console.write_json({"model": model, "output": output, **vars(report)})
     else:
@@ -77,7 +78,7 @@ def _show(report: "ExportReport", name: str) -> None:
     lines = [
         ("graph", f"{name}, {report.n_bytes / 1e6:.2f} MB, ONNX operator set {report.opset}"),
         ("input", report.input_dtype),
-        ("compared", f"{found.n_rows} rows, {found.n_flagged} of them anomalies: scores differ {largest}, all decisions are equal"),
+        ("compared", f"{found.n_rows} rows, {found.n_flagged} of them anomalies: scores differ {largest}, {_decisions(found)}"),
     ]
     lines.append(("certificate", str(report.certificate)))
     cost = report.quantisation
@@ -91,6 +92,14 @@ def _show(report: "ExportReport", name: str) -> None:
     console.results().print(console.facts(f"Wrote {report.path}", lines))
 
 
+def _decisions(found: "Comparison | Verification") -> str:
+    """Return that all decisions are equal, and of how many rounding decides."""
+    near = "on the threshold to within the tolerance, where rounding decides"
+    if found.n_near_that_differ:
+        return f"all decisions are equal but {found.n_near_that_differ} of the {found.n_near} {near}"
+    return "all decisions are equal" + (f" ({found.n_near} are {near})" if found.n_near else "")
+
+
 def verify(
     graph: Annotated[Path, typer.Argument(metavar="GRAPH.onnx", show_default=False, help="A graph that insphere export wrote.")],
     rows: Annotated[
@@ -98,7 +107,8 @@ def verify(
         typer.Option("--rows", metavar="SOURCE", show_default=False, help="More rows to compare on, with --model; at most 256 are read."),
     ] = None,
     model: Annotated[
-        Path | None, typer.Option("--model", metavar="MODEL", show_default=False, help="The model file that the graph was made from.")
+        Path | None,
+        typer.Option("--model", metavar="MODEL", show_default=False, help="Model file that the graph was made from; checked."),
     ] = None,
     certificate: Annotated[
         Path | None,
@@ -115,7 +125,7 @@ def verify(
     """Compare an exported graph with its model again, with the ONNX Runtime that is installed here.
 
     The rows that the export compared, and the model's answers, are in the certificate next to the graph. Exit code 1 where a score
-    differs by more than the tolerance, or a decision differs.
+    differs by more than the tolerance, or a decision differs, or where certificate, graph and --model do not belong together.
 
     For example:
       insphere verify tiles.onnx
@@ -125,17 +135,17 @@ def verify(
     from insphere.errors import ParameterError
     from insphere.export import verify as verified
 
-    if (rows is None) != (model is None):
-        raise ParameterError("`--rows` and `--model` go together: the model's scores of the rows are what the graph is compared with.")
+    if rows is not None and model is None:
+        raise ParameterError("`--rows` needs `--model`: the model's scores of the rows are what the graph is compared with.")
     detector = None if model is None else catalog.load(model)
     chosen = source_options(locals())
     source = None if detector is None or rows is None else detector.open(rows, **chosen)
-    found = verified(graph, detector=detector, rows=source, certificate=certificate)
+    found = verified(graph, detector=detector, rows=source, model_file=model, certificate=certificate)
     if json:
         console.write_json({"graph": graph, **vars(found)})
         return
     lines = [
-        ("rows", f"{found.n_rows}: scores differ by {found.largest_difference:.1g} at most, all decisions are equal"),
+        ("rows", f"{found.n_rows}: scores differ by {found.largest_difference:.1g} at most, {_decisions(found)}"),
         ("runtime", f"ONNX Runtime {found.runtime} here, {found.exported_with} at the export"),
     ]
     console.results().print(console.facts(f"{graph} answers as its model does", lines))

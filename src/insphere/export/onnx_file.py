@@ -14,10 +14,11 @@ from insphere.detectors.base import AbstractDetector
 from insphere.detectors.catalog import DETECTORS
 from insphere.detectors.scoring import Rows
 from insphere.errors import CollapseError, ExportError, ParameterError
-from insphere.export.golden import Asked, Comparison, check_equal, check_refused, golden_rows, pack, rows_of
+from insphere.export.comparing import Asked, Comparison, check_equal, check_refused
+from insphere.export.golden import golden_rows, pack, rows_of
 from insphere.export.graph import OPSET, ScoringGraph, build, check_packages, input_name, session
 from insphere.export.int8 import QuantisationCost, measure, quantise
-from insphere.export.parity import certificate_path, certify
+from insphere.export.parity import certificate_path, certify, model_sha256
 from insphere.output_file import check_writable, replacing
 from insphere.validation import check_choice
 
@@ -61,7 +62,13 @@ class ExportReport:
 
 
 def export_onnx(
-    detector: AbstractDetector, path: str | os.PathLike[str], *, rows: Rows | None = None, int8: bool = False, vectors: str = "auto"
+    detector: AbstractDetector,
+    path: str | os.PathLike[str],
+    *,
+    rows: Rows | None = None,
+    int8: bool = False,
+    vectors: str = "auto",
+    model_file: str | os.PathLike[str] | None = None,
 ) -> ExportReport:
     """Write a fitted detector as one ONNX graph, from raw rows to decisions, if ONNX Runtime gives the detector's scores with it.
 
@@ -86,6 +93,8 @@ def export_onnx(
     vectors : {"auto", "float32", "float64"}
         Type in which the graph takes vectors. "auto" is float32 where the answers to unrounded rows, made-up and given ones, are equal
         all the same, and float64 where they are not: where a feature lies far from zero (seconds since 1970), rounding changes scores.
+    model_file : path-like, optional
+        The file that the detector was loaded from: the certificate names it by its SHA-256.
 
     Returns
     -------
@@ -103,7 +112,7 @@ def export_onnx(
         If the file cannot be written.
     ParameterError
         If the name does not end in .onnx, `int8` is asked for without `rows` or of a detector without networks, or `vectors` is unknown or
-        asked for of a detector of images.
+        asked for of a detector of images, or `model_file` holds another model.
 
     Examples
     --------
@@ -130,6 +139,7 @@ def export_onnx(
             "`vectors` is for detectors of rows of features; a graph of images takes them in the type of the training images."
         )
     check_writable(path)
+    file_hash = None if model_file is None else model_sha256(model_file, detector)
     given = None if rows is None else rows_of(detector, rows)
     try:
         graph, content, golden, comparison = _built(detector, None if given is None else given[0], vectors)
@@ -144,7 +154,7 @@ def export_onnx(
     except ExportError as error:
         raise ExportError(f"{error} Nothing was written.") from error
     kept = None if given is None else given[0]
-    record = certify(detector, written, content, graph.input_dtype, golden, kept, exact=cost is None)
+    record = certify(detector, written, content, graph.input_dtype, golden, kept, exact=cost is None, model_file=file_hash)
     with replacing(path) as handle, replacing(certificate_path(path)) as certificate:
         handle.write(content)
         certificate.write(json.dumps(record, indent=1, allow_nan=False).encode())
@@ -244,4 +254,6 @@ def _worst(made_up: Comparison, given: Comparison) -> Comparison:
         max(made_up.largest_difference, given.largest_difference),
         made_up.n_labels + given.n_labels,
         made_up.n_p_values + given.n_p_values,
+        made_up.n_near + given.n_near,
+        made_up.n_near_that_differ + given.n_near_that_differ,
     )

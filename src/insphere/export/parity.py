@@ -17,9 +17,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from insphere.detectors.base import AbstractDetector
+from insphere.detectors.catalog import load
 from insphere.detectors.scoring import Rows
-from insphere.errors import ExportError
-from insphere.export.golden import TOLERANCE, Asked, check_equal, check_refused, differences, packed, rows_of, unpacked
+from insphere.errors import ExportError, ParameterError
+from insphere.export.comparing import TOLERANCE, Asked, check_equal, check_refused, differences
+from insphere.export.golden import packed, rows_of, unpacked
 from insphere.export.graph import OUTPUTS, check_packages, input_name, session, spread
 
 FORMAT_VERSION = 1
@@ -59,6 +61,8 @@ class Verification:
         the calibration scores where that is larger.
     n_labels : int
         Decisions that differ; a graph with any is refused.
+    n_near, n_near_that_differ : int
+        Decisions on rows that score on the threshold to within the tolerance, where rounding decides; and those of them that differ.
     runtime, exported_with : str
         Versions of ONNX Runtime here and at the export.
     """
@@ -66,6 +70,8 @@ class Verification:
     n_rows: int
     largest_difference: float
     n_labels: int
+    n_near: int
+    n_near_that_differ: int
     runtime: str
     exported_with: str
 
@@ -82,8 +88,36 @@ def certificate_path(graph: str | os.PathLike[str]) -> Path:
     return path.with_name(path.name + SUFFIX)
 
 
+def model_sha256(path: str | os.PathLike[str], detector: AbstractDetector) -> str:
+    """Return the SHA-256 of the model file that a detector was loaded from, in hexadecimal digits.
+
+    Raises
+    ------
+    ModelFileError
+        If it is not a model file.
+    ParameterError
+        If it holds another model.
+    """
+    identity = _identity(detector)
+    for field, value in _identity(load(path, detector=type(detector))).items():
+        if value != identity[field]:
+            raise ParameterError(
+                f"`model_file` {os.fspath(path)} holds another model: its {field} is {value!r}, that of the detector {identity[field]!r};"
+                " name the file that it was loaded from."
+            )
+    return hashlib.sha256(Path(path).read_bytes()).hexdigest()
+
+
 def certify(
-    detector: AbstractDetector, session: Any, content: bytes, dtype: str, made_up: NDArray[Any], given: NDArray[Any] | None, *, exact: bool
+    detector: AbstractDetector,
+    session: Any,
+    content: bytes,
+    dtype: str,
+    made_up: NDArray[Any],
+    given: NDArray[Any] | None,
+    *,
+    exact: bool,
+    model_file: str | None = None,
 ) -> dict[str, Any]:
     """Return the certificate of a graph as a JSON-able dict.
 
@@ -99,24 +133,23 @@ def certify(
         own photos, a fingerprint and the answers.
     exact : bool
         Whether the graph is to give the library's scores; not so for int8.
+    model_file : str, optional
+        SHA-256 of the file that the detector was loaded from.
     """
     n_most = max(_LEAST_ROWS, _MOST_BYTES // max(1, made_up[0].nbytes))
     stored = made_up[np.unique(np.linspace(0, len(made_up) - 1, min(n_most, len(made_up))).round().astype(np.int64))]
-    description = detector.describe()
     return {
         "format_version": FORMAT_VERSION,
         "created": datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
         "graph_sha256": hashlib.sha256(content).hexdigest(),
-        "detector": detector.name,
-        "model_created": description["created"],
-        "data_fingerprint": description["data"]["fingerprint"],
+        "model_sha256": model_file,
+        **_identity(detector),
         "versions": {name: version(name) for name in ("insphere", "torch", "onnx", "onnxruntime", "numpy")},
         "provider": "CPUExecutionProvider",
         "machine": platform.machine(),
         "exact": exact,
         "tolerance": TOLERANCE,
         "spread": spread(detector),
-        "threshold": detector.threshold_,
         "input": dataclasses.asdict(Asked.of(detector, dtype)),
         "rows": {"kind": "made up", **packed(stored), **_both(detector, session, stored, dtype)},
         "given": None if given is None else {"n_rows": len(given), "sha256": _sha256(given), **_both(detector, session, given, dtype)},
@@ -128,6 +161,7 @@ def verify(
     *,
     detector: AbstractDetector | None = None,
     rows: Rows | None = None,
+    model_file: str | os.PathLike[str] | None = None,
     certificate: str | os.PathLike[str] | None = None,
 ) -> Verification:
     """Repeat, with the runtime that is here, what a graph was compared on when it was exported.
@@ -137,9 +171,11 @@ def verify(
     graph : path-like
         The .onnx file.
     detector : AbstractDetector, optional
-        The detector that it was exported from: `rows` are then compared with it too.
+        The detector that it was exported from, which is checked: `rows` are then compared with it too.
     rows : array, source or path, optional
         What `detector` takes; at most 256 rows are read.
+    model_file : path-like, optional
+        The file that `detector` was loaded from: it must be the one that the certificate names, where it names one.
     certificate : path-like, optional
         The certificate where it does not lie next to the graph.
 
@@ -158,14 +194,18 @@ def verify(
     known = _recorded(record, where)
     check_refused(runtime, known.asked)
     scores, _, flagged = _run(runtime, known.asked.name, known.rows, known.asked.dtype)
-    difference, n_labels = differences(scores, flagged, known.scores, known.flagged, least_size=known.least_size, threshold=known.threshold)
+    difference, n_labels, n_near, n_near_that_differ = differences(
+        scores, flagged, known.scores, known.flagged, least_size=known.least_size, threshold=known.threshold
+    )
     n_rows = len(known.rows)
-    if rows is not None and detector is not None:
-        _check_belongs(detector, record, where)
-        X, _ = rows_of(detector, rows)
-        found = check_equal(detector, runtime, X, known.asked.dtype)
-        n_rows, difference = n_rows + found.n_rows, max(difference, found.largest_difference)
-    result = Verification(n_rows, difference, n_labels, version("onnxruntime"), known.exported_with)
+    if detector is not None:
+        _check_belongs(detector, model_file, record, where)
+        if rows is not None:
+            X, _ = rows_of(detector, rows)
+            found = check_equal(detector, runtime, X, known.asked.dtype)
+            n_rows, difference = n_rows + found.n_rows, max(difference, found.largest_difference)
+            n_near, n_near_that_differ = n_near + found.n_near, n_near_that_differ + found.n_near_that_differ
+    result = Verification(n_rows, difference, n_labels, n_near, n_near_that_differ, version("onnxruntime"), known.exported_with)
     if difference > TOLERANCE or n_labels:
         raise ExportError(
             f"{graph} does not answer here as where it was exported: on {n_rows} rows scores differ by up to {difference:.2g}"
@@ -178,14 +218,14 @@ def verify(
 def _both(detector: AbstractDetector, session: Any, X: NDArray[Any], dtype: str) -> dict[str, Any]:
     batch = next(iter(detector.score_batches(X, batch_size=len(X))))
     scores, p_values, flagged = _run(session, input_name(detector), X, dtype)
-    difference, n_labels = differences(
-        scores, flagged, batch.anomaly_score, batch.is_anomaly, least_size=spread(detector), threshold=detector.threshold_
-    )
+    found = differences(scores, flagged, batch.anomaly_score, batch.is_anomaly, least_size=spread(detector), threshold=detector.threshold_)
     return {
         "library": _listed([batch.anomaly_score, batch.p_value, batch.is_anomaly]),
         "graph": _listed([scores, p_values, flagged]),
-        "largest_difference": difference,
-        "n_decisions_that_flip": n_labels,
+        "largest_difference": found.largest,
+        "n_decisions_that_flip": found.n_labels,
+        "n_decisions_near_the_threshold": found.n_near,
+        "n_of_those_that_flip": found.n_near_that_differ,
     }
 
 
@@ -227,13 +267,26 @@ def _recorded(record: Mapping[str, Any], certificate: Path) -> _Recorded:
     return found
 
 
-def _check_belongs(detector: AbstractDetector, record: Mapping[str, Any], certificate: Path) -> None:
-    """Raise `ExportError` unless the detector is the one that the graph was exported from."""
+def _identity(detector: AbstractDetector) -> dict[str, Any]:
+    """Return what tells a fitted detector from others."""
     description = detector.describe()
-    own = {"detector": detector.name, "model_created": description["created"], "data_fingerprint": description["data"]["fingerprint"]}
-    for field, value in {**own, "threshold": detector.threshold_}.items():
+    facts = {"detector": detector.name, "model_created": description["created"], "data_fingerprint": description["data"]["fingerprint"]}
+    return facts | {"threshold": detector.threshold_}
+
+
+def _check_belongs(
+    detector: AbstractDetector, model_file: str | os.PathLike[str] | None, record: Mapping[str, Any], certificate: Path
+) -> None:
+    """Raise `ExportError` unless the detector, and its file, are those that the graph was exported from."""
+    own = _identity(detector)
+    if model_file is not None and record.get("model_sha256") is not None:
+        own["model_sha256"] = model_sha256(model_file, detector)
+    for field, value in own.items():
         if record.get(field) != value:
-            raise ExportError(f"{certificate} is of another model: its {field} is {record.get(field)!r}, that of this model {value!r}.")
+            raise ExportError(
+                f"{certificate} is of another model: its {field} is {record.get(field)!r}, that of this model {value!r}. Give the model"
+                " that the graph was made from, or export the graph again."
+            )
 
 
 def _sha256(X: NDArray[Any]) -> str:
