@@ -14,7 +14,7 @@ SOURCE = Path(__file__).parent.parent / "src" / "insphere"
 FLOORS = (
     ("errors",),
     ("validation", "seeding", "estimate", "output_file"),
-    ("metrics", "localisation_metrics", "model_file", "scores_file", "drift"),
+    ("ranking", "metrics", "localisation_metrics", "model_file", "scores_file", "drift"),
     ("data",),
     ("decision",),
     ("nets", "scores"),

@@ -5,30 +5,20 @@ their order only, so infinite scores are legal and NaN is not.
 """
 
 import dataclasses
-import math
 from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
-from scipy.special import expit, logit
-from scipy.stats import rankdata
 
 from insphere.errors import DataError
-from insphere.estimate import CONFIDENCE, NORMAL_QUANTILE, Estimate, proportion
-from insphere.seeding import generator
+from insphere.estimate import Estimate, proportion
+from insphere.ranking import false_positive_rate, precision_area, roc_area
 from insphere.validation import check_integer, check_number
 
 __all__ = ["Estimate", "Evaluation", "TypeEvaluation", "auroc", "average_precision", "evaluate", "fpr_at_tpr", "proportion"]
 
 FloatArray = NDArray[np.float64]
-IntArray = NDArray[np.int64]
-
-_TAIL = (1 - CONFIDENCE) / 2
-_RESAMPLES = 1000
-_MIN_RESAMPLES = 200
-_MAX_ROWS_DRAWN = 10_000_000  # about half a second; beyond it there are fewer resamples, whose interval is narrow anyway
-_CHUNK_ROWS = 500_000  # a chunk of resamples stays inside the processor's cache
 
 
 @dataclasses.dataclass(frozen=True)
@@ -149,9 +139,9 @@ def evaluate(
     return Evaluation(
         n_normal=len(normal),
         n_anomaly=len(anomaly),
-        auroc=_delong(normal, anomaly) if ranked else Estimate.undefined(),
-        average_precision=_average_precision(normal, anomaly, seed) if ranked else Estimate.undefined(),
-        fpr_at_95_tpr=_fpr_at_tpr(normal, anomaly, 0.95, seed) if ranked else Estimate.undefined(),
+        auroc=roc_area(normal, anomaly) if ranked else Estimate.undefined(),
+        average_precision=precision_area(normal, anomaly, seed) if ranked else Estimate.undefined(),
+        fpr_at_95_tpr=false_positive_rate(normal, anomaly, 0.95, seed) if ranked else Estimate.undefined(),
         precision=proportion(n_hits, n_flagged),
         recall=proportion(n_hits, len(anomaly)),
         false_alarm_rate=proportion(n_flagged - n_hits, len(normal)),
@@ -192,7 +182,7 @@ def auroc(labels: ArrayLike, scores: ArrayLike) -> Estimate:
     >>> auroc([0, 0, 0, 1, 1], [0.1, 0.2, 0.6, 0.5, 0.9]).value
     0.8333333333333334
     """
-    return _delong(*_by_label(labels, scores))
+    return roc_area(*_by_label(labels, scores))
 
 
 def average_precision(labels: ArrayLike, scores: ArrayLike, *, seed: int = 0) -> Estimate:
@@ -227,7 +217,7 @@ def average_precision(labels: ArrayLike, scores: ArrayLike, *, seed: int = 0) ->
     0.8333333333333333
     """
     check_integer("seed", seed, at_least=0)
-    return _average_precision(*_by_label(labels, scores), seed)
+    return precision_area(*_by_label(labels, scores), seed)
 
 
 def fpr_at_tpr(labels: ArrayLike, scores: ArrayLike, tpr: float = 0.95, *, seed: int = 0) -> Estimate:
@@ -266,7 +256,7 @@ def fpr_at_tpr(labels: ArrayLike, scores: ArrayLike, tpr: float = 0.95, *, seed:
     """
     check_number("tpr", tpr, above=0, at_most=1)
     check_integer("seed", seed, at_least=0)
-    return _fpr_at_tpr(*_by_label(labels, scores), tpr, seed)
+    return false_positive_rate(*_by_label(labels, scores), tpr, seed)
 
 
 def _check_rows(labels: ArrayLike, scores: ArrayLike) -> tuple[NDArray[np.bool_], FloatArray]:
@@ -335,87 +325,6 @@ def _evaluate_types(
     found = {}
     for name in sorted(rows_of):
         rows = rows_of[name]
-        area = _delong(normal, np.sort(score[rows])) if len(normal) else Estimate.undefined()
+        area = roc_area(normal, np.sort(score[rows])) if len(normal) else Estimate.undefined()
         found[name] = TypeEvaluation(len(rows), area, proportion(int(is_flagged[rows].sum()), len(rows)))
     return found
-
-
-def _delong(normal: FloatArray, anomaly: FloatArray) -> Estimate:
-    n_normal, n_anomaly = len(normal), len(anomaly)
-    ranks = rankdata(np.concatenate([anomaly, normal]))
-    # Share of the other label that each row beats or is beaten by; their mean is the AUROC, their variance gives its error.
-    anomaly_share = (ranks[:n_anomaly] - rankdata(anomaly)) / n_normal
-    normal_share = 1 - (ranks[n_anomaly:] - rankdata(normal)) / n_anomaly
-    # From the ranks and not from the shares: half-integers sum without rounding.
-    value = float((ranks[:n_anomaly].sum() - n_anomaly * (n_anomaly + 1) / 2) / (n_anomaly * n_normal))
-    if anomaly[0] > normal[-1] or anomaly[-1] < normal[0]:
-        bound = _TAIL ** (1 / min(n_normal, n_anomaly))
-        return Estimate(1.0, bound, 1.0) if anomaly[0] > normal[-1] else Estimate(0.0, 0.0, 1 - bound)
-    if n_normal == 1 or n_anomaly == 1:
-        return Estimate(value, 0.0, 1.0)
-    variance = anomaly_share.var(ddof=1) / n_anomaly + normal_share.var(ddof=1) / n_normal
-    half_width = NORMAL_QUANTILE * math.sqrt(variance) / (value * (1 - value))
-    low, high = expit(logit(value) - half_width), expit(logit(value) + half_width)
-    return _spanning(value, float(low), float(high))
-
-
-def _average_precision(normal: FloatArray, anomaly: FloatArray, seed: int) -> Estimate:
-    # Rows of equal score enter together, so the curve has one step per distinct score, highest first.
-    levels = np.unique(np.concatenate([normal, anomaly]))
-    n_levels = len(levels)
-    normal_level = n_levels - 1 - np.searchsorted(levels, normal)
-    anomaly_level = n_levels - 1 - np.searchsorted(levels, anomaly)
-    normal_count, anomaly_count = (np.bincount(level, minlength=n_levels)[None] for level in (normal_level, anomaly_level))
-    value = float(_step_area(normal_count, anomaly_count)[0])
-    n_rows = len(normal) + len(anomaly)
-    n_resamples = min(_RESAMPLES, max(_MIN_RESAMPLES, _MAX_ROWS_DRAWN // n_rows))
-    chunk = max(1, _CHUNK_ROWS // n_rows)
-    random = generator(seed, "average precision bootstrap")
-    areas = [
-        _step_area(_resampled(normal_level, n_levels, size, random), _resampled(anomaly_level, n_levels, size, random))
-        for size in (min(chunk, n_resamples - start) for start in range(0, n_resamples, chunk))
-    ]
-    low, high = np.quantile(np.concatenate(areas), [_TAIL, 1 - _TAIL])
-    return _spanning(value, float(low), float(high))
-
-
-def _resampled(level: IntArray, n_levels: int, n_resamples: int, random: np.random.Generator) -> IntArray:
-    """Return how often each level occurs in each resample of the rows, shape (n_resamples, n_levels)."""
-    drawn = level[random.integers(len(level), size=(n_resamples, len(level)), dtype=np.int32)]
-    drawn += n_levels * np.arange(n_resamples)[:, None]
-    return np.bincount(drawn.ravel(), minlength=n_resamples * n_levels).reshape(n_resamples, n_levels)
-
-
-def _step_area(normal_count: IntArray, anomaly_count: IntArray) -> FloatArray:
-    """Return the average precision of each line of counts per level, highest score first."""
-    hits = anomaly_count.cumsum(axis=1)
-    # Levels above the first row of a resample hold nothing; their weight is 0, so any denominator but 0 will do.
-    flagged = np.maximum(hits + normal_count.cumsum(axis=1), 1)
-    area: FloatArray = (anomaly_count * (hits / flagged)).sum(axis=1) / hits[:, -1]
-    return area
-
-
-def _fpr_at_tpr(normal: FloatArray, anomaly: FloatArray, tpr: float, seed: int) -> Estimate:
-    n_normal, n_anomaly = len(normal), len(anomaly)
-    needed = math.ceil(tpr * n_anomaly)
-    if needed > 1 and (needed - 1) / n_anomaly >= tpr:  # the product was rounded up past a whole number: 0.07 * 100
-        needed -= 1
-
-    def flagged_share(threshold: FloatArray) -> FloatArray:
-        return (n_normal - np.searchsorted(normal, threshold, side="left")) / n_normal
-
-    n_flagged = n_normal - int(np.searchsorted(normal, anomaly[n_anomaly - needed], side="left"))
-    # The stratified bootstrap drawn exactly, without its rows: a resample enters only by its `needed`-th highest anomaly, an order
-    # statistic of uniform draws of rows (hence the Beta), and by the number of its normal rows at or above that (hence the binomial).
-    random = generator(seed, "false-positive rate bootstrap")
-    place = random.beta(needed, n_anomaly + 1 - needed, size=_RESAMPLES)
-    from_top = np.minimum((place * n_anomaly).astype(np.int64), n_anomaly - 1)
-    rates = random.binomial(n_normal, flagged_share(anomaly[n_anomaly - 1 - from_top])) / n_normal
-    low, high = np.quantile(rates, [_TAIL, 1 - _TAIL])
-    fixed = proportion(n_flagged, n_normal)
-    return Estimate(fixed.value, min(float(low), fixed.low), max(float(high), fixed.high))
-
-
-def _spanning(value: float, low: float, high: float) -> Estimate:
-    """Return the estimate with an interval widened, where rounding or a skewed bootstrap asks for it, to hold its value."""
-    return Estimate(value, min(low, value), max(high, value))
