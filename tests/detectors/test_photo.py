@@ -106,7 +106,7 @@ def test_pictures_of_a_file_are_brought_to_the_size_that_the_detector_wants(tmp_
         Image.fromarray(np.kron(pixels[..., 0], np.ones((5, 7), np.uint8))).save(tmp_path / f"{number}.png")
     detector = contract.fit_quietly(PhotoSpheres(random_state=0), str(tmp_path))
     height, width = detector.image_spec_.height, detector.image_spec_.width
-    assert (height, width) == (224, 304)  # the area of 256 × 256, the aspect of 480 × 672, in steps of 16
+    assert (height, width) == (272, 384)  # the area of 320 × 320, the aspect of 480 × 672, in steps of 16
     opened = contract.fit_quietly(PhotoSpheres(random_state=0), open_source(str(tmp_path)))
     assert opened.image_spec_ == detector.image_spec_
     asked = contract.fit_quietly(PhotoSpheres(random_state=0), open_source(str(tmp_path), image_size=64))

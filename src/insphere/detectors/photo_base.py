@@ -56,7 +56,7 @@ class AbstractPhotoDetector(AbstractDetector):
     takes_vectors: ClassVar[bool] = False
 
     backbone: str = "efficientnet-lite0"
-    side: int = 256
+    side: int = 320
     device: str = "auto"
 
     def wanted_size(self, height: float, width: float) -> tuple[int, int]:
