@@ -70,7 +70,7 @@ class AbstractDetector(RowScoring, ParameterisedEstimator, OutlierMixin, BaseEst
     """
 
     name: ClassVar[str]
-    quick: ClassVar[bool] = False
+    cross_below: ClassVar[int] = 0
     takes_vectors: ClassVar[bool] = True
     target_fpr: float = 0.05
     trim: float = 0.0
@@ -159,7 +159,7 @@ class AbstractDetector(RowScoring, ParameterisedEstimator, OutlierMixin, BaseEst
         self.seed_ = resolve_seed(self.random_state)
         imputing = self.missing == "impute"
         rng, wanted = generator(self.seed_, "calibration split"), (self._calibration, self.target_fpr)
-        fitting = part_rows(read, *wanted, rng, quick=self.quick, imputing=imputing)
+        fitting = part_rows(read, *wanted, rng, cross_below=self.cross_below, imputing=imputing)
         if imputing:
             train_index, held_out = fitting.train_index, fitting.calibration_index
             self.input_, fitting.rows, fitting.calibration_index = self.input_.imputing(fitting.rows, train_index, held_out)

@@ -184,7 +184,7 @@ def read_rows(source: AbstractSource, y: Any = None, groups: Iterable[Any] | Non
 
 
 def part_rows(
-    read: ReadRows, options: Calibration, target_fpr: float, rng: np.random.Generator, *, quick: bool, imputing: bool = False
+    read: ReadRows, options: Calibration, target_fpr: float, rng: np.random.Generator, *, cross_below: int, imputing: bool = False
 ) -> Fitting:
     """Hold rows out from training, or give every row a fold.
 
@@ -195,8 +195,8 @@ def part_rows(
     target_fpr : float
         In (0, 1).
     rng : numpy.random.Generator
-    quick : bool
-        Whether fits of a detector of this kind take little time, so that folds are the default for few rows.
+    cross_below : int
+        Independent rows below which folds are the default; 0 for a detector whose fits take long.
     imputing : bool
         Whether missing values will be filled with what the rows to train on say.
 
@@ -212,7 +212,7 @@ def part_rows(
         )
     n_rows, units = len(read.rows), read.units
     n_units = n_rows if units is None else int(units.max()) + 1
-    if not imputing and _crosses(options, target_fpr, n_units, quick=quick):
+    if not imputing and _crosses(options, target_fpr, n_units, cross_below):
         every = np.arange(n_rows)
         return Fitting(read.rows, read.readable, every, every, units, fold_rows(n_rows, options.n_folds, units=units, rng=rng))
     if options.method == "cross":
@@ -294,9 +294,9 @@ def groups_of(source: AbstractSource, groups: Iterable[Any] | None) -> list[Any]
     return named
 
 
-def _crosses(options: Calibration, target_fpr: float, n_units: int, *, quick: bool) -> bool:
+def _crosses(options: Calibration, target_fpr: float, n_units: int, cross_below: int) -> bool:
     """Return whether calibration is by folds; among few units the models of folds differ too much from that of all rows."""
     if options.method != "auto" or options.decision == "radius":
         return options.method == "cross" and n_units >= CROSS_FROM
     too_few_by_half = n_units // 2 < rows_needed(target_fpr) and n_units <= _CROSS_AT_MOST
-    return quick and n_units >= CROSS_FROM and (n_units < CROSS_BELOW or too_few_by_half)
+    return cross_below > 0 and n_units >= CROSS_FROM and (n_units < cross_below or too_few_by_half)

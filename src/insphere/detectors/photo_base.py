@@ -51,7 +51,7 @@ class AbstractPhotoDetector(AbstractDetector):
         See `AbstractDetector`.
     """
 
-    quick: ClassVar[bool] = True
+    cross_below: ClassVar[int] = 400
     has_maps: ClassVar[bool] = True
     takes_vectors: ClassVar[bool] = False
 

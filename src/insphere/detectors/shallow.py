@@ -12,7 +12,7 @@ from sklearn.decomposition import PCA
 from insphere.data.preprocess import SCALINGS, Preprocess, fit_preprocess
 from insphere.decision.health import Finding
 from insphere.detectors.base import AbstractDetector
-from insphere.detectors.fitting import FitContext
+from insphere.detectors.fitting import CROSS_BELOW, FitContext
 from insphere.errors import ModelFileError, ParameterError, did_you_mean
 from insphere.seeding import generator
 from insphere.validation import check_choice, check_number
@@ -44,7 +44,7 @@ class AbstractShallowDetector(AbstractDetector):
         See `AbstractDetector`.
     """
 
-    quick: ClassVar[bool] = True
+    cross_below: ClassVar[int] = CROSS_BELOW
 
     scaling: str = "auto"
     pca: str | float = "auto"
