@@ -3,14 +3,26 @@
 import itertools
 import math
 from collections.abc import Iterator
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any
 
 from fastapi import APIRouter, FastAPI, Path, Query, Response
 from fastapi.openapi.utils import get_openapi
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel
 from pydantic.json_schema import models_json_schema
 from starlette.routing import BaseRoute
 
+from insphere.serving.answer_schemas import (
+    ANSWERS,
+    ErrorAnswer,
+    InferAnswer,
+    Live,
+    ModelMetadata,
+    ModelReady,
+    Models,
+    Ready,
+    ScoreAnswer,
+    ServerMetadata,
+)
 from insphere.serving.heatmap import MOST_HEATMAPS
 from insphere.serving.inference import LARGEST, datatypes, input_name
 from insphere.serving.models import ServedModel
@@ -23,164 +35,6 @@ Heatmap = Annotated[
     bool,
     Query(description=f"Whether each image (the first {MOST_HEATMAPS} at most) gets a picture of where it is anomalous. Slow."),
 ]
-
-
-class _Answer(BaseModel):
-    model_config = ConfigDict(extra="forbid")
-
-
-class ErrorAnswer(_Answer):
-    """What every refusal looks like."""
-
-    error: str = Field(description="What is wrong, and what to do.")
-
-
-class Live(_Answer):
-    """The process answers."""
-
-    live: bool
-
-
-class Ready(_Answer):
-    """Whether every model scores."""
-
-    ready: bool
-
-
-class ModelReady(_Answer):
-    """Whether a model scores."""
-
-    name: str
-    ready: bool
-
-
-class ServerMetadata(_Answer):
-    """What serves."""
-
-    name: str
-    version: str
-    extensions: list[str]
-
-
-class TensorMetadata(_Answer):
-    """Name, datatype and shape of a tensor; -1 stands for the number of rows."""
-
-    name: str
-    datatype: Literal["UINT8", "FP32", "FP64", "BOOL"]
-    shape: list[int]
-
-
-class ModelMetadata(_Answer):
-    """Tensors that a model takes and gives."""
-
-    name: str
-    versions: list[str]
-    platform: str
-    inputs: list[TensorMetadata]
-    outputs: list[TensorMetadata]
-
-
-class OutputTensor(_Answer):
-    """One output: a value for each row."""
-
-    name: Literal["anomaly_score", "p_value", "is_anomaly"]
-    datatype: Literal["FP64", "BOOL"]
-    shape: list[int]
-    data: list[float | bool | None]
-
-
-class InferAnswer(_Answer):
-    """Scores of a tensor's rows, in order."""
-
-    id: str | None = None
-    model_name: str
-    model_version: str
-    outputs: list[OutputTensor]
-
-
-class Rate(_Answer):
-    """A rate in [0, 1] with its 95 % range."""
-
-    value: float
-    low: float
-    high: float
-
-
-class Decision(_Answer):
-    """Rows that score above `threshold` are flagged; by "conformal", at most the share `promised_fpr` of normal rows is."""
-
-    by: Literal["conformal", "radius"]
-    method: Literal["split", "cross", "given"]
-    threshold: float
-    target_fpr: float = Field(description="Share of normal rows that was asked for.")
-    promised_fpr: float | None = Field(description="Share that is promised: more than the target where calibration rows are few.")
-    expected: Rate | None = Field(description="Share of normal rows to expect among the flagged.")
-    n_calibration: int = Field(description="Independent normal rows that the threshold comes from.")
-
-
-class Result(_Answer):
-    """Score of one row, or why it has none."""
-
-    name: str | None = Field(description="File name that the upload came with.")
-    anomaly_score: float | None = Field(description="Higher = more anomalous.")
-    p_value: float | None = Field(description="Share of normal rows expected to score at least as high.")
-    is_anomaly: bool | None
-    error: str | None = Field(description="Why the row has no score.")
-    heatmap: str | None = Field(default=None, description="PNG as a data URI.")
-
-
-class Told(_Answer):
-    """What of a request was not looked at."""
-
-    count: int = Field(description="Images or fields that it is about.")
-    text: str
-
-
-class ScoreAnswer(_Answer):
-    """One result for each row, in order."""
-
-    model: str
-    version: str
-    decision: Decision
-    n_rows: int
-    n_anomalies: int
-    n_errors: int
-    results: list[Result]
-    notices: list[Told] = Field(description="What was not looked at: other fields of the form, further pages, colours, bits.")
-    heatmap_problem: str | None = Field(default=None, description="Why there are no heat-maps.")
-
-
-class ModelInput(_Answer):
-    """What a model takes."""
-
-    kind: Literal["image", "vector"]
-    shape: list[int] = Field(description="(height, width, channels) or (features).")
-    datatype: Literal["UINT8", "FP32", "FP64"]
-    feature_names: list[str] | None
-    files: bool = Field(description="Whether image files can be uploaded.")
-
-
-class ServedModelAnswer(_Answer):
-    """One model."""
-
-    name: str
-    version: str
-    ready: bool
-    problem: str | None = Field(description="Why it does not score.")
-    detector: str
-    input: ModelInput
-    decision: Decision
-    health: Literal["ok", "warning", "critical"]
-    created: str
-
-
-class Models(_Answer):
-    """All models."""
-
-    models: list[ServedModelAnswer]
-
-
-_ANSWERS = (ErrorAnswer, Live, Ready, ModelReady, ServerMetadata, ModelMetadata, InferAnswer, ScoreAnswer, Models)
 
 
 def _json(model: type[BaseModel], description: str = "As asked.") -> dict[str, Any]:
@@ -319,7 +173,7 @@ def openapi(app: FastAPI, registry: Registry, settings: Settings) -> dict[str, A
         description="Scores images and rows of numbers by how far they are from what is normal.",
         routes=[*_scoring_routes(registry), *app.routes],
     )
-    _, schemas = models_json_schema([(model, "serialization") for model in _ANSWERS], ref_template="#/components/schemas/{model}")
+    _, schemas = models_json_schema([(model, "serialization") for model in ANSWERS], ref_template="#/components/schemas/{model}")
     made["components"] = {"schemas": schemas["$defs"]}
     if settings.api_key is not None:
         _add_security(made)
