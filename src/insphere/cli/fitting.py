@@ -1,4 +1,4 @@
-"""``insphere fit`` and ``insphere demo``: from normal rows to a model file."""
+"""``insphere fit``: from normal rows to a model file."""
 
 import time
 from contextlib import suppress
@@ -197,49 +197,3 @@ def _how_to_resume(checkpoint: Path | None) -> str:
     if checkpoint is None or not checkpoint.exists():
         return "Interrupted; nothing was written."
     return f"Interrupted; the state after the last finished epoch is in {checkpoint}. Run the same command with --resume to go on."
-
-
-def demo(
-    output: Annotated[Path, typer.Option("--output", "-o", metavar="FOLDER", help="Where to write; made if needed.")] = Path("demo"),
-    dataset: Annotated[str, typer.Option("--dataset", metavar="NAME:CLASS", help="See insphere datasets.")] = "digits:3",
-    seed: Annotated[int, typer.Option("--seed", metavar="N", help="The same seed gives the same scores.")] = DEFAULT_SEED,
-    data_dir: options.DataDir = None,
-    json: options.Json = False,
-) -> None:
-    """Show the whole way on images that come along: fit, score, evaluate, a picture.
-
-    Learns handwritten threes, then looks at all ten digits. Writes model.insphere, scores.csv and gallery.png.
-
-    For example:
-      insphere demo
-      insphere demo --dataset mnist:8 --output eights
-    """
-    from insphere.cli.scoring import check_labelled, measure, scored
-    from insphere.gallery import write_gallery
-    from insphere.output_file import make_folder
-    from insphere.scores_file import write_scores
-
-    folder = make_folder(output)
-    files = {"model": folder / "model.insphere", "scores": folder / "scores.csv", "gallery": folder / "gallery.png"}
-    fitted, _, seconds = fit_detector(dataset, gather(None, [], {"seed": seed, "data_dir": data_dir}))
-    fitted.save(files["model"])
-    rows = fitted.open(dataset, split="test", data_dir=data_dir)
-    check_labelled(rows)
-    with write_scores(files["scores"], ids=rows.ids) as table:
-        scores, flagged = scored(fitted, rows, on_batch=table.append)
-    evaluation, known = measure(rows, scores, flagged)
-    facts = rows.facts.take(known)
-    write_gallery(
-        files["gallery"],
-        rows.load().X,
-        scores[known],
-        threshold=fitted.threshold_,
-        labels=facts.labels,
-        types=facts.types,
-        title=f"{dataset} · {fitted.name} · seed {seed}   (green: normal, red: anomaly; below each its class and score)",
-    )
-    if json:
-        console.write_json({"dataset": dataset, "seed": seed, "seconds": seconds, "files": files, **evaluation.to_json()})
-    else:
-        console.results().print(presenting.demo_facts(dataset, fitted.describe(), evaluation, files, seconds=seconds))
-        console.results().print(presenting.NEXT_STEPS)

@@ -158,6 +158,30 @@ def demo_facts(
     return console.facts(f"{description['detector']} on {dataset}", rows)
 
 
+def photo_demo_facts(
+    description: Mapping[str, Any],
+    evaluation: "Evaluation",
+    places: "Localisation | None",
+    files: Mapping[str, Path],
+    *,
+    seconds: float,
+) -> Table:
+    """Return what was found in photos, and where it was looked for."""
+    target = description["decision"]["target_fpr"]
+    n_rows = evaluation.n_normal + evaluation.n_anomaly
+    kinds = (f"{name} {round(entry.recall.value * entry.n)} of {entry.n}" for name, entry in evaluation.per_type.items())
+    rows: list[tuple[str, object]] = [
+        ("learned", f"{description['data']['n_rows']} photos of good plates in {console.duration(seconds)}"),
+        ("looked at", f"{n_rows} new photos: {evaluation.n_normal} good, {evaluation.n_anomaly} with a defect"),
+        ("found", f"{_percent(evaluation.recall)} of the defects: {', '.join(kinds)}"),
+        ("false alarms", f"{_percent(evaluation.false_alarm_rate)} of the good plates were flagged; {100 * target:g} % were allowed"),
+        ("AUROC", f"{_percent(evaluation.auroc)}: how often a defect scores above a good plate"),
+    ]
+    if places is not None:
+        rows.append(("places", f"pixel AUROC {_percent(places.pixel_auroc)}, AUPRO {_percent(places.aupro)}"))
+    return console.facts(f"{description['detector']} on photos of metal plates", [*rows, *files.items()])
+
+
 def _percent(estimate: "Estimate") -> str:
     return console.percent(estimate).replace(" (", " % (", 1)
 
