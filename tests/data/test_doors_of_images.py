@@ -207,6 +207,10 @@ class TestMeaning:
             ("WithoutDefect", "WithDefect", "masks"),
             ("non-anomalous", "anomaly_scratch", "masks"),
             ("i.O.", "n.i.O.", "masks"),
+            ("train_normal", "test_anomaly", "masks"),
+            ("train_good", "test_blob", "ground_truth/blob"),
+            ("TrainOK", "TestNG", "gt"),
+            ("line 3/ok-train", "line 3/ng-test", "line 3/masks"),
             ("defect_detection/ok", "defect_detection/monday", "defect_detection/mask"),
         ],
     )
@@ -225,6 +229,40 @@ class TestMeaning:
         masks = [mask for mask in everything.facts.masks or () if mask]
         assert len(masks) == 3 and all("_mask" in mask for mask in masks)
         np.testing.assert_array_equal([mask is not None for mask in everything.facts.masks or ()], everything.labels == 1)
+
+    @pytest.mark.parametrize("door", TREES)
+    @pytest.mark.parametrize(
+        "names",
+        [
+            ("train_normal", "test_normal", "test_anomaly"),
+            ("TrainGood", "TestGood", "TestScratchy"),
+            ("good-train", "good-test", "bad-test"),
+            ("train", "test_ok", "test_blob"),
+            ("train/good", "val_good", "val_bad"),
+            ("a/training normal", "a/testing normal", "a/testing other"),
+        ],
+    )
+    def test_normal_images_to_test_on_are_not_learned(self, door: Callable[..., Any], names: tuple[str, str, str], tmp_path: Path) -> None:
+        files = {f"{names[number // 3]}/{number}.png": grey(number) for number in range(9)}
+        rows = door(files, tmp_path)
+        split = one_class_split(rows)
+        labels = {int(Path(name).stem): label for name, label in zip(split.test.ids or (), split.labels.tolist(), strict=True)}
+        assert len(split.train) == 3 and labels == {3: 0, 4: 0, 5: 0, 6: 1, 7: 1, 8: 1}
+        assert set(open_source(rows).parts or ()) == {"train", "test"}
+
+    def test_names_are_taken_apart_only_beside_a_part_to_train_on(self, tmp_path: Path) -> None:
+        rows = folder({f"{name}/{number}.png": grey(number) for name in ("good_test", "bad_test") for number in range(3)}, tmp_path)
+        assert len(open_source(rows, split="train")) == 3 and open_source(rows).parts is None
+        shutil.rmtree(rows)
+        rows = folder({f"{name}/{number}.png": grey(number) for name in ("test_bench", "train_station") for number in range(3)}, tmp_path)
+        assert open_source(rows).parts is None and len(open_source(rows, split="train")) == 6
+        assert len(open_source(rows, split="train", normal_label="test_bench")) == 3
+
+    @pytest.mark.parametrize("wanted", ["monday", "train_monday"])
+    def test_the_normal_folder_is_named_with_or_without_its_part(self, wanted: str, tmp_path: Path) -> None:
+        files = {f"{name}/{number}.png": grey(number) for name in ("train_monday", "test_monday", "test_sunday") for number in range(3)}
+        split = one_class_split(folder(files, tmp_path), normal_label=wanted)
+        assert len(split.train) == 3 and split.labels.tolist() == [0, 0, 0, 1, 1, 1]
 
     @pytest.mark.parametrize("name", NORMAL_FOLDERS)
     def test_names_of_normal_folders(self, name: str, tmp_path: Path) -> None:
@@ -268,6 +306,25 @@ class TestMeaning:
         files = {f"{product}/train/good/{number}.png": grey(number) for product in ("bottle", "cable") for number in range(6)}
         with pytest.raises(DataError, match="holds 2 data sets.*bottle, cable.*give one"):
             open_source(door(files | {"bottle/test/crack/1.png": grey()}, tmp_path))
+
+    @pytest.mark.parametrize("door", TREES)
+    @pytest.mark.parametrize("places", [("Data/Images/Normal", "Data/Images/Anomaly"), ("train_normal", "test_anomaly")])
+    def test_two_products_side_by_side_are_two(self, door: Callable[..., Any], places: tuple[str, str], tmp_path: Path) -> None:
+        products = ("candle", "cashew")
+        files = {f"{product}/{place}/{number}.png": grey(number) for product in products for place in places for number in range(6)}
+        with pytest.raises(DataError, match="holds 2 data sets.*candle, cashew.*give one"):
+            open_source(door(files, tmp_path))
+        (tmp_path / "one").mkdir()
+        one = door({name: data for name, data in files.items() if "candle" in name}, tmp_path / "one")
+        assert len(open_source(one, split="train")) == 6
+
+    @pytest.mark.parametrize("door", TREES)
+    def test_normal_images_in_several_places_are_told(self, door: Callable[..., Any], tmp_path: Path) -> None:
+        files = {f"{line}/{kind}/{number}.png": grey(number) for line in ("line1", "line2") for kind in ("ok", "ng") for number in range(3)}
+        assert said(open_source(door(files, tmp_path)), "Normal images lie in 2 places", "line1, line2", "give one of them") == 2
+        (tmp_path / "parts").mkdir()
+        parts = {f"{part}/good/{number}.png": grey(number) for part in ("train", "test") for number in range(3)}
+        assert not any("places" in text for text in read(open_source(door(parts, tmp_path / "parts"))))
 
     def test_folders_that_say_nothing_are_told(self, tmp_path: Path) -> None:
         rows = folder({"monday/1.png": grey(), "tuesday/2.png": grey(1)}, tmp_path)
@@ -436,6 +493,8 @@ class TestLists:
             ([GREY[0], GREY[1][:5]], "2 shapes"),
             ([Image.fromarray(GREY[0]), GREY[1]], "Item 1 of the list is not a Pillow image"),
             (["/nowhere/a.png"], "does not exist"),
+            ([], "The list is empty; give at least one path, image or row of numbers"),
+            ((), "The tuple is empty"),
             ([{"voice": 1}], "dim|shape|features|number"),
         ],
     )

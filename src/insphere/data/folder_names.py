@@ -47,6 +47,23 @@ def word(name: str) -> str:
     return _AFTER.sub("", re.sub(r"[\s\-_.]+", "_", name.strip().lower()).strip("_")) or name.lower()
 
 
+def part_and_rest(name: str) -> tuple[str, str] | None:
+    """Return the two names that a folder's name puts together: that of a part (see `PARTS`) and what else it says; None for other names.
+
+    Examples
+    --------
+    >>> [part_and_rest(name) for name in ("train_normal", "TestDefect", "good-train", "training set", "train_1", "monday")]
+    [('train', 'normal'), ('Test', 'Defect'), ('train', 'good'), None, None, None]
+    """
+    pieces = [piece for piece in _BETWEEN_WORDS.split(name) if piece]
+    if len(pieces) < 2 or word(name) in PARTS:
+        return None
+    for part, rest in ((pieces[0], pieces[1:]), (pieces[-1], pieces[:-1])):
+        if part.lower() in PARTS and any(piece.isalpha() for piece in rest):
+            return part, "_".join(rest)
+    return None
+
+
 def sense(name: str) -> int | None:
     """Return what the words in a folder's name say: 0 normal, 1 anomalies, None where they say nothing or both.
 

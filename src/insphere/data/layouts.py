@@ -10,12 +10,13 @@ from typing import Self
 import numpy as np
 from numpy.typing import NDArray
 
-from insphere.data.folder_names import ABNORMAL_FOLDERS, MASK_FOLDERS, NORMAL_FOLDERS, PARTS, TWO_KINDS, sense, word
+from insphere.data.folder_names import ABNORMAL_FOLDERS, MASK_FOLDERS, NORMAL_FOLDERS, PARTS, TWO_KINDS, part_and_rest, sense, word
 from insphere.data.rows import Notice, RowFacts
 from insphere.errors import DataError
 
 _UNKNOWN = -1
 _LISTED = 8
+_INNER_FOLDERS = (("data", "images"), ("data", "image"))  # between a product and its Normal and Anomaly
 _MASK_STEM = re.compile(r"[-_ ](mask|gt|groundtruth|label)$", flags=re.IGNORECASE)
 
 
@@ -84,8 +85,8 @@ def read_layout(names: Sequence[str], *, name: str, normal_label: object = None)
     >>> layout.kind, layout.facts.labels.tolist(), layout.facts.types, layout.facts.masks
     ('classes', [1, 0], ('crack', 'Good'), ('ground_truth/crack/1_mask.png', None))
     """
-    normal = NORMAL_FOLDERS if normal_label is None else (word(str(normal_label)),)
-    folders = [tuple(item.split("/")[:-1]) for item in names]
+    normal = NORMAL_FOLDERS if normal_label is None else _called(str(normal_label))
+    folders = _parted([tuple(item.split("/")[:-1]) for item in names], normal)
     _check_one_data_set(folders, normal, name)
     said = _Said.of(folders, normal, by_words=normal_label is None)
     stems = {_stem(item) for item in names if not _MASK_STEM.search(_stem(item))}
@@ -100,7 +101,7 @@ def read_layout(names: Sequence[str], *, name: str, normal_label: object = None)
         rows, kind = list(range(len(names))), "flat"
     chosen = [places[row] for row in rows]
     facts = _facts(kind, [names[row] for row in rows], chosen, _masks(names, places, rows), any(place.code == 1 for place in chosen))
-    notices = (*_told(kind, names, places, rows), *_left(names, places, rows, facts))
+    notices = (*_told(kind, names, places, rows), *_told_places(said.homes), *_left(names, places, rows, facts))
     return Layout(kind, tuple(rows), facts, tuple(place.code for place in chosen), notices, _doubt(kind, name, facts.ids or (), chosen))
 
 
@@ -122,18 +123,59 @@ def masks_among(names: Sequence[str]) -> list[str]:
     return [item for item in names if _is_mask(folders[item.rpartition("/")[0]], _stem(item), stems, NORMAL_FOLDERS)]
 
 
-def _check_one_data_set(folders: Iterable[Sequence[str]], normal: Sequence[str], name: str) -> None:
-    """Refuse trees with parts in several folders: their products are not one kind of normal."""
+def _parted(folders: Sequence[tuple[str, ...]], normal: Sequence[str]) -> list[tuple[str, ...]]:
+    """Return the folders with names such as train_normal and test_crack taken apart, as if they were train/normal and test/crack.
+
+    Nothing is taken apart in a tree without a part to train on. In others, a name counts as put together where what is beside the part
+    says something of the images, or where a folder next to it is such a part.
+    """
+
+    def says(rest: str) -> bool:
+        name = word(rest)
+        return name in normal or name in ABNORMAL_FOLDERS or name in MASK_FOLDERS or sense(rest) is not None
+
+    beside: set[tuple[str, ...]] = set()
+    for parts in set(folders):
+        for depth, part in enumerate(parts):
+            found = part_and_rest(part)
+            if PARTS.get(word(part)) == "train" or (found is not None and PARTS[found[0].lower()] == "train" and says(found[1])):
+                beside.add(parts[:depth])
+
+    def apart(parts: tuple[str, ...]) -> tuple[str, ...]:
+        pieces: list[str] = []
+        for depth, part in enumerate(parts):
+            found = part_and_rest(part)
+            is_joined = found is not None and (says(found[1]) or parts[:depth] in beside)
+            pieces += found if found is not None and is_joined else (part,)
+        return tuple(pieces)
+
+    if not beside:
+        return list(folders)
+    by_folder = {parts: apart(parts) for parts in set(folders)}
+    return [by_folder[parts] for parts in folders]
+
+
+def _called(normal_label: str) -> tuple[str, ...]:
+    """Return the names of the folder of normal images that a user names: its own, and what is left of it without a part's name."""
+    found = part_and_rest(normal_label)
+    return (word(normal_label),) if found is None else (word(normal_label), word(found[1]))
+
+
+def _check_one_data_set(folders: Iterable[tuple[str, ...]], normal: Sequence[str], name: str) -> None:
+    """Refuse trees with parts, or Data/Images/Normal, in several folders: their products are not one kind of normal."""
     homes = set()
-    for parts in folders:
+    for parts in set(folders):
         words = [word(part) for part in parts]
+        inner = next((depth for depth in range(1, len(words)) if tuple(words[depth : depth + 2]) in _INNER_FOLDERS), None)
+        if inner and words[inner + 2 : inner + 3] and words[inner + 2] in normal:
+            homes.add("/".join(parts[:inner]))
         depth = next((depth for depth, part in enumerate(words) if part in PARTS), None)
         if depth and any(part in normal or PARTS.get(part) == "train" for part in words[depth:]):
             homes.add("/".join(parts[:depth]))
     if len(homes) > 1:
         listed = ", ".join(sorted(homes)[:_LISTED]) + (", ..." if len(homes) > _LISTED else "")
         raise DataError(
-            f"{name} holds {len(homes)} data sets, each with its own train and test folders: {listed}. What is normal for one is not for"
+            f"{name} holds {len(homes)} data sets, each with its own folders of normal images: {listed}. What is normal for one is not for"
             " another; give one of these folders."
         )
 
@@ -246,6 +288,16 @@ def _told(kind: str, names: Sequence[str], places: Sequence[_Place], rows: Seque
         if counts:
             parts.append(f"{called}: {_counted(counts)}")
     return [Notice("taken as", len(rows), f"Folders are taken as {'; '.join(parts)}.")]
+
+
+def _told_places(homes: Iterable[tuple[str, ...]]) -> list[Notice]:
+    """Return that normal images lie in several places, which may be several products."""
+    places = sorted({"/".join(part for part in home if word(part) not in PARTS) or "." for home in homes})
+    if len(places) < 2:
+        return []
+    listed = ", ".join(places[:_LISTED]) + (", ..." if len(places) > _LISTED else "")
+    text = f"Normal images lie in {len(places)} places, which count as one product ({listed}); if they are several, give one of them."
+    return [Notice("taken as", len(places), text)]
 
 
 def _left(names: Sequence[str], places: Sequence[_Place], rows: Sequence[int], facts: RowFacts) -> list[Notice]:

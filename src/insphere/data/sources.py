@@ -119,6 +119,8 @@ def open_source(
     if is_frame(source):
         return open_table(frame_content(source), options)
     refuse_streams(source)
+    if not hasattr(source, "shape") and hasattr(source, "__len__") and len(source) == 0:
+        raise DataError(f"The {type(source).__name__} is empty; give at least one path, image or row of numbers.")
     if is_many(source):
         return open_many(source, options)
     options.refuse(("image_size", "mode", "label_column", "normal_label", "columns", "groups", "header", "groups_by"), "an array")
