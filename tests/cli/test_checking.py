@@ -53,6 +53,9 @@ def test_nothing_there_is_no_finding_but_a_failure(run: Run, tmp_path: Path) -> 
 def test_small_marks_that_vanish_are_a_note(run: Run, large_photos: Path) -> None:
     outcome = run("check", large_photos, "--json")
     (told,) = (finding for finding in outcome.result["findings"] if finding["name"] == "shrunk")
-    assert told["level"] == "note" and "of 320 × 240 pixels are shrunk to 64 × 48: a mark below 5 pixels is lost" in told["text"]
+    assert (
+        told["level"] == "note"
+        and "of 320 × 240 pixels are shrunk to 64 × 48 by detectors other than photo: a mark below 5 pixels is lost" in told["text"]
+    )
     asked = run("check", large_photos, "--image-size", "240x320", "--json").result
     assert "shrunk" not in {finding["name"] for finding in asked["findings"]}

@@ -11,7 +11,7 @@ from insphere.data import ImageSpec, open_source
 from insphere.data.image_notices import told_of_size
 from insphere.data.images import lost_marks
 
-TOLD = "Images of 800 × 600 pixels are shrunk to 64 × 48: a mark below 12 pixels is lost."
+TOLD = "Images of 800 × 600 pixels are shrunk to 64 × 48 by detectors other than photo: a mark below 12 pixels is lost."
 
 
 def encoded(width, height):

@@ -26,7 +26,7 @@ _LEGEND = (
 def demonstrate_photos(output: Path, seed: int, *, json: bool) -> None:
     """Make photos, learn from the good ones, judge the others, and write model, scores and a picture of what was found."""
     from insphere.cli.scoring import measure, scored, tell_of_places
-    from insphere.data.plates import write_plates
+    from insphere.data.plates import plate_names, write_plates
     from insphere.localising import localiser_for
     from insphere.output_file import make_folder
     from insphere.scores_file import write_scores
@@ -34,7 +34,7 @@ def demonstrate_photos(output: Path, seed: int, *, json: bool) -> None:
     _check_weights()  # before the photos are made, which takes seconds
     folder = make_folder(output)
     files = {"model": folder / "model.insphere", "scores": folder / "scores.csv", "picture": folder / "found.jpg"}
-    console.say("making 160 photos of metal plates, some with defects")
+    console.say(f"making {len(plate_names())} photos of metal plates, some with defects")
     photos = write_plates(folder / "photos", seed=seed)
     fitted, _, seconds = fit_detector(str(photos), gather(None, [], {"detector": DETECTOR, "seed": seed}))
     fitted.save(files["model"])

@@ -37,17 +37,19 @@ def told_of_size(n_images: int, natural: tuple[float, float] | None, spec: Image
     Examples
     --------
     >>> [notice] = told_of_size(5, (600.0, 800.0), ImageSpec(48, 64, 3))
-    >>> notice.text[:80]
-    'Images of 800 × 600 pixels are shrunk to 64 × 48: a mark below 12 pixels is lost'
+    >>> notice.text[:110]
+    'Images of 800 × 600 pixels are shrunk to 64 × 48 by detectors other than photo: a mark below 12 pixels is lost'
     """
     if natural is None:
         return []
     lost = lost_marks(natural, (spec.height, spec.width))
     if lost < _MARKS_FROM:
         return []
-    other = " or the detector photo (--detector photo), which looks at larger ones" if max(spec.height, spec.width) <= LONGEST_SIDE else ""
+    is_small = max(spec.height, spec.width) <= LONGEST_SIDE
+    who = " by detectors other than photo" if is_small else ""
+    remedy = "take the detector photo (--detector photo), or choose a larger size" if is_small else "choose a larger size"
     text = (
-        f"Images of {natural[1]:.0f} × {natural[0]:.0f} pixels are shrunk to {spec.width} × {spec.height}: a mark below {lost} pixels is"
-        f" lost. Where such marks matter, choose a larger size (--image-size, `image_size`){other}."
+        f"Images of {natural[1]:.0f} × {natural[0]:.0f} pixels are shrunk to {spec.width} × {spec.height}{who}: a mark below {lost} pixels"
+        f" is lost. Where such marks matter, {remedy} (--image-size, `image_size`)."
     )
     return [Notice("shrunk", n_images, text)]
