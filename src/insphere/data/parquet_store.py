@@ -38,7 +38,7 @@ class ImageFile:
     group_rows : tuple of int
         Rows of each of its row groups.
     group_bytes : tuple of int
-        Bytes of the images of each row group, uncompressed.
+        Bytes of each row group, uncompressed.
 
     Examples
     --------
