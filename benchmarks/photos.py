@@ -99,7 +99,7 @@ def measured(name: str, kind: str, seed: int, scratch: Path) -> dict[str, Any]:
         "set": name,
         "detector": kind,
         "seed": seed,
-        "n_train": detector.data_["n_train"] + detector.data_["n_calibration"],
+        "n_train": detector.data_["n_rows"],
         "n_test": len(rows),
         "auroc": round(100 * auroc(~normal, scores).value, 2),
         "false_alarms": round(100 * flagged[normal].mean(), 2),

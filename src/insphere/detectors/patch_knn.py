@@ -43,7 +43,7 @@ class PatchKNN(AbstractPhotoDetector):
 
     def _fit_model(self, X: NDArray[Any], context: FitContext) -> tuple[Array, list[Finding]]:
         check_pictures(X, self.name, from_files=self.input_.from_files)
-        self.features_ = self._see_with(_WHOLE, inner_size(X.shape[1:3], _ENLARGED))
+        self.features_ = self._see_with(_WHOLE, inner_size(X.shape[1:3], _ENLARGED, self.side))
         places, _, mapped = self._fitting_features(X, generator(self.seed_, "pictures of the memory"), context.on_rows)
         self.memory_ = PatchMemory.fit(places, self.n_references, generator(self.seed_, "patches"))
         # A picture's own patches would be its nearest: each half is scored by the memory of the other.

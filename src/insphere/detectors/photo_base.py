@@ -30,7 +30,9 @@ STEP = 16
 CHUNK = 32
 """Pictures whose features are in memory at a time."""
 
-_SMALL = 64  # pixels: pictures whose longer side is no longer are enlarged
+SMALL = 64
+"""Pixels that the longer side of small pictures has at most: they are enlarged most."""
+
 _LEAST_SIDE = 64
 _MAP_BYTES = 2**29  # of features at places that are kept for fitting; of more pictures a random choice is
 
@@ -44,7 +46,8 @@ class AbstractPhotoDetector(AbstractDetector):
     backbone : {"efficientnet-lite0", "efficientnet-lite1", "efficientnet-lite2"}
         The frozen network, trained on ImageNet. Its weights come with a package and go into the model file.
     side : int
-        Pixels: pictures that are larger are brought to the area of a square of this side, with their own aspect; at least 64.
+        Pixels: pictures are brought to the area of a square of this side, with their own aspect, but made no more than twice as large
+        (up to fourfold where they have 64 pixels at most); at least 64.
     device : {"auto", "cpu", "cuda", "mps"}
         Where the network computes.
     target_fpr, trim, calibration, random_state
@@ -141,16 +144,20 @@ class AbstractPhotoDetector(AbstractDetector):
         return height, width
 
 
-def inner_size(size: tuple[int, ...], factor: int) -> tuple[int, int]:
-    """Return what pictures are brought to inside the model: in steps of 16 pixels, enlarged by `factor` where they are small.
+def inner_size(size: tuple[int, ...], factor: int, side: int) -> tuple[int, int]:
+    """Return what pictures are brought to inside the model, in steps of 16 pixels.
+
+    Those whose longer side has 64 pixels at most are enlarged by `factor`; larger ones to the area of a square of `side` pixels, at most
+    by two. None is made smaller.
 
     Examples
     --------
-    >>> inner_size((40, 24), 2), inner_size((32, 32), 4), inner_size((256, 256), 4)
-    ((80, 48), (128, 128), (256, 256))
+    >>> inner_size((40, 24), 2, 320), inner_size((32, 32), 4, 320), inner_size((225, 225), 2, 320), inner_size((640, 640), 2, 320)
+    ((80, 48), (128, 128), (320, 320), (640, 640))
     """
     longer = max(size)
-    times = max(factor, _LEAST_SIDE / longer) if longer <= _SMALL else 1
+    enlarged = max(1.0, min(2.0, side / math.sqrt(size[0] * size[1])))
+    times = max(factor, _LEAST_SIDE / longer) if longer <= SMALL else enlarged
     height, width = (max(2 * STEP, round(side * times / STEP) * STEP) for side in size)
     return height, width
 

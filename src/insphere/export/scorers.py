@@ -142,7 +142,7 @@ class PhotoScorer(nn.Module):
             return whole, heat / self.map_level
         highest = torch.topk(heat.flatten(1), self.n_highest, dim=1).values.double().mean(dim=1)
         from_map = (torch.log(highest.clamp(min=1e-12)) - settled.map_mean) / settled.map_spread
-        return (from_map + whole) / 2, heat / self.map_level
+        return (from_map + 2 * whole) / 3, heat / self.map_level
 
 
 class PatchScorer(nn.Module):

@@ -17,10 +17,13 @@ PLACES = (3, 5)
 TEXTURE = (4, 5, 6)
 """Stages whose mean, spread and maximum over the picture are the vector of its texture."""
 
+FINE = (2, 3, 4, 5)
+"""The same of pictures of few pixels, in which the deepest stages have hardly a place left."""
+
 SHOWN = (6, 7)
 """Stages whose mean over the picture is the vector of what it shows."""
 
-WHOLE = {"texture": TEXTURE, "shown": SHOWN}
+WHOLE = {"texture": TEXTURE, "fine": FINE, "shown": SHOWN}
 """Stages of each vector of the whole picture."""
 
 MOST_PLACES = 1200
@@ -36,9 +39,9 @@ class PhotoFeatures(nn.Module):
         From pixels (n, 3, height, width), 0..255, to a list of stages; its `architecture` has `filters` and `strides`.
     size : (int, int)
         Height and width in pixels that pictures are brought to before the network sees them; pictures of that size stay as they are.
-    whole : {"texture", "shown"}
-        What the vector of the whole picture is. "texture": mean, standard deviation and maximum over the picture of the stages `TEXTURE`,
-        which small marks change. "shown": the mean of the stages `SHOWN`, which another kind of object changes.
+    whole : {"texture", "fine", "shown"}
+        What the vector of the whole picture is. "texture", "fine": mean, standard deviation and maximum over the picture of the stages
+        `TEXTURE` or `FINE`, which small marks change. "shown": the mean of the stages `SHOWN`, which another kind of object changes.
 
     Examples
     --------
@@ -55,7 +58,7 @@ class PhotoFeatures(nn.Module):
         filters, strides = network.architecture.filters, network.architecture.strides
         self.grid = grid_of(self.size, stride=strides[PLACES[0] - 1])
         self.n_values = sum(filters[stage - 1] for stage in PLACES)
-        self.n_whole = sum(filters[stage - 1] * (3 if whole == "texture" else 1) for stage in WHOLE[whole])
+        self.n_whole = sum(filters[stage - 1] * (1 if whole == "shown" else 3) for stage in WHOLE[whole])
 
     def forward(self, x: Tensor) -> tuple[Tensor, Tensor]:
         """Map pixels (n, 1 or 3, height, width), 0..255, to two float32 tensors.
@@ -83,7 +86,7 @@ class PhotoFeatures(nn.Module):
 
     def _sized(self, x: Tensor) -> Tensor:
         if tuple(x.shape[2:]) != self.size:
-            x = functional.interpolate(x, size=self.size, mode="bilinear", align_corners=False)
+            x = functional.interpolate(x, size=self.size, mode="bicubic", align_corners=False).clamp(0, 255)
         return (x.expand(-1, 3, -1, -1) if x.shape[1] == 1 else x).contiguous(memory_format=torch.channels_last)
 
     def _at_places(self, stage: Tensor) -> Tensor:
