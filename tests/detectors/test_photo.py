@@ -16,7 +16,7 @@ from insphere import model_file
 from insphere.data import ImageSpec, open_source
 from insphere.detectors.photo import PhotoSpheres
 from insphere.detectors.stored import KIND
-from insphere.errors import DataError, MissingDependencyError, ModelFileError, ParameterError
+from insphere.errors import DataError, HealthWarning, MissingDependencyError, ModelFileError, ParameterError
 from insphere.nets import backbones
 
 SHAPE = (96, 96, 1)
@@ -92,6 +92,15 @@ def test_other_things_are_told_apart_where_normal_pictures_differ() -> None:
 def test_what_to_look_for_is_chosen_without_labels_and_said(fitted: PhotoSpheres) -> None:
     (said,) = (finding for finding in fitted.health_.findings if finding.name == "what to look for")
     assert "marks and changes" in said.text and said.value < 1.25
+
+
+def test_synthetic_defects_are_tried_without_labels_and_the_outcome_is_said(fitted: PhotoSpheres) -> None:
+    (said,) = (finding for finding in fitted.health_.findings if finding.name == "synthetic defects")
+    assert said.level == "ok" and said.value > 0.8
+    noise = np.random.default_rng(0).integers(0, 256, size=(60, *SHAPE)).astype(np.uint8)
+    noise[:, ::7] = 255 * np.random.default_rng(1).integers(0, 2, size=(60, 1, SHAPE[1], 1))
+    with pytest.warns(HealthWarning, match="sees next to nothing"):
+        PhotoSpheres(random_state=0, look_for="defects", side=64).fit(noise)
 
 
 def test_few_photos_both_train_and_calibrate() -> None:

@@ -15,6 +15,9 @@ from insphere.errors import DataError
 AREA = (0.001, 0.02)
 """Least and largest share of the picture that a synthetic defect covers; of small pictures at least four pixels."""
 
+LEAST_SIDE = 8
+"""Pixels that each side of a picture must have."""
+
 _LEAST_PIXELS = 4
 _LEAST_CHANGE = 8.0  # grey levels, mean over the mask: less can't be told from the noise of a photo
 _STANDS_OUT = 25.0  # grey levels between an object and its ground
@@ -68,7 +71,7 @@ def put_defect(picture: NDArray[Any], other: NDArray[Any], rng: np.random.Genera
     >>> bool(0.001 <= defect.mask.mean() <= 0.02), bool((defect.picture != grey).any())
     (True, True)
     """
-    if picture.ndim != 3 or picture.shape != other.shape or min(picture.shape[:2]) < 8:
+    if picture.ndim != 3 or picture.shape != other.shape or min(picture.shape[:2]) < LEAST_SIDE:
         raise DataError(
             f"Synthetic defects need two pictures of one shape (height, width, channels), each side at least 8 pixels, got {picture.shape}"
             f" and {other.shape}."

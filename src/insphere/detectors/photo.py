@@ -1,5 +1,6 @@
 """Defects in photos, and foreign objects: spheres in the feature space of a frozen network, at every place and around the whole picture."""
 
+import copy
 import dataclasses
 from collections.abc import Mapping
 from typing import Any, ClassVar
@@ -7,8 +8,10 @@ from typing import Any, ClassVar
 import numpy as np
 from numpy.typing import NDArray
 
+from insphere.data.synthetic import LEAST_SIDE
 from insphere.decision.calibration import fold_rows
 from insphere.decision.health import Finding
+from insphere.decision.synthetic_probe import check_synthetic, probe_synthetic
 from insphere.detectors.fitting import FitContext, Fitting
 from insphere.detectors.photo_base import CHUNK, SMALL, AbstractPhotoDetector, Array, Maps, below, check_pictures, inner_size
 from insphere.detectors.scoring import Rows
@@ -25,7 +28,12 @@ _ENLARGED = {"defects": 2, "objects": 4}
 _MIXED = 1.25  # mean spread of the deepest stage's features from which normal pictures count as showing different things
 _N_FOLDS = 4
 _PROBED = 64
+_TRIED = 32
 _FEW = 40
+
+_ADVICE = (
+    "Take larger pictures (--image-size), photograph with the same position, distance and light each time, or give more normal pictures."
+)
 
 
 @dataclasses.dataclass(eq=False, repr=False, kw_only=True)
@@ -95,6 +103,8 @@ class PhotoSpheres(AbstractPhotoDetector):
             return self._fused(np.full(len(X), np.nan), self.whole_.distance(whole)), findings
         highest, distances = self._left_out(places, whole, mapped, folds, moments)
         self.settled_ = _Settled.of(self.settled_, highest[mapped], distances)
+        if self.settled_.look_for == "defects" and len(moments) > 1 and min(X.shape[1:3]) >= LEAST_SIDE:
+            findings.append(self._probe(X, whole, folds, sum(moments[2:], moments[1])))
         return self._fused(highest, distances), [*findings, _about_pictures(len(X), len(mapped))]
 
     def _choose(self, X: NDArray[Any]) -> tuple[str, list[Finding]]:
@@ -130,6 +140,15 @@ class PhotoSpheres(AbstractPhotoDetector):
             highest[mapped[inside[mapped]]] = highest_mean(sphere.distance(places[inside[mapped]]), self.top_share)
             distances[inside] = WhitenedSphere.fit(whole[~inside] if len(moments) > 1 else whole).distance(whole[inside])
         return highest, distances
+
+    def _probe(self, X: NDArray[Any], whole: Maps, folds: NDArray[np.int64], moments: PlaceMoments) -> Finding:
+        """Say whether synthetic defects on the pictures of one fold are told from them by spheres that were fitted without it."""
+        without = copy.copy(self)
+        without.places_ = PlaceSpheres.fit(moments, shrinkage=self.shrinkage)
+        without.whole_ = WhitenedSphere.fit(whole[folds != 0])
+        without._memo = None
+        rng = generator(self.seed_, "synthetic defects")
+        return check_synthetic(probe_synthetic(X[folds == 0], without._score, rng, n_most=_TRIED), advice=_ADVICE)
 
     # Scoring.
 
