@@ -3,6 +3,7 @@
 import dataclasses
 import math
 import numbers
+import os
 from collections.abc import Collection, Mapping
 from typing import Any, TypeVar
 
@@ -127,7 +128,7 @@ def as_record(name: str, value: object, record: type[Record], default: Record | 
 
 
 def plain(value: Any) -> Any:
-    """Return `value` with NumPy's numbers, texts and truth values, in mappings and sequences too, as Python's own.
+    """Return `value` with NumPy's numbers, texts and truth values, in mappings and sequences too, as Python's own; paths as texts.
 
     Examples
     --------
@@ -136,6 +137,8 @@ def plain(value: Any) -> Any:
     """
     if isinstance(value, np.generic):
         return value.item()
+    if isinstance(value, os.PathLike):
+        return os.fspath(value)
     if isinstance(value, Mapping):
         return {plain(key): plain(entry) for key, entry in value.items()}
     if isinstance(value, list | tuple) and type(value) in (list, tuple):

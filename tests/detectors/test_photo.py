@@ -183,3 +183,36 @@ class TestFiles:
         model_file.write(path, KIND, header, content.arrays)
         with pytest.raises(ModelFileError):
             insphere.load(path)
+
+
+class TestRegion:
+    @pytest.mark.parametrize("kind", ["box", "image"])
+    def test_what_lies_outside_is_not_looked_at(self, kind: str, tmp_path: Path) -> None:
+        inside = np.zeros(SHAPE[:2], dtype=np.uint8)
+        inside[:, :48] = 255
+        Image.fromarray(inside).save(tmp_path / "roi.png")
+        roi = (0.0, 0.0, 1.0, 0.5) if kind == "box" else tmp_path / "roi.png"
+        detector = contract.fit_quietly(PhotoSpheres(random_state=0, roi=roi, look_for="defects"), plates(40))
+        good = plates(5, seed=1)
+        outside = good.copy()
+        outside[:, 20:40, 60:80] = 255
+        np.testing.assert_array_equal(detector.anomaly_score(outside), detector.anomaly_score(good))
+        marked = good.copy()
+        marked[:, 40:46, 20:44] = 255
+        assert (detector.anomaly_score(marked) > detector.anomaly_score(good)).all()
+        detector.save(tmp_path / "m.insphere")
+        if kind == "image":
+            (tmp_path / "roi.png").unlink()  # the region is in the model file
+        np.testing.assert_array_equal(insphere.load(tmp_path / "m.insphere").anomaly_score(good), detector.anomaly_score(good))
+
+    @pytest.mark.parametrize("roi", [(0, 0, 1), (0.5, 0, 0.5, 1), (0, 0, 1, 2), 7])
+    def test_boxes_that_are_none(self, roi: Any) -> None:
+        with pytest.raises(ParameterError, match="`roi` must be"):
+            PhotoSpheres(roi=roi).fit(plates(20))
+
+    def test_images_that_are_none(self, tmp_path: Path) -> None:
+        with pytest.raises(DataError, match="cannot be read"):
+            PhotoSpheres(roi=tmp_path / "none.png").fit(plates(20))
+        Image.new("L", (10, 10)).save(tmp_path / "black.png")
+        with pytest.raises(DataError, match="Nothing of the pictures"):
+            PhotoSpheres(roi=tmp_path / "black.png").fit(plates(20))

@@ -13,6 +13,7 @@ from torch import Tensor
 from insphere.decision.units import row_hashes
 from insphere.detectors.base import AbstractDetector
 from insphere.detectors.fitting import Fitting
+from insphere.detectors.regions import check_region, region_at
 from insphere.detectors.scoring import Rows
 from insphere.errors import DataError, ModelFileError
 from insphere.nets.backbones import BACKBONES, build, published_weights
@@ -34,6 +35,7 @@ SMALL = 64
 """Pixels that the longer side of small pictures has at most: they are enlarged most."""
 
 _LEAST_SIDE = 64
+_KEPT = "region/kept"
 _MAP_BYTES = 2**29  # of features at places that are kept for fitting; of more pictures a random choice is
 
 
@@ -48,6 +50,9 @@ class AbstractPhotoDetector(AbstractDetector):
     side : int
         Pixels: pictures are brought to the area of a square of this side, with their own aspect, but made no more than twice as large
         (up to fourfold where they have 64 pixels at most); at least 64.
+    roi : path or sequence of four floats, optional
+        Region of interest: what lies outside it is not looked at. An image file whose pixels are above 127 inside; or (top, left, bottom,
+        right) as shares of height and width, each in [0, 1]. All pictures are taken the same way, so that one region fits all.
     device : {"auto", "cpu", "cuda", "mps"}
         Where the network computes.
     target_fpr, trim, calibration, random_state
@@ -60,6 +65,7 @@ class AbstractPhotoDetector(AbstractDetector):
 
     backbone: str = "efficientnet-lite0"
     side: int = 320
+    roi: Any = None
     device: str = "auto"
 
     def wanted_size(self, height: float, width: float) -> tuple[int, int]:
@@ -74,6 +80,7 @@ class AbstractPhotoDetector(AbstractDetector):
         super()._check_parameters()
         check_choice("backbone", self.backbone, tuple(BACKBONES))
         check_integer("side", self.side, at_least=_LEAST_SIDE)
+        check_region(self.roi)
         self._device = resolve_device(self.device)
 
     def _collapse_advice(self) -> str:
@@ -92,10 +99,13 @@ class AbstractPhotoDetector(AbstractDetector):
 
     # Features.
 
-    def _see_with(self, whole: str, size: tuple[int, int], weights: Mapping[str, Tensor] | None = None) -> PhotoFeatures:
-        """Return the features of pictures at `size`, with the network's published weights unless others are given."""
+    def _see_with(
+        self, whole: str, size: tuple[int, int], weights: Mapping[str, Tensor] | None = None, kept: NDArray[np.bool_] | None = None
+    ) -> PhotoFeatures:
+        """Return the features of pictures at `size`; weights and region are the published and the user's, or those of a model file."""
         known = published_weights(self.backbone) if weights is None else weights
-        features = PhotoFeatures(build(self.backbone, max(WHOLE[whole]), known), size, whole)
+        region = kept if weights is not None else region_at(self.roi, *size)
+        features = PhotoFeatures(build(self.backbone, max(WHOLE[whole]), known), size, whole, region)
         return features.requires_grad_(False).eval().to(self._device, memory_format=torch.channels_last)  # type: ignore[call-overload,no-any-return]
 
     def _flat(self, features: PhotoFeatures, X: NDArray[Any]) -> Maps:
@@ -130,14 +140,18 @@ class AbstractPhotoDetector(AbstractDetector):
 
     def _network_arrays(self) -> dict[str, NDArray[Any]]:
         network = self.features_.network.state_dict().items()
-        return {f"network/{name}": value.cpu().contiguous().numpy().astype(np.float16) for name, value in network}
+        kept = {} if self.features_.kept is None else {_KEPT: self.features_.kept.cpu().numpy()}
+        return kept | {f"network/{name}": value.cpu().contiguous().numpy().astype(np.float16) for name, value in network}
 
     def _restore_network(self, whole: str, size: Any, arrays: Mapping[str, NDArray[Any]]) -> tuple[int, int]:
         """Rebuild the features from a model file; return the size of pictures inside the model."""
         height, width = (check_integer("size", side, at_least=1, at_most=2**14) for side in size)
         weights = {name: torch.from_numpy(array.copy()) for name, array in below(arrays, "network/").items()}
+        kept = arrays.get(_KEPT)
+        if kept is not None and (kept.shape != (height, width) or kept.dtype != np.bool_):
+            raise ModelFileError(f"The stored region of interest, {kept.dtype} of shape {kept.shape}, does not fit pictures of {size}.")
         try:
-            self.features_ = self._see_with(whole, (height, width), weights)
+            self.features_ = self._see_with(whole, (height, width), weights, kept)
         except RuntimeError as error:
             raise ModelFileError(f"The stored weights do not fit the stored architecture: {error}") from error
         self._memo = None

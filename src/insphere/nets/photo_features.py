@@ -26,6 +26,8 @@ SHOWN = (6, 7)
 WHOLE = {"texture": TEXTURE, "fine": FINE, "shown": SHOWN}
 """Stages of each vector of the whole picture."""
 
+_GREY = 127.0
+
 MOST_PLACES = 1200
 """Places that a map has at most: what a model file holds of them stays below 15 MB."""
 
@@ -42,6 +44,8 @@ class PhotoFeatures(nn.Module):
     whole : {"texture", "fine", "shown"}
         What the vector of the whole picture is. "texture", "fine": mean, standard deviation and maximum over the picture of the stages
         `TEXTURE` or `FINE`, which small marks change. "shown": the mean of the stages `SHOWN`, which another kind of object changes.
+    kept : ndarray of bool, shape `size`, optional
+        Pixels to look at; the others become a middle grey before the network sees them.
 
     Examples
     --------
@@ -51,8 +55,10 @@ class PhotoFeatures(nn.Module):
     [(2, 8, 8, 152), (2, 512)]
     """
 
-    def __init__(self, network: EfficientNetLite, size: Sequence[int], whole: str) -> None:
+    def __init__(self, network: EfficientNetLite, size: Sequence[int], whole: str, kept: NDArray[np.bool_] | None = None) -> None:
         super().__init__()
+        self.kept: Tensor | None
+        self.register_buffer("kept", None if kept is None else torch.from_numpy(kept.copy()), persistent=False)
         self.network, self.whole = network, whole
         self.size = (int(size[0]), int(size[1]))
         filters, strides = network.architecture.filters, network.architecture.strides
@@ -87,10 +93,16 @@ class PhotoFeatures(nn.Module):
     def _sized(self, x: Tensor) -> Tensor:
         if tuple(x.shape[2:]) != self.size:
             x = functional.interpolate(x, size=self.size, mode="bicubic", align_corners=False).clamp(0, 255)
+        if self.kept is not None:
+            x = torch.where(self.kept, x, torch.full_like(x, _GREY))
         return (x.expand(-1, 3, -1, -1) if x.shape[1] == 1 else x).contiguous(memory_format=torch.channels_last)
 
     def _at_places(self, stage: Tensor) -> Tensor:
         smooth = functional.avg_pool2d(stage, 3, 1, 1, count_include_pad=False)
+        height, width = (int(side) for side in smooth.shape[2:])
+        together = min(height // self.grid[0], width // self.grid[1])
+        if together > 1:  # of a very large picture: interpolation alone would pass over places between
+            smooth = functional.avg_pool2d(smooth, together, ceil_mode=True, count_include_pad=False)
         if tuple(smooth.shape[2:]) == self.grid:
             return smooth
         return functional.interpolate(smooth, size=self.grid, mode="bilinear", align_corners=False)
