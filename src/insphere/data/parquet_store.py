@@ -161,6 +161,8 @@ class _Reading:
                 start, images = cursor.read()
                 self._keep(start, images)
                 if row < cursor.next_row:
+                    if row in self._kept:
+                        self._kept.use(row)
                     blob: bytes | None = images[row - start].as_py()
                     return blob
         # As in `read_or_refuse`: Arrow raises many kinds of errors on damaged bytes, and they belong to the rows behind the damage.
