@@ -9,7 +9,7 @@ from PIL import Image
 
 from insphere.data import ImageSpec, open_source
 from insphere.data.image_notices import told_of_size
-from insphere.data.images import lost_marks
+from insphere.data.image_sizes import lost_marks
 
 TOLD = "Images of 800 × 600 pixels are shrunk to 64 × 48 by detectors other than photo: a mark below 12 pixels is lost."
 

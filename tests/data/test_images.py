@@ -9,16 +9,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image
 
-from insphere.data.images import (
-    LONGEST_SIDE,
-    ImageHeader,
-    ImageSpec,
-    bring_array_to,
-    check_image_size,
-    choose_spec,
-    decode,
-    probe,
-)
+from insphere.data.image_sizes import LONGEST_SIDE, check_image_size, choose_spec
+from insphere.data.images import ImageHeader, ImageSpec, bring_array_to, decode, probe
 from insphere.errors import DataError, ParameterError
 
 NOISE = np.random.default_rng(0).integers(0, 256, (6, 4, 3), dtype=np.uint8)

@@ -11,7 +11,8 @@ import numpy as np
 from insphere.data.arrays import ArraySource
 from insphere.data.dataset_files import Content, FoundFiles, describe_files, find_files, read_digits, read_files
 from insphere.data.hub import download
-from insphere.data.images import ImageSpec, bring_array_to, check_image_size
+from insphere.data.image_sizes import check_image_size
+from insphere.data.images import ImageSpec, bring_array_to
 from insphere.data.parquet_store import ParquetStore
 from insphere.data.plates import PLATE_DEFECTS, PLATE_SIZE, plate_photos
 from insphere.data.rows import SPLITS, AbstractSource, RowFacts

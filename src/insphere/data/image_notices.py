@@ -2,7 +2,8 @@
 
 from collections.abc import Mapping, Sequence
 
-from insphere.data.images import LONGEST_SIDE, ImageSpec, lost_marks
+from insphere.data.image_sizes import LONGEST_SIDE, lost_marks
+from insphere.data.images import ImageSpec
 from insphere.data.rows import Notice
 
 _MARKS_FROM = 4

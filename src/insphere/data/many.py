@@ -12,7 +12,8 @@ from insphere.data.folders import open_image_files
 from insphere.data.guesses import unread_labels
 from insphere.data.image_kinds import remarks
 from insphere.data.image_notices import told_of, told_of_size
-from insphere.data.images import bring_to, choose_spec, header_of, natural_size
+from insphere.data.image_sizes import choose_spec, natural_size
+from insphere.data.images import bring_to, header_of
 from insphere.data.labels import binary_labels, label_text
 from insphere.data.options import OpenOptions
 from insphere.data.rows import AbstractSource, Notice

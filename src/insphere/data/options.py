@@ -4,7 +4,8 @@ import os
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
-from insphere.data.images import ImageSpec, check_image_size, choose_spec, natural_size
+from insphere.data.image_sizes import check_image_size, choose_spec, natural_size
+from insphere.data.images import ImageSpec
 from insphere.data.rows import SPLITS, Notice, RowFacts
 from insphere.data.stores import AbstractStore, ImageSource, MaskImages, probe_store
 from insphere.data.table_spec import TableSpec

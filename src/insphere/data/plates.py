@@ -15,7 +15,7 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from insphere.data.images import check_image_size
+from insphere.data.image_sizes import check_image_size
 from insphere.errors import DataError
 from insphere.output_file import make_folder, replacing
 from insphere.seeding import generator, resolve_seed

@@ -15,7 +15,7 @@ from sklearn.utils.validation import check_array, check_is_fitted
 
 from insphere import model_file
 from insphere.data import AbstractSource, ArraySource, ImageSource, open_source
-from insphere.data.images import small_size
+from insphere.data.image_sizes import small_size
 from insphere.data.imputation import MISSING
 from insphere.decision import health
 from insphere.decision.calibration import Calibration
