@@ -12,8 +12,9 @@ from insphere.decision.health import Finding
 from insphere.detectors.fitting import FitContext
 from insphere.detectors.photo_base import CHUNK, AbstractPhotoDetector, Array, Maps, below, check_pictures, inner_size
 from insphere.scores.patches import PatchMemory
+from insphere.scores.places import highest_mean
 from insphere.seeding import generator
-from insphere.validation import check_integer
+from insphere.validation import check_integer, check_number
 
 _ENLARGED = 2
 _WHOLE = "texture"
@@ -21,25 +22,29 @@ _WHOLE = "texture"
 
 @dataclasses.dataclass(eq=False, repr=False, kw_only=True)
 class PatchKNN(AbstractPhotoDetector):
-    """Distance of a picture's patches to the nearest normal patches that are remembered; the score is that of the farthest one.
+    """Distance of a picture's patches to the nearest normal patches that are remembered; the score is the mean of the farthest ones.
 
     Parameters
     ----------
     n_references : int
         Patches to remember, at least 1.
+    top_share : float
+        Share of the places, in (0, 1], whose mean is the score; the same as that of `PhotoSpheres`, and better here than the maximum.
     backbone, side, device, target_fpr, trim, calibration, random_state
         See `AbstractPhotoDetector` and `AbstractDetector`.
 
-    Source: PatchCore (Roth 2022). Deviation: see `PatchMemory`; the network is a smaller one.
+    Source: PatchCore (Roth 2022). Deviation: see `PatchMemory`; the network is a smaller one; the mean of the farthest for the farthest.
     """
 
     name: ClassVar[str] = "patch-knn"
 
     n_references: int = 3000
+    top_share: float = 0.01
 
     def _check_parameters(self) -> None:
         super()._check_parameters()
         check_integer("n_references", self.n_references, at_least=1)
+        check_number("top_share", self.top_share, above=0, at_most=1)
 
     def _fit_model(self, X: NDArray[Any], context: FitContext) -> tuple[Array, list[Finding]]:
         check_pictures(X, self.name, from_files=self.input_.from_files)
@@ -52,7 +57,7 @@ class PatchKNN(AbstractPhotoDetector):
         for half in range(2):
             others = places[halves != half] if (halves != half).any() else places
             memory = PatchMemory.fit(others, self.n_references, generator(self.seed_, f"patches without half {half}"))
-            scores[halves == half] = _peaks(memory.distance(places[halves == half]))
+            scores[halves == half] = highest_mean(memory.distance(places[halves == half]), self.top_share)
         text = f"{len(self.memory_.references)} patches of {len(mapped)} pictures are remembered."
         every = scores if len(mapped) == len(X) else self._with_others(X, mapped, scores)
         return every, [Finding("patches", "ok", float(len(self.memory_.references)), text)]
@@ -74,7 +79,7 @@ class PatchKNN(AbstractPhotoDetector):
         for start in range(0, len(X), CHUNK):
             part = slice(start, start + CHUNK)
             maps[part] = self.memory_.distance(self.features_.parted(self._flat(self.features_, X[part]))[0])
-        return _peaks(maps), maps
+        return highest_mean(maps, self.top_share), maps
 
     def _state(self) -> tuple[dict[str, Any], dict[str, NDArray[Any]]]:
         arrays = {f"memory/{name}": array for name, array in self.memory_.arrays().items()}
@@ -83,8 +88,3 @@ class PatchKNN(AbstractPhotoDetector):
     def _restore(self, header: Mapping[str, Any], arrays: Mapping[str, NDArray[Any]]) -> None:
         self._restore_network(_WHOLE, header["size"], arrays)
         self.memory_ = PatchMemory.restore(below(arrays, "memory/"), self.features_.n_values)
-
-
-def _peaks(maps: Maps) -> Array:
-    peaks: Array = maps.reshape(len(maps), -1).max(axis=1).astype(np.float64)
-    return peaks

@@ -152,6 +152,7 @@ class PatchScorer(nn.Module):
         super().__init__()
         self.features = copy.deepcopy(detector.features_).cpu().eval()
         self.memory = PatchGraph(detector.memory_)
+        self.n_highest = max(1, round(self.features.grid[0] * self.features.grid[1] * detector.top_share))
         self.map_level = detector.decision_.map_level
 
     def forward(self, rows: Tensor) -> Tensor:
@@ -161,7 +162,7 @@ class PatchScorer(nn.Module):
     def with_map(self, rows: Tensor) -> tuple[Tensor, Tensor]:
         """Map raw rows (n, height, width, channels) to scores, float64, and heat-maps (n, map height, map width), float32."""
         heat = self.memory(self.features(as_network_input(rows, lambda pixels: pixels))[0])
-        return heat.flatten(1).amax(dim=1).double(), heat / self.map_level
+        return torch.topk(heat.flatten(1), self.n_highest, dim=1).values.double().mean(dim=1), heat / self.map_level
 
 
 class HybridScorer(nn.Module):
