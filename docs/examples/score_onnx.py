@@ -15,5 +15,6 @@ for path in sys.argv[2:]:
     image = ImageOps.exif_transpose(Image.open(path)).convert("L" if channels == 1 else "RGB")
     image = image.resize((width, height), Image.Resampling.BILINEAR)
     pixels = np.asarray(image, dtype=np.uint8).reshape(1, height, width, channels)
-    score, p_value, is_anomaly = session.run(None, {"images": pixels})  # add "threshold": np.array(3.0) for another threshold
+    wanted = ["anomaly_score", "p_value", "is_anomaly"]  # and "anomaly_map" of a detector with heat-maps: 1 is the level of normal
+    score, p_value, is_anomaly = session.run(wanted, {"images": pixels})  # add "threshold": np.array(3.0) for another threshold
     print(f"{path}\t{score[0]:.6g}\t{p_value[0]:.4g}\t{'anomaly' if is_anomaly[0] else 'normal'}")
