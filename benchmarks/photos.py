@@ -5,11 +5,12 @@
 unpacks the sets of FOLDER into SCRATCH and writes benchmarks/reports/photos.csv and photos.md. A seed draws the split of the training
 pictures into those to fit on and those to calibrate on. Runs that are in the CSV already are not repeated. What is measured: AUROC over
 the test pictures; the share of normal test pictures flagged at 5 % asked, and of anomalies found; where there are masks, pixel AUROC and
-AUPRO; seconds of the fit (reading included) and pictures a second of the scoring (reading and heat-maps included).
+AUPRO; seconds of the fit (reading included) and pictures a second of the scoring (reading and heat-maps included), left out where other
+work ran beside: speed has a report of its own, photo-speed.md.
 
 The network's features are those of ImageNet: nothing here is from scratch. Labels were looked at on tiles, castings and pills when the
-settings were chosen (stages, size, fusion), on solar modules for the size, and on 400 pictures of each class of CIFAR-10 for what
-`look_for="objects"` looks at; on no other set.
+settings were chosen (stages, size, fusion), on solar modules for the size and the stages of small pictures, and on 400 pictures of each
+class of CIFAR-10 for what `look_for="objects"` looks at; on no other set.
 """
 
 import argparse

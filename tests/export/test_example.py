@@ -8,9 +8,9 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from contract import fit_quietly
+from contract import fit_quietly, pictures
 from export_models import rows_of_kind
-from insphere import KNN
+from insphere import KNN, PhotoSpheres, open_source
 from insphere.export import export_onnx
 
 EXAMPLE = Path(__file__).parents[2] / "docs" / "examples" / "score_onnx.py"
@@ -41,6 +41,28 @@ def test_the_example_gives_the_librarys_scores_without_insphere(kind: str, tmp_p
     np.testing.assert_allclose([float(line[2]) for line in lines], detector.p_value(tmp_path)[:20], rtol=1e-3)
     assert [line[3] == "anomaly" for line in lines] == (scores > detector.threshold_).tolist()
     assert done.stderr == ""
+
+
+def test_photos_of_any_size_and_turn_get_the_librarys_decision(tmp_path: Path) -> None:
+    rng = np.random.default_rng(0)
+    for number, pixels in enumerate(pictures(40, (60, 90, 3))):
+        photo = Image.fromarray(pixels).resize([(180, 120), (200, 133), (90, 60)][number % 3])
+        if number % 4 == 0:  # as a camera held upright stores it
+            exif = Image.Exif()
+            exif[0x0112] = 6
+            photo.transpose(Image.Transpose.ROTATE_90).save(tmp_path / f"{number:02}.jpg", exif=exif, quality=95)
+        else:
+            photo.save(tmp_path / f"{number:02}.jpg", quality=int(rng.integers(80, 95)))
+    detector = fit_quietly(PhotoSpheres(random_state=0, look_for="defects"), open_source(tmp_path, image_size=(60, 90)))
+    export_onnx(detector, tmp_path / "m.onnx")
+    paths = sorted(tmp_path.glob("*.jpg"))[:12]
+    done = subprocess.run(
+        [sys.executable, "-c", ALONE, EXAMPLE, tmp_path / "m.onnx", *paths], capture_output=True, text=True, check=True, cwd=tmp_path
+    )
+    scores = detector.anomaly_score(tmp_path)[:12]
+    lines = [line.split("\t") for line in done.stdout.splitlines()]
+    np.testing.assert_allclose([float(line[1]) for line in lines], scores, rtol=1e-3, atol=1e-4)
+    assert [line[3] == "anomaly" for line in lines] == (scores > detector.threshold_).tolist()
 
 
 def insphere_source(folder: Path) -> object:
