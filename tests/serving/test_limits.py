@@ -114,3 +114,26 @@ def test_settings_that_break_their_rules(settings: dict[str, object], text: str)
 
 def test_the_key_is_not_shown() -> None:
     assert KEY not in repr(Settings(api_key=KEY))
+
+
+@pytest.mark.parametrize(
+    ("headers", "status"),
+    [
+        ({}, 200),
+        ({"Host": "localhost:8080"}, 200),
+        ({"Host": "[::1]:8080"}, 200),
+        ({"Host": "qa.example"}, 200),
+        ({"Host": "evil.example"}, 421),
+        ({"Origin": "http://127.0.0.1"}, 200),
+        ({"Origin": "http://evil.example"}, 403),
+        ({"Origin": "null"}, 403),
+        ({"Origin": "https://public.example", "Sec-Fetch-Site": "same-origin"}, 200),
+        ({"Sec-Fetch-Site": "cross-site"}, 403),
+        ({"Sec-Fetch-Site": "same-site"}, 403),
+    ],
+)
+def test_pages_of_other_sites_send_nothing(vectors: AbstractDetector, headers: dict[str, str], status: int) -> None:
+    with serving({"m": vectors}, host_names=("qa.example",)) as client:
+        headers = {"Host": "127.0.0.1", **headers}
+        assert client.post("/score", json={"rows": [[0, 0, 0]]}, headers=headers).status_code == status
+        assert client.get("/models", headers=headers).status_code == (421 if status == 421 else 200)

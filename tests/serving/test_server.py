@@ -60,7 +60,7 @@ def test_fifty_clients_at_once_get_the_scores_of_the_library(process: Process, i
 
 
 def test_a_client_that_sends_its_body_too_slowly_gets_408(process: Process) -> None:
-    head = b"POST /models/digits/score HTTP/1.1\r\nHost: x\r\nContent-Type: image/png\r\nContent-Length: 1000\r\n\r\n"
+    head = b"POST /models/digits/score HTTP/1.1\r\nHost: localhost\r\nContent-Type: image/png\r\nContent-Length: 1000\r\n\r\n"
     began = time.monotonic()
     answer = talk(process, head, *[b"x"] * 4, pause=0.5)
     assert answer.startswith(b"HTTP/1.1 408 ")
@@ -70,7 +70,7 @@ def test_a_client_that_sends_its_body_too_slowly_gets_408(process: Process) -> N
 
 def test_a_large_body_is_refused_and_the_client_can_read_why(process: Process) -> None:
     for head in (b"Content-Length: 8000000\r\n\r\n", b"Transfer-Encoding: chunked\r\n\r\n"):
-        start = b"POST /models/digits/score HTTP/1.1\r\nHost: x\r\nContent-Type: image/png\r\n" + head
+        start = b"POST /models/digits/score HTTP/1.1\r\nHost: localhost\r\nContent-Type: image/png\r\n" + head
         chunk = b"10000\r\n" + b"x" * 65536 + b"\r\n" if b"chunked" in head else b"x" * 65536
         answer = talk(process, start, *[chunk] * 60)
         assert answer.startswith(b"HTTP/1.1 413 ")
@@ -79,7 +79,9 @@ def test_a_large_body_is_refused_and_the_client_can_read_why(process: Process) -
 
 def test_what_is_no_http_is_refused(process: Process) -> None:
     assert talk(process, b"\x16\x03\x01\x02\x00\x01\x00").startswith(b"HTTP/1.1 400 ")
-    assert talk(process, b"GET / HTTP/1.1\r\nHost: x\r\nX: " + b"y" * 200_000).startswith(b"HTTP/1.1 431 ")
+    assert talk(process, b"GET / HTTP/1.1\r\nHost: localhost\r\nX: " + b"y" * 200_000).startswith(b"HTTP/1.1 431 ")
+    lines = b"".join(b"X%d: %s\r\n" % (number, b"y" * 7000) for number in range(12))
+    assert talk(process, b"GET /v2/health/live HTTP/1.1\r\nHost: localhost\r\n" + lines + b"\r\n").startswith(b"HTTP/1.1 431 ")
     assert talk(process, b"POST /models/digits/score HTTP/1.1\r\nContent-Length: 5\r\nContent-Length: 6\r\n\r\nabc").startswith(
         b"HTTP/1.1 400 "
     )
@@ -89,7 +91,7 @@ def test_a_client_that_leaves_is_no_trouble(process: Process) -> None:
     for _ in range(5):
         with socket.create_connection(("127.0.0.1", process.port)) as connection:
             connection.sendall(
-                b"POST /models/digits/score HTTP/1.1\r\nHost: x\r\nContent-Type: image/png\r\nContent-Length: 1000\r\n\r\nabc"
+                b"POST /models/digits/score HTTP/1.1\r\nHost: localhost\r\nContent-Type: image/png\r\nContent-Length: 1000\r\n\r\nabc"
             )
     assert post(process, digits(1)[0])[0] == 200
 
@@ -120,7 +122,7 @@ def test_a_head_that_comes_too_slowly_is_refused(image_file: Path, monkeypatch: 
     try:
         assert talk(started, b"GET / HTTP/1.1\r\nHo").startswith(b"HTTP/1.1 408 ")
         assert talk(started) == b""
-        assert talk(started, b"GET /v2/health/live HTTP/1.1\r\nHost: x\r\n\r\n", b"GET /v2 HT").count(b"HTTP/1.1 ") == 2
+        assert talk(started, b"GET /v2/health/live HTTP/1.1\r\nHost: localhost\r\n\r\n", b"GET /v2 HT").count(b"HTTP/1.1 ") == 2
     finally:
         made[0].should_exit = True
         thread.join(10)
@@ -158,7 +160,7 @@ def test_the_life_of_a_service(image_file: Path) -> None:
             time.sleep(0.02)
         data = digits(1)[0]
         assert post(started, data)[0] == 401
-        head = f"POST /score HTTP/1.1\r\nHost: x\r\nContent-Type: image/png\r\nX-API-Key: {key}\r\nContent-Length: {len(data)}\r\n\r\n"
+        head = f"POST /score HTTP/1.1\r\nHost: [::1]\r\nContent-Type: image/png\r\nX-API-Key: {key}\r\nContent-Length: {len(data)}\r\n\r\n"
         with socket.create_connection(("127.0.0.1", started.port), timeout=20) as connection:
             connection.sendall(head.encode() + data[:50])
             time.sleep(0.3)
@@ -209,9 +211,8 @@ def test_what_is_wrong_is_said_before_anything_starts(words: list[str], code: in
 
 def test_what_a_library_complains_of_is_a_line_of_the_log_too(process: Process) -> None:
     body = b"--x\r\nContent-Dispo sition: form-data; name=images\r\n\r\n1\r\n--x--\r\n"
-    head = (
-        f"POST /models/digits/score HTTP/1.1\r\nHost: x\r\nContent-Type: multipart/form-data; boundary=x\r\nContent-Length: {len(body)}\r\n"
-    )
+    head = f"POST /models/digits/score HTTP/1.1\r\nHost: [::1]\r\nContent-Length: {len(body)}\r\n"
+    head += "Content-Type: multipart/form-data; boundary=x\r\n"
     answer = talk(process, head.encode() + b"Connection: close\r\n\r\n" + body)
     assert answer.startswith(b"HTTP/1.1 4")
     limit = time.monotonic() + 30

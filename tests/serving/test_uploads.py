@@ -14,7 +14,7 @@ from insphere.serving.answers import Refusal
 from insphere.serving.inference import InferRequest
 from insphere.serving.models import ServedModel
 from insphere.serving.uploads import Upload, decode_uploads, read_json, read_multipart, read_rows
-from serving.conftest import digits, fitted
+from serving.conftest import digits, encoded, fitted
 
 TYPE = "multipart/form-data; boundary=frontier"
 DATA = st.binary(max_size=200).filter(lambda data: b"--frontier" not in data)
@@ -83,7 +83,7 @@ def test_too_many_files_are_refused() -> None:
 def test_images_of_any_bytes_are_decoded_or_say_why(served_images: ServedModel, data: bytes, place: int) -> None:
     good = digits(1)[0]
     damaged = good[:place] + data + good[place + len(data) :]
-    decoded = decode_uploads([Upload(None, data), Upload(None, damaged), Upload(None, good)], served_images, 1000)
+    decoded = decode_uploads([Upload(None, data), Upload(None, damaged), Upload(None, good)], served_images, 1000, 10_000)
     assert len(decoded.X) == 3 - len(decoded.errors)
     assert 2 not in decoded.errors
     assert decoded.X.shape[1:] == (8, 8, 1)
@@ -158,3 +158,29 @@ def test_columns_of_a_model_without_names_and_features_that_may_be_missing() -> 
         read_rows(b'{"rows": [[null, 1, 0.2]]}', model)
     with pytest.raises(Refusal, match="without names"):
         read_rows(b'{"columns": ["a", "b", "c"], "rows": [[1, 1, 0.2]]}', model)
+
+
+def test_what_a_request_costs_is_bounded_before_it_is_read(served_images: ServedModel, served_vectors: ServedModel) -> None:
+    tiny = b'--frontier\r\nContent-Disposition: form-data; name="a"\r\n\r\n\r\n'
+    assert len(read_multipart(tiny * 100 + form([(b"a.png", b"x")]), TYPE, 1).images) == 1
+    for body in (tiny * 102 + b"--frontier--\r\n", tiny * 500_000):
+        with pytest.raises(Refusal, match="100 other fields"):
+            read_multipart(body, TYPE, 1)
+    with pytest.raises(Refusal) as caught:
+        read_multipart(b"--frontier\r\n" + b"a: b\r\n" * 9 + b"\r\n\r\n--frontier--\r\n", TYPE, 1)
+    assert caught.value.status == 400
+    with pytest.raises(Refusal, match="more than 70 bytes") as caught:
+        read_multipart(b"", f"multipart/form-data; boundary={'x' * 300}", 1)
+    assert caught.value.status == 400
+    with pytest.raises(Refusal, match="250,000 values") as caught:
+        read_rows(b'{"rows":[' + b"[1]," * 600_000 + b"[1]]}", served_vectors)
+    assert caught.value.status == 413
+
+
+def test_pixels_of_a_request_are_counted_before_any_image_is_decoded(served_images: ServedModel, monkeypatch: pytest.MonkeyPatch) -> None:
+    uploads = [Upload(None, encoded(np.zeros((10, 10), np.uint8))) for _ in range(5)] + [Upload(None, b"no image")]
+    assert len(decode_uploads(uploads, served_images, 100, 500).X) == 5
+    assert len(decode_uploads(uploads, served_images, 99, 99).errors) == 6
+    monkeypatch.setattr("insphere.serving.uploads.decode_telling", lambda *_: pytest.fail("decoded"))
+    with pytest.raises(Refusal, match="500 pixels together"):
+        decode_uploads(uploads, served_images, 100, 499)

@@ -34,7 +34,10 @@ def serve(
     ] = None,
     max_body: Annotated[float, typer.Option("--max-body", metavar="MIB", help="Largest body, in MiB.", rich_help_panel=_LIMITS)] = 32.0,
     max_pixels: Annotated[
-        int, typer.Option("--max-pixels", metavar="N", help="Most pixels of an image.", rich_help_panel=_LIMITS)
+        int,
+        typer.Option(
+            "--max-pixels", metavar="N", help="Most pixels of an image; a request may have 4 times as many.", rich_help_panel=_LIMITS
+        ),
     ] = 25_000_000,
     max_rows: Annotated[
         int, typer.Option("--max-rows", metavar="N", help="Most images or rows of a request.", rich_help_panel=_LIMITS)
@@ -59,6 +62,16 @@ def serve(
     stop_timeout: Annotated[
         float, typer.Option("--stop-timeout", metavar="S", help="Seconds that requests in flight are given at the end.")
     ] = 30.0,
+    allow_host: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--allow-host",
+            metavar="NAME",
+            show_default=False,
+            help="Name by which clients may call the service, besides localhost and addresses; may be repeated. Without it any name is"
+            " taken where --host lets other machines in, and none otherwise.",
+        ),
+    ] = None,
     trusted_proxy: Annotated[
         str,
         typer.Option("--trusted-proxy", metavar="ADDRESS", show_default=False, help="Proxies whose X-Forwarded-For header is believed."),
@@ -92,6 +105,7 @@ def serve(
         max_body_bytes=round(max_body * 2**20),
         max_buffered_bytes=max(round(max_body * 2**20) * 4, 256 * 2**20),
         max_pixels=max_pixels,
+        max_request_pixels=4 * max_pixels,
         max_rows=max_rows,
         max_queue_rows=max_queue,
         rate=rate,
@@ -101,10 +115,21 @@ def serve(
         reload_seconds=reload_every,
         stop_seconds=stop_timeout,
         api_key=read_api_key(api_key_file),
+        host_names=host_names(host, allow_host or []),
     )
     logs.log_to()
     app = make_app(find_models(models), settings)
     server.run(app, server.listen(host, port), trusted_proxies=trusted_proxy)
+
+
+def host_names(host: str, allowed: list[str]) -> tuple[str, ...] | None:
+    """Return the names by which the service may be called, besides localhost and addresses; None for any.
+
+    >>> host_names("127.0.0.1", []), host_names("0.0.0.0", []), host_names("0.0.0.0", ["qa.example"])
+    ((), None, ('qa.example',))
+    """
+    is_local = host in ("localhost", "::1") or host.startswith("127.")
+    return tuple(allowed) if allowed or is_local else None
 
 
 def read_api_key(path: Path | None) -> str | None:

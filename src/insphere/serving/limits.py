@@ -4,6 +4,7 @@ import asyncio
 import collections
 import hashlib
 import hmac
+import ipaddress
 import math
 import time
 from collections.abc import AsyncIterator, Callable
@@ -64,10 +65,14 @@ class Gate:
 
     def __init__(self, settings: Settings) -> None:
         self._rate = RateLimit(settings.rate, settings.burst)
+        self._hosts = None if settings.host_names is None else {name.lower() for name in ("localhost", *settings.host_names)}
         self._key = None if settings.api_key is None else _digest(settings.api_key.encode())
 
     def check(self, scope: Scope) -> Refusal | None:
-        """Return why a request is refused (429 or 401), or None."""
+        """Return why a request is refused (421, 403, 429 or 401), or None."""
+        headers = dict(scope["headers"])
+        if refusal := self._from_elsewhere(headers, scope["method"]):
+            return refusal
         client = scope.get("client")
         seconds = self._rate.seconds_to_wait(client[0] if client else "")
         if seconds:
@@ -77,6 +82,19 @@ class Gate:
             return None
         text = "This service needs its API key in the header X-API-Key, or as Authorization: Bearer KEY."
         return Refusal(401, text, {"WWW-Authenticate": "Bearer"})
+
+    def _from_elsewhere(self, headers: dict[bytes, bytes], method: str) -> Refusal | None:
+        """Refuse what a page of another site makes a browser send: by a name that it made point here, or as a form."""
+        host = headers.get(b"host", b"").decode("latin-1").lower()
+        if self._hosts is not None and host and not _is_known(host, self._hosts):
+            return Refusal(421, "This service is not called by that name; call it by its address, or start it with --allow-host NAME.")
+        if method in ("GET", "HEAD", "OPTIONS"):
+            return None
+        site = headers.get(b"sec-fetch-site")
+        origin = headers.get(b"origin", b"").decode("latin-1").lower()
+        # What the browser says of itself goes first: a proxy may have changed the name of the host.
+        foreign = site not in (b"same-origin", b"none") if site is not None else bool(origin) and origin.partition("://")[2] != host
+        return Refusal(403, "A page of another site may not send rows here; send them from the service's own page.") if foreign else None
 
     def _has_key(self, scope: Scope) -> bool:
         given = b""
@@ -145,6 +163,22 @@ async def body_of(request: Request, settings: Settings, memory: Memory) -> Async
         raise Refusal(408, f"The body did not arrive within {settings.read_seconds:g} seconds.") from error
     finally:
         memory.give_back(taken)
+
+
+def _is_known(host: str, names: set[str]) -> bool:
+    """Return whether the value of a Host header is a network address or one of some names, with or without a port.
+
+    >>> [_is_known(host, {"localhost"}) for host in ("localhost:80", "127.0.0.1", "[::1]:8080", "evil.example")]
+    [True, True, True, False]
+    """
+    name = host[1:].partition("]")[0] if host.startswith("[") else host.partition(":")[0]
+    if name.removesuffix(".") in names:
+        return True
+    try:
+        ipaddress.ip_address(name)
+    except ValueError:
+        return False
+    return True
 
 
 def _digest(key: bytes) -> bytes:

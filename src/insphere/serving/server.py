@@ -30,6 +30,7 @@ class _Protocol(HttpToolsProtocol):
     header_seconds = 10.0
     _timer: asyncio.TimerHandle | None = None
     _n_head_bytes = 0
+    _n_field_bytes = 0
     _refused = False
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
@@ -38,12 +39,33 @@ class _Protocol(HttpToolsProtocol):
 
     def on_message_begin(self) -> None:
         super().on_message_begin()
+        self._n_field_bytes = 0
         if self._timer is None:
             self._begin_head()
 
     def on_headers_complete(self) -> None:
         self._end_head()
-        super().on_headers_complete()
+        # A head that comes in one piece with its end is counted here, one whose end does not come in `data_received`.
+        if self._n_field_bytes > _MOST_HEAD_BYTES:
+            self._refuse_head()
+        else:
+            super().on_headers_complete()
+
+    def on_url(self, url: bytes) -> None:
+        self._n_field_bytes += len(url)
+        super().on_url(url)
+
+    def on_header(self, name: bytes, value: bytes) -> None:
+        self._n_field_bytes += len(name) + len(value) + 4  # colon, space and line end
+        super().on_header(name, value)
+
+    def on_body(self, body: bytes) -> None:
+        if not self._refused:
+            super().on_body(body)
+
+    def on_message_complete(self) -> None:
+        if not self._refused:
+            super().on_message_complete()
 
     def data_received(self, data: bytes) -> None:
         if self._refused:
@@ -53,7 +75,7 @@ class _Protocol(HttpToolsProtocol):
             return
         self._n_head_bytes += len(data)
         if self._n_head_bytes > _MOST_HEAD_BYTES:
-            self._refuse(b"431 Request Header Fields Too Large", b"The head of the request is too large.")
+            self._refuse_head()
 
     def connection_lost(self, exc: Exception | None) -> None:
         self._end_head()
@@ -74,6 +96,9 @@ class _Protocol(HttpToolsProtocol):
             self._refuse(b"408 Request Timeout", b"The head of the request did not arrive in time.")
         else:  # a connection opened in advance, as browsers do, and never used
             self.transport.close()
+
+    def _refuse_head(self) -> None:
+        self._refuse(b"431 Request Header Fields Too Large", b"The head of the request is too large.")
 
     def _refuse(self, status: bytes, text: bytes) -> None:
         self._end_head()

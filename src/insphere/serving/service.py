@@ -72,7 +72,7 @@ class Service:
                 _check_takes_files(model)
                 content_type = request.headers["content-type"]
                 bare = kind != "multipart/form-data"
-                form = Form([Upload(None, body)], []) if bare else read_multipart(body, content_type, self.settings.max_rows)
+                form = Form([Upload(None, body)], []) if bare else await self._read_form(body, content_type)
                 uploads, notices = form
                 decoded, waiting = await self._decode(uploads, slot, model)
                 scores = await waiting
@@ -89,8 +89,9 @@ class Service:
     async def _decode(self, uploads: list[Upload], slot: Slot, model: ServedModel) -> "tuple[Decoded, asyncio.Future[Scores]]":
         """Decode beside the event loop, and queue the rows before anything else can happen."""
         with slot.batcher.coming():
-            loop = asyncio.get_running_loop()
-            decoded = await loop.run_in_executor(self._decoders, decode_uploads, uploads, model, self.settings.max_pixels)
+            loop, limits = asyncio.get_running_loop(), self.settings
+            most = limits.max_pixels, limits.max_request_pixels
+            decoded = await loop.run_in_executor(self._decoders, decode_uploads, uploads, model, *most)
             if len(decoded.X):
                 return decoded, slot.batcher.submit(model, decoded.X)
         nothing: asyncio.Future[Scores] = loop.create_future()
@@ -102,6 +103,11 @@ class Service:
         if len(body) <= _SMALL_BODY:
             return reader(body, model)
         return await asyncio.get_running_loop().run_in_executor(self._decoders, reader, body, model)
+
+    async def _read_form(self, body: bytes, content_type: str) -> Form:
+        """Read a form beside the event loop."""
+        loop = asyncio.get_running_loop()
+        return await loop.run_in_executor(self._decoders, read_multipart, body, content_type, self.settings.max_rows)
 
     async def _add_heatmaps(self, answer: dict[str, Any], model: ServedModel, X: NDArray[Any]) -> None:
         pictures: list[str | None] = [None] * len(X)

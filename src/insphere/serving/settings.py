@@ -19,6 +19,8 @@ class Settings:
         Bytes of one request's body; more is answered with 413.
     max_pixels : int
         Pixels (height times width) an uploaded image may have to be decoded; more makes it an unreadable row.
+    max_request_pixels : int
+        Pixels of all images of one request together, by their headers; more is answered with 422 before any is decoded.
     max_rows : int
         Images or rows in one request; more is answered with 422.
     max_batch_rows : int
@@ -39,6 +41,9 @@ class Settings:
         Requests a second of one client (network address), on average; beyond it 429 and `Retry-After`. 0 sets no limit.
     burst : int
         Requests that one client may make at once before `rate` applies.
+    host_names : tuple of str, optional
+        Names by which a request may call the service in its Host header, besides localhost and network addresses; others are answered
+        with 421. None takes any. A name that an attacker's page makes point here (DNS rebinding) is none of them.
     api_key : str, optional
         Key that clients must send; never shown or logged. At least 16 printable ASCII characters.
     reload_seconds : float
@@ -59,6 +64,7 @@ class Settings:
 
     max_body_bytes: int = 32 * MEBIBYTE
     max_pixels: int = 25_000_000
+    max_request_pixels: int = 100_000_000
     max_rows: int = 1024
     max_batch_rows: int = 64
     max_wait_ms: float = 4.0
@@ -69,6 +75,7 @@ class Settings:
     header_seconds: float = 10.0
     rate: float = 0.0
     burst: int = 50
+    host_names: tuple[str, ...] | None = None
     api_key: str | None = dataclasses.field(default=None, repr=False)
     reload_seconds: float = 2.0
     stop_seconds: float = 30.0
@@ -80,6 +87,7 @@ class Settings:
         check_integer("max_body_bytes", self.max_body_bytes, at_least=1024)
         check_integer("max_buffered_bytes", self.max_buffered_bytes, at_least=self.max_body_bytes)
         check_integer("max_pixels", self.max_pixels, at_least=1, at_most=MAX_PIXELS)
+        check_integer("max_request_pixels", self.max_request_pixels, at_least=self.max_pixels)
         for name in ("max_wait_ms", "rate", "reload_seconds", "stop_seconds"):
             check_number(name, getattr(self, name), at_least=0)
         for name in ("read_seconds", "header_seconds"):

@@ -20,6 +20,13 @@ from insphere.serving.answers import Refusal
 from insphere.serving.models import ServedModel
 
 _MOST_HEADER_BYTES = 8192  # of one part
+_MOST_HEADER_LINES = 8  # of one part
+_MOST_FIELDS = 100  # of a form, besides its images
+_MOST_BOUNDARY_BYTES = 70  # RFC 2046, section 5.1.1
+MOST_JSON_VALUES = 250_000
+"""Values that a JSON body may hold: reading them holds the interpreter, and nothing else is answered meanwhile."""
+
+_PIECE_BYTES = 2**19  # of a body looked at before others get the interpreter
 _MOST_SHOWN = 50  # characters of a name that a client gave
 
 
@@ -63,15 +70,21 @@ def read_multipart(body: bytes, content_type: str, max_parts: int) -> Form:
     Raises
     ------
     Refusal
-        400 if the body is not what its content type says, 422 if it has no such file, or more than `max_parts`.
+        400 if the body is not what its content type says, 422 if it has no such file, more than `max_parts`, or too many fields.
     """
     boundary = parse_options_header(content_type)[1].get(b"boundary", b"")
     if not boundary:
         raise Refusal(400, "The content type multipart/form-data must name its boundary; let the client library set it.")
+    if len(boundary) > _MOST_BOUNDARY_BYTES:
+        raise Refusal(400, f"The boundary of the form has more than {_MOST_BOUNDARY_BYTES} bytes; let the client library set it.")
+    # Counted before it is read: what a part costs is paid for each part, however small.
+    if _count(body, b"--" + boundary) > max_parts + _MOST_FIELDS + 1:
+        raise Refusal(422, f"The form has more than {max_parts} images and {_MOST_FIELDS} other fields; send them in several requests.")
     parts = _Parts(max_parts)
     try:
         parser = MultipartParser(boundary, parts.callbacks())
-        parser.write(body)
+        for start in range(0, len(body), _PIECE_BYTES):
+            parser.write(body[start : start + _PIECE_BYTES])
         parser.finalize()
     except MultipartParseError as error:
         raise Refusal(400, "The body is not multipart/form-data as its content type says.") from error
@@ -81,6 +94,16 @@ def read_multipart(body: bytes, content_type: str, max_parts: int) -> Form:
         raise Refusal(422, "The form has no file in a field called images; send each image so: curl -F images=@photo.png")
     text = "Fields of the form that are not files called images are not read"
     return Form(parts.uploads, [Notice.counting("left out", text, parts.others)] if parts.others else [])
+
+
+def _count(body: bytes, word: bytes) -> int:
+    """Return how often a word is in a body; in pieces, so that no other thread waits for the whole.
+
+    >>> _count(b"aab" * 400_000, b"ba"), (b"aab" * 400_000).count(b"ba")
+    (399999, 399999)
+    """
+    starts = range(0, len(body), _PIECE_BYTES)
+    return sum(body.count(word, start, min(start + _PIECE_BYTES + len(word) - 1, len(body))) for start in starts)
 
 
 class _Parts:
@@ -109,7 +132,7 @@ class _Parts:
         self._data: list[bytes] = []
         self._name: str | None = None
         self._is_image, self._field_name = False, ""
-        self._n_header_bytes = 0
+        self._n_header_bytes = self._n_header_lines = 0
         self._field, self._value = b"", b""
 
     def _add_field(self, data: bytes, start: int, end: int) -> None:
@@ -126,6 +149,9 @@ class _Parts:
             raise Refusal(400, f"A part of the form has a head of more than {_MOST_HEADER_BYTES:,} bytes.")
 
     def _end_header(self) -> None:
+        self._n_header_lines += 1
+        if self._n_header_lines > _MOST_HEADER_LINES:
+            raise Refusal(400, f"A part of the form has a head of more than {_MOST_HEADER_LINES} lines.")
         if self._field.lower() == b"content-disposition":
             options = parse_options_header(self._value)[1]
             self._is_image = options.get(b"name") == b"images" and b"filename" in options
@@ -148,17 +174,18 @@ class _Parts:
         self.ended = True
 
 
-def decode_uploads(uploads: Sequence[Upload], model: ServedModel, max_pixels: int) -> Decoded:
+def decode_uploads(uploads: Sequence[Upload], model: ServedModel, max_pixels: int, max_request_pixels: int) -> Decoded:
     """Decode images exactly as those of a folder are; an unreadable one is an error of its own and stops no other.
 
     Raises
     ------
     Refusal
-        422 if the model takes no image files.
+        422 if the model takes no image files, or the images have more than `max_request_pixels` together.
     """
     spec = model.image_spec
     if spec is None or model.refuses_files is not None:
         raise Refusal(422, model.refuses_files or "")
+    _check_pixels(uploads, max_pixels, max_request_pixels)
     rows, errors = [], {}
     told: dict[str, dict[int, int]] = {}
     for position, upload in enumerate(uploads):
@@ -178,14 +205,34 @@ def decode_uploads(uploads: Sequence[Upload], model: ServedModel, max_pixels: in
     return Decoded(np.stack(rows) if rows else np.empty((0, *spec.shape), spec.dtype), errors, told_of(told, names))
 
 
+def _check_pixels(uploads: Sequence[Upload], max_pixels: int, max_request_pixels: int) -> None:
+    """Refuse a request whose images, by their headers, would take too long; those that will not be decoded cost nothing."""
+    total = 0
+    for upload in uploads:
+        try:
+            header = probe(upload.data)
+        # An error of this image alone, told where it is decoded.
+        except Exception:
+            continue
+        pixels = header.height * header.width
+        total += pixels if pixels <= max_pixels else 0
+    if total > max_request_pixels:
+        text = f"The images have {total:,} pixels together, more than this service's limit of {max_request_pixels:,} for one request"
+        raise Refusal(422, f"{text}; send them in several.")
+
+
 def read_json(body: bytes) -> Any:
     """Return the JSON value of a body, without the words NaN and Infinity, which are no JSON.
 
     Raises
     ------
     Refusal
-        400 if it is no JSON, or is nested too deeply, or holds a number too long to be read.
+        400 if it is no JSON, or is nested too deeply, or holds a number too long to be read; 413 if it has too many values.
     """
+    # Every value but the first follows one of these; a text may hold them too, which only makes the bound tighter.
+    if sum(_count(body, mark) for mark in (b",", b"[", b"{")) > MOST_JSON_VALUES:
+        text = f"The body has more than {MOST_JSON_VALUES:,} values as JSON; send rows in several requests, and images as files."
+        raise Refusal(413, text)
     try:
         return json.loads(body, parse_constant=_refuse_constant)
     except (ValueError, RecursionError) as error:
