@@ -6,6 +6,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from insphere.data.images import IMAGE_SUFFIXES
 from insphere.errors import DataError, ParameterError
 
 _INSIDE = 127  # grey levels of a region's image above which a pixel is inside
@@ -21,7 +22,11 @@ def check_region(roi: Any) -> None:
     --------
     >>> check_region((0.1, 0.0, 0.9, 1.0))
     """
-    if roi is None or isinstance(roi, str | os.PathLike):
+    if isinstance(roi, str | os.PathLike):
+        if not os.fspath(roi).lower().endswith(IMAGE_SUFFIXES):
+            raise ParameterError(f"{_RULE}, got {roi!r}, which does not end as an image does ({', '.join(IMAGE_SUFFIXES[:3])}, …).")
+        return
+    if roi is None:
         return
     try:
         top, left, bottom, right = (float(value) for value in roi)
