@@ -47,6 +47,7 @@ def main() -> None:
     """Run the processes and write the report."""
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
     parser.add_argument("--runs", type=int, default=5)
+    parser.add_argument("--detectors", nargs="+", default=list(DETECTORS))
     parser.add_argument("--one", nargs=2, metavar=("DETECTOR", "FOLDER"), help="measure once and print JSON; used by the script itself")
     options = parser.parse_args()
     if options.one:
@@ -56,9 +57,9 @@ def main() -> None:
         from insphere.data.plates import write_plates
 
         write_plates(place, seed=0, n_train=200, n_good=60, n_each=10)
-        found: dict[str, list[dict[str, float]]] = {detector: [] for detector in DETECTORS}
+        found: dict[str, list[dict[str, float]]] = {detector: [] for detector in options.detectors}
         for number in range(options.runs):
-            for detector in DETECTORS:
+            for detector in options.detectors:
                 command = [sys.executable, __file__, "--one", detector, place]
                 done = subprocess.run(command, capture_output=True, text=True, check=True)
                 found[detector].append(json.loads(done.stdout.splitlines()[-1]))
@@ -76,8 +77,14 @@ def report(found: dict[str, list[dict[str, float]]]) -> str:
     rows = [
         f"| {detector} | " + " | ".join(spread([run[name] for run in runs]) for name in FIGURES) + " |" for detector, runs in found.items()
     ]
-    ratios = [slow["fit"] / quick["fit"] for quick, slow in zip(found["photo"], found["patch-knn"], strict=True)]
-    rates = [quick["rate"] / slow["rate"] for quick, slow in zip(found["photo"], found["patch-knn"], strict=True)]
+    pairs = list(zip(found.get("photo", []), found.get("patch-knn", []), strict=False))
+    ratios = [slow["fit"] / quick["fit"] for quick, slow in pairs]
+    rates = [quick["rate"] / slow["rate"] for quick, slow in pairs]
+    told = (
+        ""
+        if not pairs
+        else f"Run by run, patch-knn takes {spread(ratios)} times as long to fit as photo, and photo scores {spread(rates)} times as fast."
+    )
     lines = [
         "# Speed and memory of photos",
         "",
@@ -89,9 +96,10 @@ def report(found: dict[str, list[dict[str, float]]]) -> str:
         "|---|---|---|---|---|",
         *rows,
         "",
-        f"Run by run, patch-knn takes {spread(ratios)} times as long to fit as photo, and photo scores {spread(rates)} times as fast.",
+        told,
         "",
-        f"{len(ratios)} runs; insphere {insphere.__version__} at commit {commit.stdout.strip()}, torch {torch.__version__}, Python"
+        f"{max(map(len, found.values()))} runs; insphere {insphere.__version__} at commit {commit.stdout.strip()},"
+        f" torch {torch.__version__}, Python"
         f" {platform.python_version()}; {platform.machine()}, {torch.get_num_threads()} threads.",
         "",
     ]
