@@ -297,3 +297,13 @@ def _regions(mask: list[list[bool]]) -> list[list[tuple[int, int]]]:
             region += sorted(near)
         regions.append(region)
     return regions
+
+
+def transform_contrast(codes: list[list[list[float]]], centers: list[list[float]], scale: float) -> list[float]:
+    """Sum over the transformations of −log p(T | mu), p ∝ exp(−scale/2 ‖mu − c‖²), of each row; codes by transformation and row."""
+    sums = [0.0] * len(codes[0])
+    for applied, rows in enumerate(codes):
+        for row, mu in enumerate(rows):
+            weights = [math.exp(-0.5 * scale * math.dist(mu, center) ** 2) for center in centers]
+            sums[row] -= math.log(weights[applied] / sum(weights))
+    return sums

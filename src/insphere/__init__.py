@@ -30,6 +30,7 @@ if TYPE_CHECKING:
     from insphere.detectors.oc_nn import OCNN as OCNN
     from insphere.detectors.patch_knn import PatchKNN as PatchKNN
     from insphere.detectors.photo import PhotoSpheres as PhotoSpheres
+    from insphere.detectors.transform_svdd import TransformSVDD as TransformSVDD
     from insphere.detectors.vae import VAE as VAE
     from insphere.detectors.vae_svdd import DeepSVDDVAE as DeepSVDDVAE
 
@@ -51,6 +52,7 @@ _EXPORTS = {
     "Hybrid": "insphere.detectors.hybrid",
     "PatchKNN": "insphere.detectors.patch_knn",
     "PhotoSpheres": "insphere.detectors.photo",
+    "TransformSVDD": "insphere.detectors.transform_svdd",
     "fit_many": "insphere.detectors.batched",
     "folder": "insphere.data.sources",
     "load": "insphere.detectors.catalog",
@@ -72,6 +74,7 @@ __all__ = [
     "IForest",
     "PatchKNN",
     "PhotoSpheres",
+    "TransformSVDD",
     "__version__",
     "fit_many",
     "folder",

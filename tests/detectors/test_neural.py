@@ -15,6 +15,7 @@ from insphere.detectors.catalog import DETECTORS, detector_class
 from insphere.detectors.deep_svdd import DeepSVDD
 from insphere.detectors.neural import AbstractNeuralDetector
 from insphere.detectors.oc_nn import OCNN
+from insphere.detectors.transform_svdd import TransformSVDD
 from insphere.detectors.vae import VAE
 from insphere.errors import ParameterError
 
@@ -28,8 +29,9 @@ METHODS = [
     DeepSVDD(**QUICK),
     DeepSVDD("soft-boundary", reading={"warm_up_epochs": 1}, pretrain=False, **QUICK),
     OCNN(**QUICK),
+    TransformSVDD(**QUICK),
 ]
-IDS = ["vae", "vae-distance", "vae-reconstruction", "cae", "cae-svdd", "deep-svdd", "deep-svdd-soft", "oc-nn"]
+IDS = ["vae", "vae-distance", "vae-reconstruction", "cae", "cae-svdd", "deep-svdd", "deep-svdd-soft", "oc-nn", "transform-svdd"]
 ROWS = {"vectors": contract.blobs(), "grey": contract.pictures(), "colour": contract.pictures(shape=(8, 8, 3))}
 
 every_method = pytest.mark.parametrize("detector", METHODS, ids=IDS)
@@ -37,7 +39,7 @@ every_method = pytest.mark.parametrize("detector", METHODS, ids=IDS)
 
 @pytest.mark.filterwarnings("ignore::insphere.errors.HealthWarning")
 @pytest.mark.filterwarnings("ignore::insphere.errors.DataNotice")  # scikit-learn's checks hand on targets of other tasks
-@parametrize_with_checks([VAE(**QUICK), CAE(**QUICK), DeepSVDDCAE(**QUICK), DeepSVDD(**QUICK), OCNN(**QUICK)])
+@parametrize_with_checks([VAE(**QUICK), CAE(**QUICK), DeepSVDDCAE(**QUICK), DeepSVDD(**QUICK), OCNN(**QUICK), TransformSVDD(**QUICK)])
 def test_scikit_learn_checks(estimator, check):
     check(estimator)
 
@@ -155,7 +157,7 @@ def test_what_is_not_given_of_a_record_is_the_methods_own():
 
 def test_the_catalog_knows_every_neural_method():
     neural = {name for name in DETECTORS if issubclass(detector_class(name), AbstractNeuralDetector)}
-    assert neural == {"vae-svdd", "vae", "cae", "cae-svdd", "deep-svdd", "oc-nn"}
+    assert neural == {"vae-svdd", "vae", "cae", "cae-svdd", "deep-svdd", "oc-nn", "transform-svdd"}
     assert all(getattr(insphere, DETECTORS[name].class_name) is detector_class(name) for name in neural)
     assert all(detector_class(name).name == name for name in neural)
 

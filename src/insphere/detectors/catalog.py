@@ -44,6 +44,13 @@ _ENTRIES = (
         "The default: images or vectors, from about a hundred normal examples.",
     ),
     Entry(
+        "transform-svdd",
+        "insphere.detectors.transform_svdd",
+        "TransformSVDD",
+        "A sphere for each transformation of the input (turns, shifts, affine maps), told apart by distance (Zhou 2021; Bergman 2020).",
+        "Small colour pictures, where anomalies are other kinds of things, and vectors with structure; training takes minutes.",
+    ),
+    Entry(
         "photo",
         "insphere.detectors.photo",
         "PhotoSpheres",

@@ -264,14 +264,14 @@ class AbstractNeuralDetector(AbstractDetector):
         # On the meta device nothing is allocated: the sizes of the file's arrays, not numbers in its header, decide about memory.
         with single_precision(), torch.device("meta"):
             objective = self._make_objective(self.input_shape_, header["latent_dim"], self._network)
-        weights = {name: torch.from_numpy(array.copy()) for name, array in _below(arrays, "network/").items()}
+        weights = {name: torch.from_numpy(array.copy()) for name, array in below(arrays, "network/").items()}
         try:
             objective.load_state_dict(weights, assign=True)
         except RuntimeError as error:
             raise ModelFileError(f"The stored weights do not fit the stored architecture: {error}") from error
         place(objective, self._device, convolutional=len(self.input_shape_) == 3)
         self.objective_ = objective.eval()
-        self.sphere_ = None if header["geometry"] is None else restore_sphere(header["geometry"], _below(arrays, "sphere/"))
+        self.sphere_ = None if header["geometry"] is None else restore_sphere(header["geometry"], below(arrays, "sphere/"))
 
     def _fit_fingerprint(self, n_epochs: int) -> str:
         parameters = {name: value for name, value in self._parameters_to_json().items() if name != "random_state"}
@@ -287,5 +287,6 @@ def _or_empty(values: Tensor | None, x: Tensor) -> Tensor:
     return x.new_empty((len(x), 0)) if values is None else values
 
 
-def _below(arrays: Mapping[str, NDArray[Any]], prefix: str) -> dict[str, NDArray[Any]]:
+def below(arrays: Mapping[str, NDArray[Any]], prefix: str) -> dict[str, NDArray[Any]]:
+    """Return the arrays whose names begin with a prefix, without it."""
     return {name.removeprefix(prefix): array for name, array in arrays.items() if name.startswith(prefix)}

@@ -1,0 +1,220 @@
+"""Transformations of each row, and the loss that has a sphere for each of them."""
+
+import dataclasses
+from collections.abc import Sequence
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor, nn
+from torch.nn import functional
+
+from insphere.errors import ParameterError
+from insphere.nets.options import Network
+from insphere.scores.graph import SphereGraph
+from insphere.scores.sphere import AbstractSphere
+from insphere.training.noise import NoiseSource, standard_normal
+from insphere.training.transformations import FAMILIES, Transformations, shifted
+from insphere.training.variational import AbstractVariationalObjective, VariationalReading, kl_to_standard_normal, sample_code
+from insphere.validation import check_choice, check_integer
+
+_FIRST_RADIUS = 3.0
+
+
+@dataclasses.dataclass(frozen=True)
+class Views:
+    """The transformations, and how rows are varied in training.
+
+    Parameters
+    ----------
+    transformations : str
+        Families joined by "+": "rotations", "flips", "shifts" and "affine" for pictures, "projections" (random affine maps) for vectors.
+        "auto" is "rotations" for colour pictures, "rotations+flips+affine" for grey ones and "projections" for vectors.
+    n_projections : int
+        How many random affine maps of vectors, at least 2.
+    at_once : int
+        How many transformations of each row a step of the training takes, drawn anew each time.
+    mirror : bool, optional
+        Whether half the pictures are mirrored left to right in training, as normal ones too; None does so in colour.
+    jitter : int, optional
+        Pixels by which pictures are shifted at most in training, as normal ones too; None takes a tenth of the shorter side in colour and
+        a thirtieth in grey.
+
+    Examples
+    --------
+    >>> Views(transformations="rotations+shifts").families((32, 32, 3))
+    ['rotations', 'shifts']
+    >>> Views().families((4,))
+    ['projections']
+    """
+
+    transformations: str = "auto"
+    n_projections: int = 16
+    at_once: int = 4
+    mirror: bool | None = None
+    jitter: int | None = None
+
+    def __post_init__(self) -> None:
+        check_integer("n_projections", self.n_projections, at_least=2, at_most=1000)
+        check_integer("at_once", self.at_once, at_least=1, at_most=1000)
+        if self.mirror is not None and not isinstance(self.mirror, bool):
+            raise ParameterError(f"`mirror` must be None, True or False, got {self.mirror!r}.")
+        if self.jitter is not None:
+            check_integer("jitter", self.jitter, at_least=0, at_most=1000)
+        if self.transformations != "auto":
+            for family in str(self.transformations).split("+"):
+                check_choice("transformations", family, ("auto", *FAMILIES))
+
+    def families(self, input_shape: Sequence[int]) -> list[str]:
+        """Return the names of the families for rows of shape (height, width, channels) or (features,)."""
+        if self.transformations != "auto":
+            return self.transformations.split("+")
+        if len(input_shape) == 1:
+            return ["projections"]
+        return ["rotations"] if input_shape[2] > 1 else ["rotations", "flips", "affine"]
+
+
+class TransformSVDDObjective(AbstractVariationalObjective):
+    """Loss of Transform-SVDD, means over a batch of transformed rows, in nats and code units.
+
+    ``alpha · (KL − log-likelihood) + ‖z − c_T‖ − contrast · log p(T | mu)``: eq. 12 around the centre c_T of the transformation T that was
+    applied, and a head that predicts T by the distances to all centres, ``p(T | mu) ∝ exp(−scale/2 · ‖mu − c_T‖²)``. So the head is made
+    of the spheres: its log-loss is the distance to the own centre against those to the others.
+
+    Source: eq. 12 of Zhou 2021; predicting transformations of normal rows, Golan 2018; by distances to centres, Bergman 2020, eq. 5.
+    Deviation: joint with a variational autoencoder; learned centres and scale; only one version of each row is decoded.
+
+    Examples
+    --------
+    >>> weights = {"alpha": 0.1, "contrast": 50.0}
+    >>> objective = TransformSVDDObjective((6,), 2, Network(widths=(8,)), **weights, views=Views(), reading=VariationalReading())
+    >>> sorted(objective(torch.zeros(4, 6), torch.Generator()))
+    ['contrast', 'distance', 'kl', 'loss', 'reconstruction']
+    """
+
+    unit_mean: Tensor
+    unit_spread: Tensor
+
+    def __init__(
+        self,
+        input_shape: Sequence[int],
+        latent_dim: int,
+        network: Network,
+        *,
+        alpha: float,
+        contrast: float,
+        views: Views,
+        reading: VariationalReading,
+    ) -> None:
+        super().__init__(input_shape, latent_dim, network, likelihood=reading.likelihood)
+        self.alpha, self.contrast, self.n_draws = alpha, contrast, reading.n_draws
+        self.transformations = Transformations(input_shape, views.families(input_shape), views.n_projections)
+        self.at_once = min(views.at_once, len(self.transformations))
+        colour = len(input_shape) == 3 and input_shape[2] > 1
+        self.mirror = (colour if views.mirror is None else views.mirror) and len(input_shape) == 3
+        steps = min(input_shape[:2]) // (10 if colour else 30) if views.jitter is None else views.jitter
+        self.jitter = steps if len(input_shape) == 3 else 0
+        # As a layer, so that its weights are drawn with the others: rows are the learned centres c_T.
+        self.centers = nn.Linear(latent_dim, len(self.transformations), bias=False)
+        self.log_scale = nn.Parameter(torch.zeros(()))
+        self.register_buffer("unit_mean", torch.zeros(2))
+        self.register_buffer("unit_spread", torch.ones(2))
+        self.kept, self.scored_by = tuple(range(len(self.transformations))), "both"
+        self.spheres = nn.ModuleList()
+
+    @property
+    def stackable(self) -> bool:
+        """Whether several can be trained as one: not these, as draws decide which rows go through which transformation."""
+        return False
+
+    def begin(self, x: Tensor) -> None:
+        """Move the first centres apart, to a distance from zero that batch-normed codes have anyway."""
+        self.centers.weight.mul_(_FIRST_RADIUS / self.centers.weight.norm(dim=1).mean())
+
+    # Training.
+
+    def forward(self, x: Tensor, generator: NoiseSource) -> dict[str, Tensor]:
+        """Return the terms ``kl`` and ``reconstruction`` (nats per row), ``distance``, ``contrast`` (nats per row) and their ``loss``."""
+        versions, numbers, rows_first = self._versions(self._varied(x, generator), generator)
+        mu, logvar = self.posterior(versions)
+        z = sample_code(mu, logvar, self.n_draws, generator)
+        log_likelihood = self.log_likelihood(versions[rows_first], z[:, rows_first]).mean()
+        kl = kl_to_standard_normal(mu, logvar).mean()
+        distance = ((z - self.centers.weight[numbers]).square().sum(dim=2) + 1e-12).sqrt().mean()
+        contrast = functional.cross_entropy(self.logits(mu), numbers)
+        return {
+            "loss": self.alpha * (kl - log_likelihood) + distance + self.contrast * contrast,
+            "distance": distance,
+            "contrast": contrast,
+            "kl": kl,
+            "reconstruction": -log_likelihood,
+        }
+
+    def logits(self, mu: Tensor) -> Tensor:
+        """Return ``−scale/2 · ‖mu − c_T‖²`` of each code (n, latent_dim) and centre, shape (n, n_transformations)."""
+        offsets = mu.unsqueeze(1) - self.centers.weight
+        return -0.5 * self.log_scale.exp() * offsets.square().sum(dim=2)
+
+    def _varied(self, x: Tensor, generator: NoiseSource) -> Tensor:
+        """Return pictures mirrored and shifted a little, as other normal ones would be."""
+        if not self.training:
+            return x
+        if self.mirror:
+            turned = standard_normal((len(x), 1, 1, 1), generator, like=x) > 0
+            x = torch.where(turned, x.flip(3), x)
+        if self.jitter:
+            shares = torch.special.ndtr(standard_normal((2,), generator, like=x)) * (2 * self.jitter + 1)
+            down, right = (int(share) - self.jitter for share in shares.clamp(max=2 * self.jitter + 0.5).tolist())
+            x = shifted(x, down, right)
+        return x
+
+    def _versions(self, x: Tensor, generator: NoiseSource) -> tuple[Tensor, Tensor, Tensor]:
+        """Return transformed rows, the number of the transformation of each, and the positions of one version of each row."""
+        numbers = standard_normal((len(x), len(self.transformations)), generator, like=x).argsort(dim=1)[:, : self.at_once]
+        versions, labels, firsts, n_before = [], [], [], 0
+        for number in range(len(self.transformations)):
+            rows, places = (numbers == number).nonzero(as_tuple=True)
+            if len(rows):
+                versions.append(self.transformations(x[rows], number))
+                labels.append(torch.full_like(rows, number))
+                firsts.append(n_before + (places == 0).nonzero().flatten())
+                n_before += len(rows)
+        joined = torch.cat(versions)
+        if joined.ndim == 4:
+            joined = joined.contiguous(memory_format=torch.channels_last)
+        return joined, torch.cat(labels), torch.cat(firsts)
+
+    # Scoring.
+
+    def codes_of_versions(self, x: Tensor, numbers: Sequence[int]) -> Tensor:
+        """Return mu of each row under each of some transformations, shape (n_numbers, n, latent_dim)."""
+        versions = torch.cat([self.transformations(x, number) for number in numbers])
+        # Not len(x), which would fix the number of rows that an exported graph takes.
+        return self.posterior(versions)[0].reshape(len(numbers), x.shape[0], -1)
+
+    def terms(self, x: Tensor) -> Tensor:
+        """Return what a row is scored by, shape (n, 2): the sums over the kept transformations of log-losses and of distances."""
+        codes, kept = self.codes_of_versions(x, self.kept), list(self.kept)
+        losses = [-self.logits(mu)[:, kept].log_softmax(dim=1)[:, place] for place, mu in enumerate(codes)]
+        contrast = torch.stack(losses).sum(dim=0)
+        distance = torch.zeros_like(contrast)
+        if len(self.spheres):
+            distance = torch.stack([sphere(mu) for sphere, mu in zip(self.spheres, codes, strict=True)]).sum(dim=0).float()
+        return torch.stack([contrast, distance], dim=1)
+
+    def score(self, x: Tensor) -> Tensor:
+        """Return the terms in units of held-out normal rows, summed where both count; shape (n,)."""
+        standard = (self.terms(x) - self.unit_mean) / self.unit_spread
+        return standard.sum(dim=1) if self.scored_by == "both" else standard[:, int(self.scored_by == "distance")]
+
+    def settle(self, kept: Sequence[int], spheres: Sequence[AbstractSphere]) -> None:
+        """Keep some of the transformations, number 0 first, with a sphere for each or none at all."""
+        self.kept = tuple(kept)
+        device = self.unit_mean.device
+        self.spheres = nn.ModuleList(SphereGraph(sphere).to(device) for sphere in spheres)
+
+    def take_units(self, scored_by: str, mean: NDArray[np.float64], spread: NDArray[np.float64]) -> None:
+        """Take what to score by, and the mean and the spread, above 0, of both terms over normal rows, each of shape (2,)."""
+        self.scored_by = scored_by
+        self.unit_mean.copy_(torch.from_numpy(mean))
+        self.unit_spread.copy_(torch.from_numpy(spread))

@@ -1,0 +1,216 @@
+"""Transformations of rows that a network may be asked to tell apart: turns, mirrored and shifted pictures, affine maps."""
+
+import math
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Iterator, Sequence
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional
+
+from insphere.errors import ParameterError
+from insphere.validation import check_choice
+
+FAMILIES = ("rotations", "flips", "shifts", "affine", "projections")
+"""Names of the families of transformations, "projections" for vectors and the others for pictures."""
+
+
+class Transformations(nn.Module):
+    """Numbered transformations of rows in the network's input; number 0 leaves rows as they are.
+
+    Parameters
+    ----------
+    input_shape : sequence of int
+        (height, width, channels) or (features,).
+    families : sequence of str
+        Names among `FAMILIES`.
+    n_projections : int
+        How many random affine maps of vectors.
+
+    Raises
+    ------
+    ParameterError
+        If a family is unknown, or not for rows of that shape.
+
+    Examples
+    --------
+    >>> turns = Transformations((2, 2, 1), ["rotations"])
+    >>> turns.names
+    ('identity', 'turned by 90°', 'turned by 180°', 'turned by 270°')
+    >>> turns(torch.tensor([[[[1.0, 2.0], [3.0, 4.0]]]]), 1).tolist()
+    [[[[2.0, 4.0], [1.0, 3.0]]]]
+    """
+
+    def __init__(self, input_shape: Sequence[int], families: Sequence[str], n_projections: int = 16) -> None:
+        super().__init__()
+        of_pictures = len(input_shape) == 3
+        members: dict[str, AbstractTransformation] = {"identity": Identity()}
+        for family in families:
+            check_choice("transformations", family, FAMILIES)
+            if of_pictures == (family == "projections"):
+                kind = "pictures" if of_pictures else "vectors"
+                suited = ", ".join(name for name in FAMILIES if of_pictures != (name == "projections"))
+                raise ParameterError(f"`transformations` {family!r} are not for {kind}; take {suited}, or 'auto'.")
+            if of_pictures:
+                members |= _OF_PICTURES[family](input_shape[0], input_shape[1])
+            else:
+                members |= {f"affine map {number}": Projection(input_shape[0]) for number in range(1, n_projections + 1)}
+        self.names = tuple(members)
+        self.members = nn.ModuleList(members.values())
+
+    def __len__(self) -> int:
+        """Return how many there are."""
+        return len(self.names)
+
+    def forward(self, x: Tensor, number: int) -> Tensor:
+        """Return rows (n, channels, height, width) or (n, features) under one transformation, in the same shape."""
+        transformed: Tensor = self.members[number](x)
+        return transformed
+
+
+class AbstractTransformation(nn.Module, ABC):
+    """One transformation."""
+
+    @abstractmethod
+    def forward(self, x: Tensor) -> Tensor:
+        """Return the transformed rows, in the shape of `x`."""
+
+
+class Identity(AbstractTransformation):
+    """Rows as they are."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        return x
+
+
+class QuarterTurns(AbstractTransformation):
+    """Pictures turned counter-clockwise by a multiple of 90°."""
+
+    def __init__(self, n_quarters: int) -> None:
+        super().__init__()
+        self.n_quarters = n_quarters
+
+    def forward(self, x: Tensor) -> Tensor:
+        return torch.rot90(x, self.n_quarters, (2, 3))
+
+
+class Mirror(AbstractTransformation):
+    """Pictures mirrored along one dimension: 2 turns them upside down, 3 exchanges left and right."""
+
+    def __init__(self, dimension: int) -> None:
+        super().__init__()
+        self.dimension = dimension
+
+    def forward(self, x: Tensor) -> Tensor:
+        return x.flip(self.dimension)
+
+
+class Shift(AbstractTransformation):
+    """Pictures shifted by whole pixels; what comes in at the border is the picture mirrored there, so that no edge gives it away."""
+
+    def __init__(self, down: int, right: int) -> None:
+        super().__init__()
+        self.down, self.right = down, right
+
+    def forward(self, x: Tensor) -> Tensor:
+        return shifted(x, self.down, self.right)
+
+
+class Warp(AbstractTransformation):
+    """Pictures under an affine map of the plane, interpolated between pixels and mirrored at the border.
+
+    Parameters
+    ----------
+    matrix : sequence of two pairs of float
+        Maps places of the result, in units of half the side from the middle, to places of the picture.
+    """
+
+    def __init__(self, matrix: Sequence[Sequence[float]]) -> None:
+        super().__init__()
+        self.matrix = [[*row, 0.0] for row in matrix]
+
+    def forward(self, x: Tensor) -> Tensor:
+        matrix = torch.tensor(self.matrix, dtype=x.dtype, device=x.device)
+        # One grid for all pictures: made for as many as there are, an exported graph would take no other number.
+        grid = functional.affine_grid(matrix.unsqueeze(0), [1, *x.shape[1:]], align_corners=False)
+        return functional.grid_sample(x, grid.expand(x.shape[0], -1, -1, -1), padding_mode="reflection", align_corners=False)
+
+
+class Projection(AbstractTransformation):
+    """A random affine map of vectors to as many features, drawn once with the weights of the network and never trained.
+
+    Source: Bergman 2020 (GOAD), sec. 4. Deviation: uniform weights of variance 1/features, for Gaussian ones of variance 1.
+    """
+
+    def __init__(self, n_features: int) -> None:
+        super().__init__()
+        self.map = nn.Linear(n_features, n_features).requires_grad_(False)
+
+    def forward(self, x: Tensor) -> Tensor:
+        # Layers are drawn uniformly within 1/sqrt(features), a third of the variance that keeps the rows' scale.
+        mapped: Tensor = math.sqrt(3.0) * self.map(x)
+        return mapped
+
+
+def shifted(x: Tensor, down: int, right: int) -> Tensor:
+    """Return pictures (n, channels, height, width) moved by whole pixels, mirrored at the border.
+
+    Examples
+    --------
+    >>> shifted(torch.tensor([[[[1.0, 2.0, 3.0]]]]), 0, 1).tolist()
+    [[[[2.0, 1.0, 2.0]]]]
+    """
+    height, width = x.shape[2:]
+    down, right = (max(1 - side, min(side - 1, step)) for side, step in ((height, down), (width, right)))
+    padded = functional.pad(x, (max(0, right), max(0, -right), max(0, down), max(0, -down)), mode="reflect")
+    top, left = max(0, -down), max(0, -right)
+    return padded[:, :, top : top + height, left : left + width]
+
+
+def _rotations(height: int, width: int) -> dict[str, AbstractTransformation]:
+    """Return the quarter turns that keep the picture's shape."""
+    quarters = (1, 2, 3) if height == width else (2,)
+    return {f"turned by {90 * n}°": QuarterTurns(n) for n in quarters}
+
+
+def _flips(height: int, width: int) -> dict[str, AbstractTransformation]:
+    return {"mirrored left to right": Mirror(3), "mirrored top to bottom": Mirror(2)}
+
+
+def _shifts(height: int, width: int) -> dict[str, AbstractTransformation]:
+    """Return shifts by a quarter of the sides in eight directions."""
+    steps = [(down, right) for down in (-1, 0, 1) for right in (-1, 0, 1) if (down, right) != (0, 0)]
+    sizes = max(1, height // 4), max(1, width // 4)
+    return {_direction(*step): Shift(step[0] * sizes[0], step[1] * sizes[1]) for step in steps}
+
+
+def _direction(down: int, right: int) -> str:
+    words = [("up", "", "down")[down + 1], ("left", "", "right")[right + 1]]
+    return "shifted " + " and ".join(word for word in words if word)
+
+
+def _affine(height: int, width: int) -> dict[str, AbstractTransformation]:
+    """Return turns by 30°, shears and stretches."""
+    cosine, sine = math.cos(math.pi / 6), math.sin(math.pi / 6)
+    return {name: Warp(matrix) for name, matrix in _warps(cosine, sine)}
+
+
+def _warps(cosine: float, sine: float) -> Iterator[tuple[str, list[list[float]]]]:
+    yield "turned by 30°", [[cosine, sine], [-sine, cosine]]
+    yield "turned by -30°", [[cosine, -sine], [sine, cosine]]
+    yield "sheared to the left", [[1.0, 0.4], [0.0, 1.0]]
+    yield "sheared to the right", [[1.0, -0.4], [0.0, 1.0]]
+    yield "sheared upwards", [[1.0, 0.0], [0.4, 1.0]]
+    yield "sheared downwards", [[1.0, 0.0], [-0.4, 1.0]]
+    yield "narrowed", [[1.4, 0.0], [0.0, 1.0]]
+    yield "flattened", [[1.0, 0.0], [0.0, 1.4]]
+    yield "widened", [[0.75, 0.0], [0.0, 1.0]]
+    yield "heightened", [[1.0, 0.0], [0.0, 0.75]]
+
+
+_OF_PICTURES: dict[str, Callable[[int, int], dict[str, AbstractTransformation]]] = {
+    "rotations": _rotations,
+    "flips": _flips,
+    "shifts": _shifts,
+    "affine": _affine,
+}

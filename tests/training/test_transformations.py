@@ -1,0 +1,71 @@
+import numpy as np
+import pytest
+import torch
+
+from insphere.errors import ParameterError
+from insphere.nets.build import initialise
+from insphere.training.transformations import FAMILIES, Transformations, Warp, shifted
+
+OF_PICTURES = [family for family in FAMILIES if family != "projections"]
+
+
+def pictures(height, width, channels=2, n=3):
+    return torch.rand(n, channels, height, width, generator=torch.Generator().manual_seed(0))
+
+
+@pytest.mark.parametrize("size", [(8, 8), (7, 9), (1, 1), (1, 5), (2, 2)], ids=str)
+@pytest.mark.parametrize("family", OF_PICTURES)
+def test_every_transformation_keeps_the_shape_and_number_0_the_rows(family, size):
+    transformations, x = Transformations((*size, 2), [family]), pictures(*size)
+    assert len(set(transformations.names)) == len(transformations) >= 2 and transformations.names[0] == "identity"
+    assert all(transformations(x, number).shape == x.shape for number in range(len(transformations)))
+    assert transformations(x, 0) is x
+
+
+def test_families_are_joined():
+    names = Transformations((8, 8, 1), ["rotations", "flips"]).names
+    assert names == ("identity", "turned by 90°", "turned by 180°", "turned by 270°", "mirrored left to right", "mirrored top to bottom")
+    # A quarter turn would change the shape of a picture that is no square.
+    assert Transformations((8, 6, 1), ["rotations"]).names == ("identity", "turned by 180°")
+
+
+def test_turns_and_mirrors_are_those_of_numpy():
+    transformations, x = Transformations((5, 5, 2), ["rotations", "flips"]), pictures(5, 5)
+    expected = [np.rot90(x.numpy(), quarters, axes=(2, 3)) for quarters in range(4)] + [x.numpy()[..., ::-1], x.numpy()[:, :, ::-1]]
+    for number, rows in enumerate(expected):
+        np.testing.assert_array_equal(transformations(x, number).numpy(), rows)
+
+
+@pytest.mark.parametrize(("down", "right"), [(0, 0), (2, 0), (-2, 1), (1, -3), (0, 4), (-4, -4)])
+def test_shifts_bring_in_the_mirrored_picture(down, right):
+    x = pictures(5, 5)
+    padded = np.pad(x.numpy(), [(0, 0), (0, 0), (4, 4), (4, 4)], mode="reflect")
+    np.testing.assert_array_equal(shifted(x, down, right).numpy(), padded[:, :, 4 - down : 9 - down, 4 - right : 9 - right])
+
+
+def test_a_shift_is_never_longer_than_the_picture():
+    assert shifted(pictures(3, 1), 9, -9).shape == (3, 2, 3, 1)
+
+
+def test_warps_map_places_of_the_result_to_places_of_the_picture():
+    x = pictures(6, 6)
+    torch.testing.assert_close(Warp([[1.0, 0.0], [0.0, 1.0]])(x), x)
+    torch.testing.assert_close(Warp([[-1.0, 0.0], [0.0, 1.0]])(x), x.flip(3))
+    torch.testing.assert_close(Warp([[0.0, 1.0], [-1.0, 0.0]])(x), torch.rot90(x, -1, (2, 3)))
+
+
+def test_affine_maps_of_vectors_are_drawn_once_and_keep_the_rows_scale():
+    transformations = Transformations((50,), ["projections"], n_projections=3)
+    initialise(transformations, 0)
+    assert len(transformations) == 4 and not any(parameter.requires_grad for parameter in transformations.parameters())
+    x = torch.randn(400, 50, generator=torch.Generator().manual_seed(0))
+    mapped = [transformations(x, number) for number in range(1, 4)]
+    assert all(0.8 < float(rows.std()) < 1.3 for rows in mapped) and not torch.allclose(mapped[0], mapped[1])
+    line = torch.stack([transformations(share * x[:1] + (1 - share) * x[1:2], 2) for share in (0.0, 0.5, 1.0)])
+    torch.testing.assert_close(line[1], (line[0] + line[2]) / 2)
+
+
+@pytest.mark.parametrize(("shape", "family"), [((4,), "rotations"), ((8, 8, 1), "projections")])
+def test_families_of_the_other_kind_of_rows_are_refused(shape, family):
+    with pytest.raises(ParameterError, match=f"`transformations` '{family}' are not for"):
+        Transformations(shape, [family])
