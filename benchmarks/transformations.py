@@ -1,6 +1,6 @@
 """Spheres for transformations: what `transform-svdd` is scored by, beside `vae-svdd` or 5 nearest neighbours, on real rows.
 
-    INSPHERE_DATA=FOLDER python benchmarks/transformations.py --sets cifar10:automobile digits:8 adbench/20_letter --seeds 0
+    INSPHERE_DATA=FOLDER python benchmarks/transformations.py --sets cifar10:automobile mnist:8 adbench/20_letter --seeds 0
 
 writes benchmarks/reports/transformations.csv and transformations.md; runs that are in the CSV already are not repeated. Each run is one
 fit with `scored_by="both"`; "contrast", "distance" and "both" are the AUROC of its two terms and of their sum, all of one network.
@@ -157,10 +157,10 @@ def report(rows: list[dict[str, Any]]) -> str:
         "",
         *(line.strip() for line in (__doc__ or "").splitlines()[2:] if line.strip()),
         "",
-        'AUROC in %, mean over seeds, ± their standard deviation where there are several; "neighbours" is 5-NN on the scaled rows or pixels.',
+        'AUROC in %, mean over seeds, ± their standard deviation where there are several; "neighbours" is 5-NN on scaled rows or on pixels.',
         "",
-        "| set | seeds | contrast | distance | both | plane | neighbours | told apart, % | epochs | fit, s | fit, s of one core | rows/s | kept |",
-        "|---|---|---|---|---|---|---|---|---|---|---|---|---|",
+        f"| set | seeds | {' | '.join(SCORES)} | told apart, % | epochs | fit, s | fit, s of one core | rows/s | kept |",
+        "|" + "---|" * 13,
     ]
     names = sorted({str(row["set"]) for row in rows})
     for name in names:
@@ -168,7 +168,7 @@ def report(rows: list[dict[str, Any]]) -> str:
         kept = ", ".join(dict.fromkeys(str(row["kept"]) for row in own))
         cells = " | ".join(spread([row[column] for row in own]) for column in columns)
         lines.append(f"| {name} | {' '.join(str(row['seed']) for row in own)} | {cells} | {kept} |")
-    for kind in ("adbench/", "cifar10:", "digits:"):
+    for kind in ("adbench/", "cifar10:", "mnist:"):
         own = [row for row in rows if row["set"].startswith(kind)]
         if own:
             means = " | ".join(f"{np.mean([float(row[score]) for row in own]):.1f}" for score in SCORES)
