@@ -157,7 +157,7 @@ def report(rows: list[dict[str, Any]]) -> str:
         "",
         *(line.strip() for line in (__doc__ or "").splitlines()[2:] if line.strip()),
         "",
-        'AUROC in %, mean over seeds, ± their standard deviation where there are several; "neighbours" is 5-NN on scaled rows or on pixels.',
+        'AUROC in %, mean over seeds, ± their standard deviation where there are several; "neighbours" is 5-NN on scaled rows or pixels.',
         "",
         f"| set | seeds | {' | '.join(SCORES)} | told apart, % | epochs | fit, s | fit, s of one core | rows/s | kept |",
         "|" + "---|" * 13,
