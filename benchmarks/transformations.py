@@ -151,7 +151,8 @@ def write(path: Path, rows: list[dict[str, Any]]) -> None:
 
 def report(rows: list[dict[str, Any]]) -> str:
     """Return the page."""
-    columns = (*SCORES, "told_apart", "epochs", "fit_wall_seconds", "fit_cpu_seconds", "rows_per_second")
+    columns = (*SCORES, "told_apart")
+    whole = ("epochs", "fit_wall_seconds", "fit_cpu_seconds", "rows_per_second")
     lines = [
         "# Spheres for transformations",
         "",
@@ -167,6 +168,7 @@ def report(rows: list[dict[str, Any]]) -> str:
         own = [row for row in rows if row["set"] == name]
         kept = ", ".join(dict.fromkeys(str(row["kept"]) for row in own))
         cells = " | ".join(spread([row[column] for row in own]) for column in columns)
+        cells += "".join(f" | {np.mean([float(row[column]) for row in own]):.0f}" for column in whole)
         lines.append(f"| {name} | {' '.join(str(row['seed']) for row in own)} | {cells} | {kept} |")
     for kind in ("adbench/", "cifar10:", "mnist:"):
         own = [row for row in rows if row["set"].startswith(kind)]
