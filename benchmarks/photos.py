@@ -1,4 +1,4 @@
-"""Photos: how well `photo` finds defects and foreign objects, beside its control `patch-knn`, on sets of real pictures.
+"""Photos: how well `photo` finds defects and foreign objects, from scratch too, beside its control `patch-knn`, on sets of real pictures.
 
     INSPHERE_DATA=FOLDER python benchmarks/photos.py --seeds 0 1 2 --scratch SCRATCH
 
@@ -8,9 +8,10 @@ the test pictures; the share of normal test pictures flagged at 5 % asked, and o
 AUPRO; seconds of the fit (reading included) and pictures a second of the scoring (reading and heat-maps included), left out where other
 work ran beside: speed has a report of its own, photo-speed.md.
 
-The network's features are those of ImageNet: nothing here is from scratch. Labels were looked at on tiles, castings and pills when the
+The network's features are those of ImageNet, but in the rows "photo, scratch" (`backbone="scratch"`), where nothing is pretrained. Labels were looked at on tiles, castings and pills when the
 settings were chosen (stages, size, fusion), on solar modules for the size and the stages of small pictures, and on 400 pictures of each
-class of CIFAR-10 for what `look_for="objects"` looks at; on no other set.
+class of CIFAR-10 for what `look_for="objects"` looks at; on no other set. From scratch, labels of tiles, castings and pills were looked at
+(logarithms, levels relative to the picture, second order), and of no other set.
 """
 
 import argparse
@@ -38,7 +39,12 @@ REPORTS = Path(__file__).parent / "reports"
 ZIPS = ("magnetic-tiles", "pills", "castings", "solar-modules")
 CLASSES = ("airplane", "automobile", "bird", "cat", "deer", "dog", "frog", "horse", "ship", "truck")
 OBJECTS = (*(f"cifar10:{name}" for name in CLASSES), "gtsrb32:stop", *(f"digits:{number}" for number in range(10)))
-DETECTORS = ("photo", "patch-knn")
+DETECTORS: dict[str, tuple[str, dict[str, Any]]] = {
+    "photo": ("photo", {}),
+    "photo, scratch": ("photo", {"backbone": "scratch"}),
+    "patch-knn": ("patch-knn", {}),
+}
+"""Rows of the report: a detector and its parameters, beside defaults."""
 FIELDS = (
     "set", "detector", "seed", "n_train", "n_test", "auroc", "false_alarms", "found", "pixel_auroc", "aupro",
     "fit_seconds", "pictures_per_second", "megabytes", "look_for", "versions", "machine", "commit",
@@ -79,7 +85,8 @@ def wanted(sets: list[str], seeds: list[int], detectors: list[str]) -> Iterator[
 def measured(name: str, kind: str, seed: int, scratch: Path) -> dict[str, Any]:
     """Return the row of one run."""
     source = str(unpacked(name, scratch)) if name in ZIPS else name
-    detector = catalog.make(kind, {"random_state": seed})
+    name_of, parameters = DETECTORS[kind]
+    detector = catalog.make(name_of, {**parameters, "random_state": seed})
     started = time.perf_counter()
     detector.fit(detector.open_to_fit(source))
     fit_seconds = time.perf_counter() - started

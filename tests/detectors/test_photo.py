@@ -43,6 +43,11 @@ def fitted() -> PhotoSpheres:
     return contract.fit_quietly(PhotoSpheres(random_state=0), plates(60))  # type: ignore[return-value]
 
 
+@pytest.fixture(scope="module")
+def from_scratch() -> PhotoSpheres:
+    return contract.fit_quietly(PhotoSpheres(backbone="scratch", random_state=0), plates(60))  # type: ignore[return-value]
+
+
 def test_the_contract(tmp_path: Path) -> None:
     detector, X = PhotoSpheres(random_state=0), plates(40)
     contract.check_scores(detector, X)
@@ -140,6 +145,39 @@ def test_rows_of_another_kind_are_refused_with_the_remedy(X: Any, message: str) 
 def test_parameters(wrong: dict[str, Any]) -> None:
     with pytest.raises(ParameterError, match=next(iter(wrong))):
         PhotoSpheres(**wrong).fit(plates(20))
+
+
+class TestScratch:
+    def test_the_contract_without_any_package(self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+        monkeypatch.setattr(backbones.importlib.util, "find_spec", lambda name: None)
+        detector, X = PhotoSpheres(backbone="scratch", random_state=0), plates(40)
+        contract.check_scores(detector, X)
+        contract.check_each_row_alone(detector, X)
+        contract.check_same_seed_same_scores(detector, X)
+        contract.check_round_trip(detector, X, tmp_path)
+        contract.check_anomalies_score_higher(detector, X, plates(20, seed=1, marks=True))
+
+    def test_marks_are_found_and_the_map_says_where(self, from_scratch: PhotoSpheres) -> None:
+        marked = plates(40, seed=2, marks=True)
+        assert from_scratch.anomaly_score(marked).min() > np.quantile(from_scratch.anomaly_score(plates(40, seed=1)), 0.9)
+        maps = from_scratch.anomaly_map(marked)
+        peaks = np.array([np.unravel_index(heat.argmax(), heat.shape) for heat in maps]) / maps.shape[1]
+        assert (np.abs(peaks - 0.5) < 0.3).all()
+
+    def test_it_looks_for_marks_unless_told_otherwise_and_says_so(self, from_scratch: PhotoSpheres) -> None:
+        (said,) = (finding for finding in from_scratch.health_.findings if finding.name == "what to look for")
+        assert "from scratch" in said.text and "look_for" in said.text and from_scratch.settled_.look_for == "defects"
+        objects = contract.fit_quietly(PhotoSpheres(backbone="scratch", random_state=0, look_for="objects"), plates(30))
+        assert objects.settled_.whole == "shown"
+
+    def test_the_file_holds_the_filters_and_others_that_do_not_fit_are_refused(self, from_scratch: PhotoSpheres, tmp_path: Path) -> None:
+        from_scratch.save(tmp_path / "m.insphere")
+        content = model_file.read(tmp_path / "m.insphere", KIND)
+        filters = content.arrays["network/first"]
+        assert filters.shape == (12, 1, 9, 9) and filters.dtype == np.float16
+        model_file.write(tmp_path / "m.insphere", KIND, content.header, content.arrays | {"network/first": filters[:-1]})
+        with pytest.raises(ModelFileError):
+            insphere.load(tmp_path / "m.insphere")
 
 
 class TestWeights:

@@ -70,7 +70,7 @@ def test_pictures_of_other_sizes_are_brought_to_the_models_and_grey_is_shown_in_
 
 
 def test_a_map_has_a_bounded_number_of_places() -> None:
-    height, width = grid_of((2048, 1024), stride=8)
+    height, width = grid_of((2048, 1024), stride=8, most=1200)
     assert height * width <= 1200 and abs(height / width - 2) < 0.1
 
 
@@ -80,4 +80,4 @@ def test_places_of_very_large_pictures_are_averaged_and_none_is_passed_over() ->
     stage = torch.zeros(1, 40, 80, 80)
     stage[0, 0, 37, 41] = 1.0
     features.grid = (20, 20)
-    assert features._at_places(stage)[0, 0].sum().item() == pytest.approx(1 / 16, rel=1e-5)  # nine places of a ninth, sixteen to one
+    assert features._brought_to_grid(stage)[0, 0].sum().item() == pytest.approx(1 / 16, rel=1e-5)  # nine places of a ninth, sixteen to one

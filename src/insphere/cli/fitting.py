@@ -161,14 +161,14 @@ def fit_detector(
     from insphere.detectors import catalog, choosing
 
     started = time.perf_counter()
-    name, opened = settings.detector, None
+    name, parameters, opened = settings.detector, settings.parameters, None
     if name is None:
         opened = open_source(source, split="train", **settings.source_options)
         choice = choosing.choose(opened, settings.parameters)
-        name = choice.name
+        name, parameters = choice.name, dict(choice.parameters)
         if choice.reason:
             console.note(choice.reason)
-    detector = catalog.make(name, settings.parameters)
+    detector = catalog.make(name, parameters)
     rows = detector.open_to_fit(opened if opened is not None else source, **({} if opened is not None else settings.source_options))
     with TrainingProgress(f"fitting {name}") as progress:
         try:

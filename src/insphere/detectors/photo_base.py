@@ -16,8 +16,8 @@ from insphere.detectors.fitting import Fitting
 from insphere.detectors.regions import check_region, region_at
 from insphere.detectors.scoring import Rows
 from insphere.errors import DataError, ModelFileError
-from insphere.nets.backbones import BACKBONES, build, published_weights
-from insphere.nets.photo_features import WHOLE, PhotoFeatures
+from insphere.nets.backbones import NAMES, build, weights_of
+from insphere.nets.photo_features import PhotoFeatures
 from insphere.training.device import resolve_device
 from insphere.training.loop import map_batches
 from insphere.validation import check_choice, check_integer
@@ -45,8 +45,9 @@ class AbstractPhotoDetector(AbstractDetector):
 
     Parameters
     ----------
-    backbone : {"efficientnet-lite0", "efficientnet-lite1", "efficientnet-lite2"}
-        The frozen network, trained on ImageNet. Its weights come with a package and go into the model file.
+    backbone : {"efficientnet-lite0", "efficientnet-lite1", "efficientnet-lite2", "scratch"}
+        The frozen network. The first three were trained on ImageNet; their weights come with a package and go into the model file. The
+        last needs nothing: filters given by formulas, see `OrientedEnergies`.
     side : int
         Pixels: pictures are brought to the area of a square of this side, with their own aspect, but made no more than twice as large
         (up to fourfold where they have 64 pixels at most); at least 64.
@@ -78,7 +79,7 @@ class AbstractPhotoDetector(AbstractDetector):
 
     def _check_parameters(self) -> None:
         super()._check_parameters()
-        check_choice("backbone", self.backbone, tuple(BACKBONES))
+        check_choice("backbone", self.backbone, NAMES)
         check_integer("side", self.side, at_least=_LEAST_SIDE)
         check_region(self.roi)
         self._device = resolve_device(self.device)
@@ -103,9 +104,9 @@ class AbstractPhotoDetector(AbstractDetector):
         self, whole: str, size: tuple[int, int], weights: Mapping[str, Tensor] | None = None, kept: NDArray[np.bool_] | None = None
     ) -> PhotoFeatures:
         """Return the features of pictures at `size`; weights and region are the published and the user's, or those of a model file."""
-        known = published_weights(self.backbone) if weights is None else weights
+        known = weights_of(self.backbone) if weights is None else weights
         region = kept if weights is not None else region_at(self.roi, *size)
-        features = PhotoFeatures(build(self.backbone, max(WHOLE[whole]), known), size, whole, region)
+        features = PhotoFeatures(build(self.backbone, whole, known), size, whole, region)
         return features.requires_grad_(False).eval().to(self._device, memory_format=torch.channels_last)  # type: ignore[call-overload,no-any-return]
 
     def _flat(self, features: PhotoFeatures, X: NDArray[Any]) -> Maps:

@@ -13,6 +13,7 @@ from torch import Tensor
 
 from insphere.errors import MissingDependencyError, ParameterError
 from insphere.nets.efficientnet_lite import Architecture, EfficientNetLite, folded
+from insphere.nets.oriented_energies import Energies, OrientedEnergies, filters_of
 from insphere.validation import check_choice
 
 
@@ -60,20 +61,45 @@ BACKBONES: Mapping[str, Backbone] = {
 """Networks trained on ImageNet, Apache-2.0, each in a package of its own. Nothing is downloaded: a package is installed or it is not."""
 
 
-def build(name: str, n_stages: int, weights: Mapping[str, Tensor]) -> EfficientNetLite:
-    """Return the first stages of the network called `name` with weights, of which those of later stages are left aside.
+SCRATCH = "scratch"
+"""Name of the network that needs no weights: filters given by formulas."""
+
+NAMES = (*BACKBONES, SCRATCH)
+"""All that `build` knows."""
+
+
+def build(name: str, whole: str, weights: Mapping[str, Tensor]) -> EfficientNetLite | OrientedEnergies:
+    """Return the network called `name` with weights, as far as places and that vector of the whole need it.
+
+    Weights of later stages are left aside.
 
     Raises
     ------
     RuntimeError
         If the weights do not fit.
     """
-    check_choice("backbone", name, tuple(BACKBONES))
+    check_choice("backbone", name, NAMES)
+    network: EfficientNetLite | OrientedEnergies
     with torch.device("meta"):  # where nothing is allocated: the sizes of the weights decide about memory
-        network = EfficientNetLite(dataclasses.replace(BACKBONES[name].architecture, n_stages=n_stages))
+        if name == SCRATCH:
+            network = OrientedEnergies(Energies())
+        else:
+            full = BACKBONES[name].architecture
+            network = EfficientNetLite(dataclasses.replace(full, n_stages=max(*full.places, *full.whole[whole])))
     wanted = network.state_dict()
     network.load_state_dict({key: value.float() for key, value in weights.items() if key in wanted}, assign=True)
     return network
+
+
+def weights_of(name: str) -> dict[str, Tensor]:
+    """Return the weights of the network called `name`, in half precision: the published ones, or filters from scratch.
+
+    Raises
+    ------
+    MissingDependencyError, ParameterError
+        See `published_weights`.
+    """
+    return filters_of(Energies()) if name == SCRATCH else published_weights(name)
 
 
 def published_weights(name: str) -> dict[str, Tensor]:

@@ -3,6 +3,8 @@
 import dataclasses
 import math
 from collections.abc import Mapping, Sequence
+from types import MappingProxyType
+from typing import ClassVar
 
 import torch
 from torch import Tensor, nn
@@ -37,6 +39,16 @@ class Architecture:
     width: float = 1.0
     depth: float = 1.0
     n_stages: int = N_STAGES
+
+    places: ClassVar[tuple[int, ...]] = (3, 5)
+    """Stages whose outputs are the vector of a place: fine enough to see small marks, deep enough to know what belongs where."""
+
+    most_places: ClassVar[int] = 1200
+    """Places that a map has at most: what a model file holds of them stays below 15 MB."""
+
+    whole: ClassVar[Mapping[str, tuple[int, ...]]] = MappingProxyType({"texture": (4, 5, 6), "fine": (2, 3, 4, 5), "shown": (6, 7)})
+    """Stages of each vector of the whole picture: of small pictures ("fine") the deepest stages have hardly a place left, and those that
+    know what is shown are the last."""
 
     @property
     def filters(self) -> tuple[int, ...]:

@@ -1,0 +1,37 @@
+"""Which detector a source gets where nobody names one."""
+
+import numpy as np
+import pytest
+
+from insphere.data import open_source
+from insphere.detectors import choosing
+
+PHOTOS = open_source(np.zeros((10, 80, 70, 1), dtype=np.uint8))
+WITH = pytest.mark.parametrize("installed", [True, False])
+
+
+@pytest.fixture
+def packages(installed: bool, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(choosing.importlib.util, "find_spec", lambda name: object() if installed else None)
+
+
+@WITH
+def test_photos_get_the_detector_of_photos_from_scratch_where_no_weights_are_installed(installed: bool, packages: None) -> None:
+    choice = choosing.choose(PHOTOS, {"side": 128})
+    assert choice.name == "photo" and "80 × 70" in choice.reason
+    assert choice.parameters == ({"side": 128} if installed else {"side": 128, "backbone": "scratch"})
+    assert ("insphere[photos]" in choice.reason) is not installed
+
+
+@WITH
+@pytest.mark.parametrize("backbone", ["scratch", "efficientnet-lite0"])
+def test_a_backbone_that_the_user_names_stays(backbone: str, installed: bool, packages: None) -> None:
+    choice = choosing.choose(PHOTOS, {"backbone": backbone})
+    assert (choice.name, choice.parameters) == ("photo", {"backbone": backbone}) and "insphere[photos]" not in choice.reason
+
+
+def test_what_the_detector_of_photos_lacks_small_pictures_and_tables() -> None:
+    lacking = choosing.choose(PHOTOS, {"alpha": 0.1})
+    assert lacking.name == "vae-svdd" and "has no alpha" in lacking.reason and lacking.parameters == {"alpha": 0.1}
+    for rows in (np.zeros((10, 64, 64, 1), dtype=np.uint8), np.zeros((10, 3))):
+        assert choosing.choose(open_source(rows)) == choosing.Choice("vae-svdd")
