@@ -8,10 +8,10 @@ the test pictures; the share of normal test pictures flagged at 5 % asked, and o
 AUPRO; seconds of the fit (reading included) and pictures a second of the scoring (reading and heat-maps included), left out where other
 work ran beside: speed has a report of its own, photo-speed.md.
 
-The network's features are those of ImageNet, but in the rows "photo, scratch" (`backbone="scratch"`), where nothing is pretrained. Labels were looked at on tiles, castings and pills when the
-settings were chosen (stages, size, fusion), on solar modules for the size and the stages of small pictures, and on 400 pictures of each
-class of CIFAR-10 for what `look_for="objects"` looks at; on no other set. From scratch, labels of tiles, castings and pills were looked at
-(logarithms, levels relative to the picture, second order), and of no other set.
+The network's features are those of ImageNet, but in the rows "photo, scratch" (`backbone="scratch"`), where nothing is pretrained.
+Labels were looked at on tiles, castings and pills when the settings were chosen (stages, size, fusion; from scratch: logarithms, levels
+relative to the picture, maxima, second order), on solar modules for the size and the stages of small pictures, and on 400 pictures of
+each class of CIFAR-10 for what `look_for="objects"` looks at; on no other set.
 """
 
 import argparse
