@@ -55,6 +55,17 @@ def test_small_marks_that_vanish_are_told(run: Run, large_photos: Path, tmp_path
     assert "is lost" not in run("fit", large_photos, "-o", tmp_path / "m.insphere", "--detector", "knn", "--image-size", 64).err
 
 
+def test_photos_are_fitted_from_scratch_where_no_weights_are_installed(
+    run: Run, large_photos: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("insphere.detectors.choosing.importlib.util.find_spec", lambda name: None)
+    outcome = run("fit", large_photos, "-o", tmp_path / "m.insphere", "--image-size", 96, "--json")
+    assert outcome.code == 0 and outcome.result["detector"] == "photo" and outcome.result["parameters"]["backbone"] == "scratch"
+    assert "pip install 'insphere[photos]'" in " ".join(outcome.err.split())
+    named = run("fit", large_photos, "-o", tmp_path / "n.insphere", "--image-size", 96, "--set", "backbone=scratch", "--json")
+    assert named.result["parameters"]["backbone"] == "scratch" and "pip install" not in named.err
+
+
 @pytest.mark.parametrize(
     ("options", "message"),
     [

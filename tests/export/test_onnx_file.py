@@ -23,7 +23,8 @@ QUICK = {name: KINDS[number % 3] if detector_class(name).takes_vectors else "rgb
 
 
 def cases() -> list[Any]:
-    return [pytest.param(name, kind, marks=[] if QUICK[name] == kind else pytest.mark.slow) for name, kind in NAMES_AND_KINDS]
+    found = [pytest.param(name, kind, {}, marks=[] if QUICK[name] == kind else pytest.mark.slow) for name, kind in NAMES_AND_KINDS]
+    return [*found, pytest.param("photo", "grey", {"backbone": "scratch"})]
 
 
 def answers(path: Path, X: NDArray[Any], **feeds: Any) -> list[NDArray[Any]]:
@@ -38,9 +39,11 @@ def exported(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return path
 
 
-@pytest.mark.parametrize(("name", "kind"), cases())
-def test_onnx_runtime_gives_the_librarys_scores_p_values_and_decisions(name: str, kind: str, tmp_path: Path) -> None:
-    detector, path = fitted(name, kind), tmp_path / "model.onnx"
+@pytest.mark.parametrize(("name", "kind", "parameters"), cases())
+def test_onnx_runtime_gives_the_librarys_scores_p_values_and_decisions(
+    name: str, kind: str, parameters: dict[str, str], tmp_path: Path
+) -> None:
+    detector, path = fitted(name, kind, **parameters), tmp_path / "model.onnx"
     report = export_onnx(detector, path)
     assert report.comparison.n_labels == 0 and report.comparison.largest_difference <= 1e-4
     assert report.n_bytes == path.stat().st_size
