@@ -1,10 +1,14 @@
 """Which detector a source gets where nobody names one."""
 
+import importlib.util
+from typing import Any
+
 import numpy as np
 import pytest
 
 from insphere.data import open_source
 from insphere.detectors import choosing
+from insphere.nets.backbones import BACKBONES
 
 PHOTOS = open_source(np.zeros((10, 80, 70, 1), dtype=np.uint8))
 WITH = pytest.mark.parametrize("installed", [True, False])
@@ -12,7 +16,13 @@ WITH = pytest.mark.parametrize("installed", [True, False])
 
 @pytest.fixture
 def packages(installed: bool, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(choosing.importlib.util, "find_spec", lambda name: object() if installed else None)
+    real = importlib.util.find_spec  # one for all modules: other packages are found as ever
+    package = BACKBONES["efficientnet-lite0"].package
+
+    def found(name: str, within: str | None = None) -> Any:
+        return real(name, within) if name != package else real("numpy") if installed else None
+
+    monkeypatch.setattr(importlib.util, "find_spec", found)
 
 
 @WITH
