@@ -280,7 +280,7 @@ def _data_bytes(tensors: Mapping[str, Any], shown: str) -> int:
     """Return how many bytes of arrays must follow the head."""
     try:
         return max((int(entry["data_offsets"][1]) for entry in tensors.values()), default=0)
-    except (LookupError, TypeError, ValueError) as error:
+    except (AttributeError, LookupError, OverflowError, TypeError, ValueError) as error:
         _refuse_altered(shown, "its table of arrays is damaged", error)
 
 

@@ -4,6 +4,7 @@ import dataclasses
 import io
 import json
 import math
+import re
 import sys
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
@@ -17,6 +18,7 @@ class Interrupted(Exception):  # noqa: N818 - the user's wish is not an error
     """The user pressed Ctrl-C; the message says what is left and how to go on."""
 
 
+_UNSEEN = re.compile(r"[\x00-\x08\x0b-\x1f\x7f-\x9f\u200e\u200f\u202a-\u202e\u2066-\u2069\ud800-\udfff]")
 _WIDTH_OF_A_FILE = 120  # columns where the output is not a terminal; rich would take 80 and break table cells
 
 
@@ -37,19 +39,32 @@ def messages() -> Console:
     return Console(stderr=True, highlight=False, soft_wrap=True)
 
 
+def visible(text: str) -> str:
+    r"""Return text whose control characters are written out: what a file says must not move the cursor, nor rename the window.
+
+    Line ends and tabs stay; marks that turn the direction of writing are written out too.
+
+    Examples
+    --------
+    >>> visible("\x1b]0;owned\x07 5 × 5")
+    '\\x1b]0;owned\\x07 5 × 5'
+    """
+    return _UNSEEN.sub(lambda found: found[0].encode("unicode_escape").decode("ascii"), text)
+
+
 def say(text: str, *, style: str = "") -> None:
     """Write one message to standard error, never reading it as markup."""
-    messages().print(Text(text, style=style))
+    messages().print(Text(visible(text), style=style))
 
 
 def warn(text: str) -> None:
     """Write one warning to standard error."""
-    messages().print(Text.assemble(("warning: ", "bold yellow"), text))
+    messages().print(Text.assemble(("warning: ", "bold yellow"), visible(text)))
 
 
 def note(text: str) -> None:
     """Write one thing that the user should know to standard error."""
-    messages().print(Text.assemble(("note: ", "bold cyan"), text))
+    messages().print(Text.assemble(("note: ", "bold cyan"), visible(text)))
 
 
 def tell(source: Any) -> None:
@@ -65,7 +80,7 @@ def noted(source: Any) -> list[dict[str, Any]]:
 
 def fail(text: str, *, prefix: str = "error: ") -> None:
     """Write why the command ends to standard error."""
-    messages().print(Text.assemble((prefix, "bold red"), text))
+    messages().print(Text.assemble((prefix, "bold red"), visible(text)))
 
 
 def write_json(result: Mapping[str, Any]) -> None:
@@ -99,24 +114,30 @@ def as_json(value: Any) -> Any:
 
 def table(title: str, columns: Sequence[str], rows: Iterable[Sequence[object]], *, numbers: Iterable[int] = ()) -> Table:
     """Return a table; `numbers` are the columns set flush right."""
-    made = Table(title=Text(title), title_justify="left", title_style="bold", header_style="bold")
+    made = Table(title=Text(visible(title)), title_justify="left", title_style="bold", header_style="bold")
     right = set(numbers)
     for position, name in enumerate(columns):
-        made.add_column(name, justify="right" if position in right else "left", no_wrap=position in right)
+        made.add_column(visible(name), justify="right" if position in right else "left", no_wrap=position in right)
     for row in rows:
-        made.add_row(*(Text("" if cell is None else str(cell)) for cell in row))
+        made.add_row(*(Text("" if cell is None else visible(str(cell))) for cell in row))
     return made
 
 
 def facts(title: str, rows: Iterable[tuple[str, object]]) -> Table:
     """Return a list of names and values without frame or header."""
     made = Table(
-        title=Text(title), title_justify="left", title_style="bold", show_header=False, box=None, pad_edge=False, padding=(0, 2, 0, 0)
+        title=Text(visible(title)),
+        title_justify="left",
+        title_style="bold",
+        show_header=False,
+        box=None,
+        pad_edge=False,
+        padding=(0, 2, 0, 0),
     )
     made.add_column(style="bold", no_wrap=True)
     made.add_column(overflow="fold")
     for name, value in rows:
-        made.add_row(Text(name), Text(str(value)))
+        made.add_row(Text(visible(name)), Text(visible(str(value))))
     return made
 
 

@@ -8,8 +8,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from insphere.decision.health import Finding
+from insphere.detectors.file_schema import stored
 from insphere.detectors.one_class_svm import NUS, choose_parameters, fit_exact, fit_nystroem
-from insphere.detectors.shallow import AbstractShallowDetector, Array, below, check_word_or_number, some_of, stored
+from insphere.detectors.shallow import AbstractShallowDetector, Array, below, check_word_or_number, some_of
 from insphere.errors import ModelFileError
 from insphere.scores.density import GaussianDensity, cross_validated_bandwidth, reduced_density
 from insphere.scores.isolation import grow_forest, restore_forest
@@ -247,6 +248,8 @@ class IForest(AbstractShallowDetector):
     def _restore_features(self, header: Mapping[str, Any], arrays: Mapping[str, NDArray[Any]], n_features: int) -> None:
         normaliser = check_number("normaliser", header["normaliser"], above=0)
         self.trees_ = restore_forest(below(arrays, "trees/"), normaliser, n_features)
+        if len(self.trees_.roots) != self.n_estimators:
+            raise ModelFileError(f"The file holds {len(self.trees_.roots)} trees instead of {self.n_estimators}; save the detector again.")
 
 
 @dataclasses.dataclass(eq=False, repr=False)

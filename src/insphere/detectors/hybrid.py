@@ -11,10 +11,11 @@ from sklearn.base import clone
 from insphere.decision.health import Finding
 from insphere.detectors.base import AbstractDetector
 from insphere.detectors.catalog import make
+from insphere.detectors.file_schema import stored
 from insphere.detectors.fitting import FitContext
 from insphere.detectors.inputs import InputContract
 from insphere.detectors.neural import AbstractNeuralDetector
-from insphere.detectors.shallow import AbstractShallowDetector, Array, below, stored
+from insphere.detectors.shallow import AbstractShallowDetector, Array, below
 from insphere.errors import ParameterError
 from insphere.seeding import derive_seed, resolve_seed
 from insphere.validation import check_number

@@ -8,8 +8,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from insphere.decision.health import Finding
+from insphere.detectors.file_schema import stored
 from insphere.detectors.one_class_svm import choose_parameters, fit_exact
-from insphere.detectors.shallow import AbstractShallowDetector, Array, check_word_or_number, some_of, stored
+from insphere.detectors.shallow import AbstractShallowDetector, Array, check_word_or_number, some_of
 from insphere.scores.kernels import KERNELS, Kernel, KernelExpansion, scale_gamma
 from insphere.scores.simplex_qp import minimise_on_simplex
 from insphere.seeding import generator

@@ -15,9 +15,10 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from insphere.data.preprocess import SCALINGS, Preprocess, fit_preprocess
+from insphere.data.preprocess import SCALINGS, fit_preprocess
 from insphere.decision import health
 from insphere.detectors.base import AbstractDetector
+from insphere.detectors.file_schema import restore_preprocess
 from insphere.detectors.fitting import FitContext, Fitted, as_rows
 from insphere.detectors.scoring import Rows
 from insphere.detectors.telling import warn_unreadable
@@ -259,11 +260,12 @@ class AbstractNeuralDetector(AbstractDetector):
         return header, arrays
 
     def _restore(self, header: Mapping[str, Any], arrays: Mapping[str, NDArray[Any]]) -> None:
-        self.preprocess_ = Preprocess(header["scaling"], arrays["preprocess/offset"], arrays["preprocess/scale"])
+        latent_dim = check_integer("latent_dim", header["latent_dim"], at_least=1, at_most=100_000)
+        self.preprocess_ = restore_preprocess(header, arrays, self.input_shape_)
         self.history_ = [EpochRecord.from_json(record) for record in header["history"]]
         # On the meta device nothing is allocated: the sizes of the file's arrays, not numbers in its header, decide about memory.
         with single_precision(), torch.device("meta"):
-            objective = self._make_objective(self.input_shape_, header["latent_dim"], self._network)
+            objective = self._make_objective(self.input_shape_, latent_dim, self._network)
         weights = {name: torch.from_numpy(array.copy()) for name, array in below(arrays, "network/").items()}
         try:
             objective.load_state_dict(weights, assign=True)
@@ -272,6 +274,8 @@ class AbstractNeuralDetector(AbstractDetector):
         place(objective, self._device, convolutional=len(self.input_shape_) == 3)
         self.objective_ = objective.eval()
         self.sphere_ = None if header["geometry"] is None else restore_sphere(header["geometry"], below(arrays, "sphere/"))
+        if self.sphere_ is not None and self.sphere_.center.shape != (latent_dim,):
+            raise ModelFileError("The stored sphere does not fit the stored network; save the detector again.")
 
     def _fit_fingerprint(self, n_epochs: int) -> str:
         parameters = {name: value for name, value in self._parameters_to_json().items() if name != "random_state"}

@@ -9,11 +9,12 @@ import numpy as np
 from numpy.typing import NDArray
 from sklearn.decomposition import PCA
 
-from insphere.data.preprocess import SCALINGS, Preprocess, fit_preprocess
+from insphere.data.preprocess import SCALINGS, fit_preprocess
 from insphere.decision.health import Finding
 from insphere.detectors.base import AbstractDetector
+from insphere.detectors.file_schema import restore_preprocess, stored
 from insphere.detectors.fitting import CROSS_BELOW, FitContext
-from insphere.errors import ModelFileError, ParameterError, did_you_mean
+from insphere.errors import ParameterError, did_you_mean
 from insphere.seeding import generator
 from insphere.validation import check_choice, check_number
 
@@ -118,9 +119,7 @@ class AbstractShallowDetector(AbstractDetector):
         return header | {"scaling": self.preprocess_.scaling, "projected": self.projection_ is not None}, arrays | own
 
     def _restore(self, header: Mapping[str, Any], arrays: Mapping[str, NDArray[Any]]) -> None:
-        n_channels = (1,) if arrays["preprocess/offset"].shape == (1,) else self.input_shape_[-1:]
-        offset, scale = (stored(arrays, f"preprocess/{name}", n_channels) for name in ("offset", "scale"))
-        self.preprocess_ = Preprocess(check_choice("scaling", header["scaling"], SCALINGS), offset, scale)
+        self.preprocess_ = restore_preprocess(header, arrays, self.input_shape_)
         self.projection_, n_features = None, int(np.prod(self.input_shape_))
         if header["projected"]:
             mean = stored(arrays, "projection/mean", (n_features,))
@@ -176,25 +175,6 @@ def some_of(n_rows: int, n_wanted: int, rng: np.random.Generator) -> NDArray[np.
     if n_rows <= n_wanted:
         return np.arange(n_rows)
     return np.sort(rng.choice(n_rows, n_wanted, replace=False))
-
-
-def stored(arrays: Mapping[str, NDArray[Any]], name: str, shape: tuple[int | None, ...]) -> Array:
-    """Return an array of floats from a model file whose shape fits (None stands for any size) and whose values are finite.
-
-    Raises
-    ------
-    KeyError
-        If it is missing.
-    ModelFileError
-        If it does not fit.
-    """
-    array = arrays[name]
-    fits = array.ndim == len(shape) and all(
-        size == wanted or (wanted is None and size) for size, wanted in zip(array.shape, shape, strict=True)
-    )
-    if not fits or array.dtype != np.float64 or not np.isfinite(array).all():
-        raise ModelFileError(f"The stored {name!r} of shape {array.shape} does not fit the rest of the model; save the detector again.")
-    return array
 
 
 def below(arrays: Mapping[str, NDArray[Any]], prefix: str) -> dict[str, NDArray[Any]]:

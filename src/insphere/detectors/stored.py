@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 from insphere import model_file
 from insphere.decision import health
 from insphere.decision.decision import Decision
+from insphere.detectors.file_schema import check_file
 from insphere.detectors.inputs import InputContract
 from insphere.errors import ModelFileError
 from insphere.training.device import DEVICES, is_available
@@ -82,12 +83,26 @@ def restore(kind: type[Detector], saved: model_file.ModelFile) -> Detector:
     ModelFileError
         If a part is missing or does not fit.
     """
+    check_file(saved.header, saved.arrays)
     try:
-        return _restored(kind, saved.header, saved.arrays)
+        detector = _restored(kind, saved.header, saved.arrays)
+        _try_out(detector)
+        return detector
     except ModelFileError:
         raise
-    except (KeyError, TypeError, IndexError, ValueError) as error:
+    # Whatever parts that do not belong together do to the code that puts them together, it is the file's fault.
+    except (ArithmeticError, AssertionError, AttributeError, LookupError, MemoryError, RuntimeError, TypeError, ValueError) as error:
         raise ModelFileError(f"The model file is incomplete or of another version: {error}. Save the detector again.") from error
+
+
+def _try_out(detector: "AbstractDetector") -> None:
+    """Score one row of zeros: what cannot score is refused when it is loaded, not at the first row that somebody needs."""
+    image = detector.input_.image
+    row = np.zeros((1, *detector.input_.model_shape), dtype=np.float64 if image is None else image.dtype)
+    with np.errstate(all="ignore"):
+        score = detector._score(row)
+    if np.shape(score) != (1,) or not np.isfinite(score).all():
+        raise ModelFileError("The stored model gives a row of zeros no finite score; save the detector again.")
 
 
 def _restored(kind: type[Detector], header: Mapping[str, Any], arrays: Mapping[str, NDArray[Any]]) -> Detector:

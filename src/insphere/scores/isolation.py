@@ -13,6 +13,9 @@ from insphere.errors import ModelFileError
 Array = NDArray[np.float64]
 
 _CHUNK = 4096
+MAX_DEPTH = 64
+"""Edges from a root to a leaf at most: scikit-learn grows trees no deeper than log2 of the rows that each is grown on."""
+
 _WHOLE = ("roots", "features", "left", "right")
 
 
@@ -86,7 +89,21 @@ class IsolationTrees:
         onward = all((np.where(leaf, child == here, child > here) & (child < n_nodes)).all() for child in (self.left, self.right))
         starts = ((self.roots >= 0) & (self.roots < n_nodes)).all()
         finite = np.isfinite(self.thresholds).all() and np.isfinite(self.path_lengths).all() and 0 < self.normaliser < np.inf
-        return bool(known.all() and onward and starts and finite)
+        return bool(known.all() and onward and starts and finite and self._are_shallow_trees(leaf))
+
+    def _are_shallow_trees(self, leaf: NDArray[np.bool_]) -> bool:
+        """Tell whether no node has two parents and no leaf is deeper than `MAX_DEPTH`: a chain of nodes would take minutes to walk."""
+        nodes = np.flatnonzero(~leaf)
+        children = np.concatenate([self.left[nodes], self.right[nodes], self.roots])
+        if len(np.unique(children)) < len(children):
+            return False
+        level = self.roots
+        for _ in range(MAX_DEPTH):
+            level = level[~leaf[level]]
+            if not len(level):
+                return True
+            level = np.concatenate([self.left[level], self.right[level]])
+        return bool(leaf[level].all())
 
 
 def grow_forest(X: Array, n_estimators: int, max_samples: int, seed: int) -> IsolationTrees:
