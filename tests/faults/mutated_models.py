@@ -137,10 +137,11 @@ def _change_array(arrays: dict[str, NDArray[Any]], rng: np.random.Generator) -> 
         array = np.zeros_like(array)
     elif how == 6 and array.size:
         array = array.copy()
-        limits = np.finfo(array.dtype) if array.dtype.kind == "f" else np.iinfo(array.dtype) if array.dtype.kind in "iu" else None
-        extreme = (
-            [np.nan, np.inf, limits.max, limits.min, 0] if array.dtype.kind == "f" else [limits.max, limits.min, 0, 1] if limits else [True]
-        )
+        extreme: list[Any] = [True]
+        if array.dtype.kind == "f":
+            extreme = [np.nan, np.inf, np.finfo(array.dtype).max, np.finfo(array.dtype).min, 0]
+        elif array.dtype.kind in "iu":
+            extreme = [np.iinfo(array.dtype).max, np.iinfo(array.dtype).min, 0, 1]
         array.flat[int(rng.integers(array.size))] = extreme[int(rng.integers(len(extreme)))]
     elif how == 7 and array.size:
         with np.errstate(all="ignore"):

@@ -97,8 +97,30 @@ def test_a_merge_that_was_cut_off_leaves_no_row_twice(tmp_path: Path, monkeypatc
     journal.append([entry(3)])
     monkeypatch.undo()
     assert len(list(path.glob("rows-*"))) == 5
-    assert list(open_journal(path).entries()) == [entry(number) for number in range(4)]
+    again = open_journal(path)
+    assert list(again.entries()) == [entry(number) for number in range(4)]
+    again.clean_up()
     assert len(list(path.glob("rows-*"))) == 1
+    assert list(again.entries()) == [entry(number) for number in range(4)]
+
+
+def test_opening_a_journal_takes_nothing_from_a_watch_that_goes_on(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A second watch opens the journal before it finds it locked: amid a merge of the first, parts look left over that it still reads."""
+    monkeypatch.setattr(module, "_PARTS_TO_MERGE", 4)
+    path = tmp_path / "scores.parquet"
+    journal = open_journal(path)
+    for number in range(3):
+        journal.append([entry(number)])
+    unlink, found = Path.unlink, []
+
+    def opened_meanwhile(part: Path, missing_ok: bool = False) -> None:
+        found.append(len(list(open_journal(path).entries())))
+        unlink(part, missing_ok)
+
+    monkeypatch.setattr(Path, "unlink", opened_meanwhile)
+    journal.append([entry(3)])
+    assert found[-4:] == [4] * 4  # the last four removed are the parts that were merged
+    assert list(journal.entries()) == [entry(number) for number in range(4)]
 
 
 @pytest.mark.parametrize(

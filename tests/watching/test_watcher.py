@@ -157,17 +157,17 @@ def test_another_model_another_watch_vectors_and_no_folder_are_refused(detector:
         WatchOptions(poll=0)
 
 
-def test_two_watches_do_not_write_to_one_journal(detector: AbstractDetector, inbox: Path, tmp_path: Path) -> None:
-    pytest.importorskip("fcntl", reason="the lock is for systems that have it")
+@pytest.mark.parametrize("name", ["s.csv", "s.jsonl", "s.parquet"])
+def test_two_watches_do_not_write_to_one_journal(detector: AbstractDetector, inbox: Path, tmp_path: Path, name: str) -> None:
     stop = threading.Event()
-    first = Watcher(detector, inbox, open_journal(tmp_path / "s.csv"), options=WatchOptions(poll=0.01))
+    first = Watcher(detector, inbox, open_journal(tmp_path / name), options=WatchOptions(poll=0.01))
     thread = threading.Thread(target=first.run, args=(stop,))
     thread.start()
     try:
-        while not (tmp_path / "s.csv.state").exists():
+        while not (tmp_path / f"{name}.state").exists():
             time.sleep(0.01)
         with pytest.raises(DataError, match="Another insphere watch"):
-            watch(detector, inbox, tmp_path / "s.csv")
+            watch(detector, inbox, tmp_path / name)
     finally:
         stop.set()
         thread.join()

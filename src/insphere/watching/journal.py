@@ -82,6 +82,9 @@ class AbstractJournal(ABC):
             If the file was not written by ``insphere watch``.
         """
 
+    def clean_up(self) -> None:
+        """Mend what a killed run left behind; only for whoever holds the lock, since a run that goes on needs what looks left over."""
+
     @abstractmethod
     def append(self, entries: Sequence[Entry]) -> None:
         """Add entries; all of them, or on an error none.
@@ -217,15 +220,27 @@ class _ParquetParts(AbstractJournal):
     def __init__(self, path: Path) -> None:
         super().__init__(path)
         make_folder(path)
-        held_up_to = 0
+        self._n_rows = max((last for _, last, _ in self._found()), default=0)
+
+    def clean_up(self) -> None:
+        for part in self._left_over():
+            part.unlink()
+        self._n_rows = max((last for _, last, _ in self._found()), default=0)
+
+    def _left_over(self) -> list[Path]:
+        """Return the parts whose rows another one holds too."""
+        held_up_to, found = 0, []
         for _, last, part in self._found():
             if last <= held_up_to:
-                part.unlink()
+                found.append(part)
             held_up_to = max(held_up_to, last)
-        self._n_rows = held_up_to
+        return found
 
     def entries(self) -> Iterator[Entry]:
+        left_over = set(self._left_over())
         for _, _, part in self._found():
+            if part in left_over:
+                continue
             try:
                 rows = pq.read_table(part, schema=_SCHEMA, partitioning=None).to_pylist()
                 yield from (Entry(**fields) for fields in rows)

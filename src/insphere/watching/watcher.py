@@ -12,6 +12,8 @@ from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
+import filelock
+
 from insphere.data.image_notices import told_of
 from insphere.data.images import IMAGE_SUFFIXES
 from insphere.data.rows import Notice, RowFacts
@@ -165,6 +167,7 @@ class Watcher:
             If a score cannot be written down.
         """
         with _locked(self._journal.path.with_name(f"{self._journal.path.name}.lock")):
+            self._journal.clean_up()
             told = self._read_state()
             notifier = Notifier(self._receivers, self._write_state)
             n_untold = 0
@@ -304,21 +307,14 @@ class Watcher:
 @contextlib.contextmanager
 def _locked(path: Path) -> Iterator[None]:
     """Keep other watches from the same journal while the block lasts; the lock of a killed process is gone with it."""
+    lock = filelock.FileLock(path)
     try:
-        import fcntl
-    except ImportError:  # on Windows two watches on one journal are up to the user
-        yield
-        return
-    try:
-        descriptor = os.open(path, os.O_RDWR | os.O_CREAT, 0o666)
-    except OSError as error:
-        raise OutputError(f"Cannot write {path}: {error.strerror}. Choose a folder that you may write to.") from error
-    try:
-        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except OSError as error:
-        os.close(descriptor)
+        lock.acquire(blocking=False)
+    except filelock.Timeout as error:
         raise DataError(f"Another insphere watch writes to this journal ({path} is locked); stop it, or name another file.") from error
+    except OSError as error:
+        raise OutputError(f"Cannot write {path}: {error.strerror or error}. Choose a folder that you may write to.") from error
     try:
         yield
     finally:
-        os.close(descriptor)
+        lock.release()
