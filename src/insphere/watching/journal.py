@@ -82,7 +82,7 @@ class AbstractJournal(ABC):
             If the file was not written by ``insphere watch``.
         """
 
-    def clean_up(self) -> None:
+    def clean_up(self) -> None:  # noqa: B027 - most kinds have nothing to clean up
         """Mend what a killed run left behind; only for whoever holds the lock, since a run that goes on needs what looks left over."""
 
     @abstractmethod
