@@ -82,7 +82,8 @@ def test_anomalies_score_higher(detector):
 def scikit_learns_scores(fitted, train, test):
     """Anomaly scores of scikit-learn's own estimator with the parameters that `fitted` settled on."""
     if isinstance(fitted, OCSVM):
-        return -OneClassSVM(gamma=fitted.gamma_, nu=fitted.nu_).fit(train).decision_function(test)
+        # libsvm leaves out the division by nu·n.
+        return -OneClassSVM(gamma=fitted.gamma_, nu=fitted.nu_).fit(train).decision_function(test) / (fitted.nu_ * len(train))
     if isinstance(fitted, KDE):
         return -KernelDensity(bandwidth=fitted.bandwidth_).fit(train).score_samples(test)
     if isinstance(fitted, IForest):
@@ -191,7 +192,19 @@ def test_weights_are_scikit_learns():
     weights, rho = fit_exact(VECTORS, 0.2, 0.3)
     machine = OneClassSVM(gamma=0.2, nu=0.3).fit(VECTORS)
     np.testing.assert_array_equal(np.flatnonzero(weights), machine.support_)
-    assert weights.sum() == pytest.approx(0.3 * len(VECTORS)) and rho == machine.offset_[0]
+    total = 0.3 * len(VECTORS)
+    assert weights.sum() == pytest.approx(1) and rho == machine.offset_[0] / total
+    np.testing.assert_array_equal(weights[machine.support_], machine.dual_coef_[0] / total)
+
+
+def test_scores_do_not_grow_with_the_number_of_rows():
+    once = contract.fit_quietly(OCSVM(gamma=0.2, nu=0.2, scaling="none", random_state=0), VECTORS)
+    rho = fit_exact(VECTORS, 0.2, 0.3, tolerance=1e-6)[1]
+    doubled, twice = fit_exact(np.repeat(VECTORS, 2, axis=0), 0.2, 0.3, tolerance=1e-6)
+    assert twice == pytest.approx(rho, rel=1e-4) and doubled.sum() == pytest.approx(1)
+    # A row that is like no other has likeness 0 to all: it scores rho, which is a mean likeness, whatever the number of rows.
+    far = once.anomaly_score(np.full((1, VECTORS.shape[1]), 1e3))
+    assert far[0] == once.rho_ and 0 < once.rho_ < 1
 
 
 def test_with_full_slack_every_row_weighs_the_same():
@@ -258,10 +271,9 @@ def test_landmarks_rank_as_all_rows_do():
 def test_with_all_rows_as_landmarks_nothing_is_lost():
     expansion, rho = fit_nystroem(VECTORS, 0.3, 0.2, len(VECTORS), seed=0)
     weights, exact_rho = fit_exact(VECTORS, 0.3, 0.2, tolerance=1e-6)
-    # The exact weights sum to nu·n, those of the primal to one.
-    whole = KernelExpansion(expansion.kernel, VECTORS, weights / weights.sum())
-    np.testing.assert_allclose(expansion(VECTORS), whole(VECTORS), atol=1e-3 * exact_rho / weights.sum())
-    assert rho == pytest.approx(exact_rho / weights.sum(), rel=1e-2)
+    whole = KernelExpansion(expansion.kernel, VECTORS, weights)
+    np.testing.assert_allclose(expansion(VECTORS), whole(VECTORS), atol=1e-3 * exact_rho)
+    assert rho == pytest.approx(exact_rho, rel=1e-2)
 
 
 def test_many_rows_are_approximated_unless_told_otherwise():

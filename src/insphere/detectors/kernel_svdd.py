@@ -84,7 +84,7 @@ def fit_kernel_sphere(X: Array, kernel: Kernel, nu: float, solver: str = "auto")
     """
     bound = 1 / (nu * len(X))
     if solver == "auto" and kernel.name == "rbf":
-        # libsvm's weights sum to nu·n, and its rule for stopping is meant for a gradient as many times larger.
+        # Within libsvm weights sum to nu·n, and its rule for stopping is meant for a gradient as many times larger.
         alphas, _ = fit_exact(X, kernel.gamma, nu, tolerance=_TOLERANCE / bound)
     else:
         alphas = minimise_on_simplex(kernel(X, X), kernel.diagonal(X), bound)

@@ -29,26 +29,28 @@ _FURTHEST = 2.0**12  # times the scale rule: with gamma beyond that no two rows,
 
 
 def fit_exact(X: Array, gamma: float, nu: float, tolerance: float = 1e-3) -> tuple[Array, float]:
-    """Return the weight of each row and rho: a row scores Σ_i weight_i · k(x_i, x) − rho, negative outside (libsvm).
+    """Return the weight of each row and rho: a row scores Σ_i weight_i · k(x_i, x) − rho, negative outside.
 
-    The weights lie in [0, 1] and sum to nu·n.
+    The weights lie in [0, 1 / (nu·n)] and sum to 1 (Schölkopf 2001, eq. 10). Those of libsvm are nu·n times as large, and so are its
+    scores: they grow with the number of rows, and models of different numbers could not be compared.
 
     Examples
     --------
     >>> weights, rho = fit_exact(np.array([[0.0], [1.0], [2.0]]), gamma=1.0, nu=0.5)
     >>> float(weights.sum().round(6))
-    1.5
+    1.0
     """
     if nu == 1:
         # All weights are at their bound and nothing fixes rho but that no row lies inside; libsvm would return infinity.
-        weights = np.ones(len(X))
+        weights = np.full(len(X), 1 / len(X))
         return weights, float(KernelExpansion(Kernel("rbf", gamma), X, weights)(X).max())
     machine = OneClassSVM(kernel="rbf", gamma=gamma, nu=nu, tol=tolerance)
     machine.random_state = 0  # no parameter of this class, but fit draws a seed that libsvm ignores here from the global state
     machine.fit(X)
     weights = np.zeros(len(X))
-    weights[machine.support_] = machine.dual_coef_[0]
-    return weights, float(machine.offset_[0])
+    total = nu * len(X)
+    weights[machine.support_] = machine.dual_coef_[0] / total
+    return weights, float(machine.offset_[0]) / total
 
 
 def fit_nystroem(X: Array, gamma: float, nu: float, n_landmarks: int, seed: int) -> tuple[KernelExpansion, float]:

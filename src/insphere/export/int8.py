@@ -91,7 +91,7 @@ def quantise(content: bytes, detector: AbstractDetector, X: NDArray[Any]) -> byt
                 per_channel=True,
                 activation_type=quantization.QuantType.QUInt8,
                 weight_type=quantization.QuantType.QInt8,
-                # Processors without VNNI add two products in 16 bits, which full weights overflow: the same graph would score otherwise there.
+                # Without VNNI processors add two products in 16 bits, which full weights overflow.
                 reduce_range=True,
             )
         finally:
