@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from hypothesis.extra import numpy as arrays_of
 from numpy.typing import NDArray
 
-from insphere.data.preprocess import CLIP, SCALINGS, Preprocess, contrast_normalise, fit_preprocess
+from insphere.data.preprocess import CLIP, MOST_WHITENED, SCALINGS, Preprocess, contrast_normalise, fit_preprocess
 from insphere.errors import ParameterError
 
 FITTED = [name for name in SCALINGS if name != "auto"]
@@ -143,6 +143,66 @@ class TestStandard:
         assert preprocess.scale.tolist() == [1.0]
         assert np.abs(preprocess.apply(X)).max() <= 1e-12 * max(1, abs(value))
         assert preprocess.apply(np.array([[value + max(2.0, value)]]))[0, 0] >= 1
+
+
+class TestWhiten:
+    def rows(self, n_rows: int = 5000) -> NDArray[np.float64]:
+        rng = np.random.default_rng(0)
+        return rng.normal(size=(n_rows, 4)) @ rng.normal(size=(4, 4)) * [1, 1e6, 1e-9, 3] + [0, 7, 1, -2]
+
+    def test_many_rows_get_a_covariance_near_the_identity(self) -> None:
+        found = fit_preprocess(self.rows(), "whiten").apply(self.rows())
+        np.testing.assert_allclose(found.mean(axis=0), 0, atol=1e-6)
+        np.testing.assert_allclose(np.cov(found.T), np.eye(4), atol=0.05)
+
+    def test_the_shrinkage_is_that_of_ledoit_and_wolf(self) -> None:
+        X = self.rows(30)
+        standard = (X - X.mean(axis=0)) / X.std(axis=0)
+        n, d = standard.shape
+        sample = standard.T @ standard / n
+        level = np.trace(sample) / d
+        spread = np.square(sample - level * np.eye(d)).sum() / d
+        noise = sum(np.square(np.outer(row, row) - sample).sum() for row in standard) / d / n**2
+        share = min(noise, spread) / spread
+        assert 0.005 < share < 0.9
+        whitening = fit_preprocess(X, "whiten").whitening
+        assert whitening is not None
+        inverse = np.linalg.inv((1 - share) * sample + share * level * np.eye(d))
+        np.testing.assert_allclose(whitening.astype(float) @ whitening, inverse, rtol=1e-4, atol=1e-5)
+        np.testing.assert_array_equal(whitening, whitening.T)
+
+    def test_pictures_are_whitened_over_all_pixels_and_stay_pictures(self) -> None:
+        rng = np.random.default_rng(0)
+        smooth = rng.normal(size=(3000, 5, 5, 2)).cumsum(axis=1).cumsum(axis=2)
+        X = (128 + 5 * smooth).clip(0, 255).astype(np.uint8)
+        preprocess = fit_preprocess(X, "whiten")
+        found = preprocess.apply(as_input(X))
+        assert found.shape == X.shape and found.dtype == np.float32
+        np.testing.assert_allclose(np.cov(found.reshape(3000, -1).T), np.eye(50), atol=0.25)
+        assert preprocess.whitening is not None and (np.abs(preprocess.whitening).argmax(axis=0) == np.arange(50)).all()
+
+    def test_the_way_back(self) -> None:
+        X = self.rows(200)
+        preprocess = fit_preprocess(X, "whiten")
+        np.testing.assert_allclose(preprocess.unapplied(preprocess.apply(X)), X, rtol=1e-6, atol=1e-9)
+
+    def test_a_constant_feature_is_left_as_it_is(self) -> None:
+        X = np.column_stack([self.rows(100), np.full(100, 3.0)])
+        new = X[:1].copy()
+        new[0, 4] = 5.0
+        preprocess = fit_preprocess(X, "whiten")
+        assert preprocess.apply(X)[:, 4].tolist() == [0.0] * 100 and preprocess.apply(new)[0, 4] == 2.0
+
+    def test_wide_rows_are_refused_with_the_remedy(self) -> None:
+        with pytest.raises(ParameterError, match=r"at most 4096 values, got 12288 \(64 × 64 × 3\).*--image-size"):
+            fit_preprocess(np.zeros((4, 64, 64, 3), np.uint8), "whiten")
+        with pytest.raises(ParameterError, match='take scaling="standard"'):
+            fit_preprocess(np.zeros((4, MOST_WHITENED + 1)), "whiten")
+
+    def test_equal_scalings(self) -> None:
+        one, other = (fit_preprocess(self.rows(n), "whiten") for n in (100, 101))
+        assert one.equals(fit_preprocess(self.rows(100), "whiten")) and not one.equals(other)
+        assert not one.equals(fit_preprocess(self.rows(100), "standard"))
 
 
 @pytest.mark.parametrize("scaling", FITTED)

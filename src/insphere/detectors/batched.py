@@ -8,8 +8,6 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any
 
-import numpy as np
-
 from insphere.data.preprocess import Preprocess
 from insphere.detectors.base import AbstractDetector
 from insphere.detectors.fitting import FitContext, Fitted, Fitting
@@ -234,12 +232,7 @@ def _fit_as_one(detectors: Sequence[Any], fittings: Sequence[Fitting], group: Se
 
 def _with_shared_preprocessing(fits: Sequence[Preprocess], trainees: Sequence[Trainee]) -> list[Trainee]:
     """Let all trainees use the first one's preprocessing where theirs is equal to it, so that one call serves a batch of all models."""
-
-    def equal(one: Preprocess, other: Preprocess) -> bool:
-        same_map = np.array_equal(one.offset, other.offset) and np.array_equal(one.scale, other.scale)
-        return one.scaling == other.scaling and same_map
-
-    if not all(equal(fits[0], fit) for fit in fits):
+    if not all(fits[0].equals(fit) for fit in fits):
         return list(trainees)
     return [dataclasses.replace(trainee, transform=fits[0].apply) for trainee in trainees]
 

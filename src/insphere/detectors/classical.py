@@ -44,7 +44,7 @@ class OCSVM(AbstractShallowDetector):
         "nystroem" trains on inner products with landmarks, in memory n · n_landmarks; "auto" does so beyond 10,000 rows.
     n_landmarks : int
         Rows that stand for all under "nystroem".
-    scaling : {"auto", "none", "unit", "standard", "gcn", "gcn-unit"}
+    scaling : {"auto", "none", "unit", "standard", "gcn", "gcn-unit", "whiten"}
         See `insphere.data.preprocess.fit_preprocess`.
     pca : "auto", "none" or float
         Share of the variance that the kept principal components have; "auto" is 0.95 for images and no projection for vectors.

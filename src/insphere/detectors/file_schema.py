@@ -240,7 +240,14 @@ def restore_preprocess(header: Mapping[str, Any], arrays: Mapping[str, NDArray[A
     offset, scale = (stored(arrays, f"preprocess/{name}", n_channels) for name in ("offset", "scale"))
     if not (scale > 0).all():
         raise ModelFileError("The stored 'preprocess/scale' does not fit: it has values that are not above 0; save the detector again.")
-    return Preprocess(check_choice("scaling", header["scaling"], SCALINGS), offset, scale)
+    scaling = check_choice("scaling", header["scaling"], SCALINGS)
+    if scaling != "whiten":
+        return Preprocess(scaling, offset, scale)
+    n_values = math.prod(row_shape)
+    mean, whitening = stored(arrays, "preprocess/mean", (n_values,)), arrays["preprocess/whitening"]
+    if whitening.shape != (n_values, n_values) or whitening.dtype != np.float32:
+        raise ModelFileError("The stored 'preprocess/whitening' does not fit the rows; save the detector again.")
+    return Preprocess(scaling, offset, scale, mean, whitening)
 
 
 def _check_depth(value: Any, where: str, levels: int) -> None:

@@ -50,7 +50,7 @@ class AbstractNeuralDetector(AbstractDetector):
     ----------
     latent_dim : int, optional
         Dimensions of the code; None chooses by input size.
-    scaling : {"auto", "none", "unit", "standard", "gcn", "gcn-unit"}
+    scaling : {"auto", "none", "unit", "standard", "gcn", "gcn-unit", "whiten"}
         Preprocessing, fitted on the training rows: see `insphere.data.preprocess.fit_preprocess`.
     epochs : int, optional
         Passes over the training rows; None makes about `default_steps` steps (five hundred), between 10 and 200 epochs.
@@ -248,7 +248,7 @@ class AbstractNeuralDetector(AbstractDetector):
 
     def _state(self) -> tuple[dict[str, Any], dict[str, NDArray[Any]]]:
         arrays = {f"network/{name}": value.detach().cpu().numpy() for name, value in self.objective_.state_dict().items()}
-        arrays |= {"preprocess/offset": self.preprocess_.offset, "preprocess/scale": self.preprocess_.scale}
+        arrays |= {f"preprocess/{name}": array for name, array in self.preprocess_.arrays().items()}
         header = {
             "latent_dim": self._latent_dim(),
             "scaling": self.preprocess_.scaling,

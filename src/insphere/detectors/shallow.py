@@ -36,7 +36,7 @@ class AbstractShallowDetector(AbstractDetector):
 
     Parameters
     ----------
-    scaling : {"auto", "none", "unit", "standard", "gcn", "gcn-unit"}
+    scaling : {"auto", "none", "unit", "standard", "gcn", "gcn-unit", "whiten"}
         Preprocessing, fitted on the training rows: see `insphere.data.preprocess.fit_preprocess`.
     pca : "auto", "none" or float
         Share of the variance, in (0, 1], that the kept principal components have; "auto" is 0.95 for images and no projection for
@@ -113,7 +113,7 @@ class AbstractShallowDetector(AbstractDetector):
 
     def _state(self) -> tuple[dict[str, Any], dict[str, NDArray[Any]]]:
         header, arrays = self._features_state()
-        own: dict[str, NDArray[Any]] = {"preprocess/offset": self.preprocess_.offset, "preprocess/scale": self.preprocess_.scale}
+        own: dict[str, NDArray[Any]] = {f"preprocess/{name}": array for name, array in self.preprocess_.arrays().items()}
         if self.projection_ is not None:
             own |= {"projection/mean": self.projection_.mean, "projection/components": self.projection_.components}
         return header | {"scaling": self.preprocess_.scaling, "projected": self.projection_ is not None}, arrays | own

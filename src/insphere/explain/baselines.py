@@ -83,6 +83,6 @@ def _blurred(values: Array) -> Array | None:
 
 
 def _typical(detector: AbstractDetector, rows: NDArray[Any]) -> Array | None:
-    """Return zeros, the training mean, where the scaling is the one that makes it so."""
+    """Return zeros, the training mean, where the scaling is one that makes it so."""
     preprocess = preprocess_of(detector)
-    return np.zeros(rows.shape) if preprocess is not None and preprocess.scaling == "standard" else None
+    return np.zeros(rows.shape) if preprocess is not None and preprocess.scaling in ("standard", "whiten") else None

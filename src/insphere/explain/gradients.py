@@ -47,7 +47,7 @@ def gradient_times_difference(detector: AbstractNeuralDetector, rows: NDArray[np
 
 def _along(detector: AbstractNeuralDetector, rows: NDArray[np.generic], baselines: Array, places: list[float]) -> Array:
     """Return the difference between row and baseline times the mean gradient at `places` on the way (0 baseline, 1 row)."""
-    score = score_function(detector)
+    score, preprocess = score_function(detector), detector.preprocess_
     parts = []
     for start in range(0, len(rows), _ROWS):
         x = network_input(detector, rows[start : start + _ROWS])
@@ -56,7 +56,11 @@ def _along(detector: AbstractNeuralDetector, rows: NDArray[np.generic], baseline
         for place in places:
             point = (baseline + place * (x - baseline)).detach().requires_grad_(True)
             total += torch.autograd.grad(score(point).sum(), point)[0]
-        parts.append(channels_last(((x - baseline) * total / len(places)).detach().cpu().numpy()))
+        way, slope = (channels_last(part.detach().cpu().numpy()) for part in (x - baseline, total / len(places)))
+        if preprocess.whitening is not None:  # each value before whitening answers for what it moves in all of those after it
+            way = preprocess.unwhitened(way) - preprocess.unwhitened(np.zeros_like(way))
+            slope = (slope.reshape(len(slope), -1) @ preprocess.whitening.astype(np.float64)).reshape(slope.shape)  # which is symmetric
+        parts.append(way * slope)
     return np.concatenate(parts)
 
 

@@ -41,9 +41,9 @@ def unscaled(detector: AbstractDetector, values: Array, rows: NDArray[Any]) -> A
     preprocess = preprocess_of(detector)
     if preprocess is None:
         return values
-    raw = values * preprocess.scale + preprocess.offset
+    raw = preprocess.unapplied(values)
     if preprocess.scaling not in ("gcn", "gcn-unit"):
-        return np.asarray(raw, dtype=np.float64)
+        return raw
     axes = tuple(range(1, rows.ndim))
     mean = rows.mean(axis=axes, keepdims=True, dtype=np.float64)
     deviation = np.abs(rows - mean).mean(axis=axes, keepdims=True)
