@@ -91,7 +91,8 @@ class Preprocess:
         """Return values before whitening from those after it; the same where nothing is whitened."""
         if self.whitening is None:
             return values
-        return (values.reshape(len(values), -1) @ self._unwhitening + self.mean).reshape(values.shape)
+        mean = 0.0 if self.mean is None else self.mean
+        return np.asarray(values.reshape(len(values), -1) @ self._unwhitening + mean).reshape(values.shape)
 
     @functools.cached_property
     def _unwhitening(self) -> NDArray[np.float64]:
