@@ -16,6 +16,7 @@ from typer.exceptions import TyperException
 
 import insphere
 from insphere.cli import console
+from insphere.cli.auditing import audit
 from insphere.cli.benchmarking import benchmark
 from insphere.cli.checking import check
 from insphere.cli.demonstrating import demo
@@ -70,6 +71,7 @@ def insphere_(
 for command in (
     demo,
     check,
+    audit,
     fit,
     score,
     evaluate,

@@ -4,6 +4,7 @@ import dataclasses
 import importlib
 import importlib.metadata
 import os
+import sys
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
@@ -179,16 +180,37 @@ def installed() -> dict[str, str]:
     return {point.name: point.value for point in importlib.metadata.entry_points(group=GROUP) if point.name not in DETECTORS}
 
 
+def imported(target: str) -> Any:
+    """Return what ``module:name`` names; modules are looked for where Python finds them, and at last in the working folder.
+
+    Raises
+    ------
+    ParameterError
+        If there is no such module or name, or importing it fails.
+
+    Examples
+    --------
+    >>> imported("math:sqrt")(4.0)
+    2.0
+    """
+    module, _, name = target.partition(":")
+    # At the end and for this import only: nothing in the folder can stand in for a library.
+    sys.path.append(os.getcwd())
+    try:
+        found = importlib.import_module(module)
+        for part in name.split("."):
+            found = getattr(found, part)
+    except (ImportError, AttributeError, ValueError) as error:
+        raise ParameterError(f"{target!r} cannot be imported ({error}); give module:Class, and run where Python finds it.") from error
+    finally:
+        sys.path.remove(os.getcwd())
+    return found
+
+
 def _of_others(name: str, target: str) -> "type[AbstractDetector]":
     from insphere.detectors.base import AbstractDetector
 
-    module, _, class_name = target.partition(":")
-    try:
-        found = getattr(importlib.import_module(module), class_name)
-    except (ImportError, AttributeError, ValueError) as error:
-        raise ParameterError(
-            f"Detector {name!r} cannot be imported ({error}); give module:Class, and run where Python finds it."
-        ) from error
+    found = imported(target)
     if not (isinstance(found, type) and issubclass(found, AbstractDetector)):
         raise ParameterError(f"{name!r} is not a detector: it must be a subclass of insphere.detectors.base.AbstractDetector.")
     return found

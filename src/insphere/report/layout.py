@@ -3,6 +3,7 @@
 import base64
 import hashlib
 import json
+from importlib.metadata import version
 from importlib.resources import files
 from typing import Any
 
@@ -11,24 +12,40 @@ from insphere.report.verdict import interval, percent, sentence
 
 
 def render(context: dict[str, Any]) -> bytes:
-    """Return the page as UTF-8, with a content security policy that admits its own styles and script and nothing else.
+    """Return the report as UTF-8, with a content security policy that admits its own styles and script and nothing else.
 
     Raises
     ------
     MissingDependencyError
         If Jinja2 is not installed.
     """
+    return _page("page.html.jinja", _part("page.js"), context, {"json": _json(context["data"])})
+
+
+def render_document(context: dict[str, Any]) -> bytes:
+    """Return a document without a script as UTF-8: see `insphere.report.document`.
+
+    Raises
+    ------
+    MissingDependencyError
+        If Jinja2 is not installed.
+    """
+    return _page("document.html.jinja", None, context | {"version": version("insphere")}, {})
+
+
+def _page(template: str, script: str | None, context: dict[str, Any], inside: dict[str, str]) -> bytes:
     try:
         from jinja2 import Environment, StrictUndefined
         from markupsafe import Markup
     except ImportError as error:
         raise MissingDependencyError("A report needs Jinja2, which is not installed: pip install 'insphere[report]'.") from error
-    style, script, template = (_part(name) for name in ("page.css", "page.js", "page.html.jinja"))
+    style = _part("page.css")
     environment = Environment(autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True)
     environment.filters |= {"percent": percent, "interval": interval, "number": _number, "sentence": sentence}
-    policy = f"default-src 'none'; img-src data:; style-src {_hash(style)}; script-src {_hash(script)}; base-uri 'none'; form-action 'none'"
-    inside = {"style": Markup(style), "script": Markup(script), "policy": policy, "json": Markup(_json(context["data"]))}
-    html: str = environment.from_string(template).render(**(context | inside))
+    scripts = "'none'" if script is None else _hash(script)
+    policy = f"default-src 'none'; img-src data:; style-src {_hash(style)}; script-src {scripts}; base-uri 'none'; form-action 'none'"
+    marked = {name: Markup(text) for name, text in ({"style": style, "script": script or ""} | inside).items()}
+    html: str = environment.from_string(_part(template)).render(**(context | {"policy": policy} | marked))
     return html.encode("utf-8", "backslashreplace")
 
 
