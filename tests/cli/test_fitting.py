@@ -234,3 +234,14 @@ def test_the_demo_as_json(run: Run, tmp_path: Path) -> None:
 
 def test_the_demo_needs_labels(run: Run, tmp_path: Path) -> None:
     assert run("demo", "-o", tmp_path / "d", "--dataset", "digits").code == 2
+
+
+def test_columns_of_words_are_declared_once(run: Run, tmp_path: Path) -> None:
+    lines = [f"{row % 7},{'red' if row % 3 else 'blue'}" for row in range(60)]
+    (tmp_path / "good.csv").write_text("\n".join(["rpm,colour", *lines, ""]))
+    (tmp_path / "new.csv").write_text("colour,rpm\nred,1\ngreen,1\n")
+    model = tmp_path / "m.insphere"
+    fitted = run("fit", tmp_path / "good.csv", "-o", model, "--detector", "knn", "--categorical", "colour", "--json")
+    assert fitted.code == 0 and insphere.load(model).feature_names_ == ["rpm", "colour=blue", "colour=red"]
+    scored = run("score", model, tmp_path / "new.csv", "-o", tmp_path / "s.csv")
+    assert scored.code == 0 and "that the fit did not see ('green')" in " ".join(scored.err.split())

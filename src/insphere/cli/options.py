@@ -70,6 +70,16 @@ Columns = Annotated[
         "--columns", metavar="A,B,…", show_default=False, rich_help_panel=_TABLES, help="Columns to use. Default: all but the label."
     ),
 ]
+Categorical = Annotated[
+    str | None,
+    typer.Option(
+        "--categorical",
+        metavar="A,B,…",
+        show_default=False,
+        rich_help_panel=_TABLES,
+        help="Columns of words (or of numbers that only name kinds): each value becomes a feature that is 1 where a row has it, else 0.",
+    ),
+]
 GroupsBy = Annotated[
     str | None,
     typer.Option(

@@ -13,7 +13,19 @@ DEFAULT_SEED = 0
 
 # Option on the command line and in the file -> parameter of the detector that it sets.
 _PARAMETER_OF_OPTION = {"target_fpr": "target_fpr", "seed": "random_state", "device": "device", "epochs": "epochs"}
-_SOURCE_OPTIONS = ("image_size", "mode", "label_column", "normal_label", "columns", "groups", "groups_by", "header", "channels", "data_dir")
+_SOURCE_OPTIONS = (
+    "image_size",
+    "mode",
+    "label_column",
+    "normal_label",
+    "columns",
+    "categorical",
+    "groups",
+    "groups_by",
+    "header",
+    "channels",
+    "data_dir",
+)
 _FILE_KEYS = ("detector", *_PARAMETER_OF_OPTION, *_SOURCE_OPTIONS, "params")
 
 
@@ -80,8 +92,9 @@ def source_options(options: Mapping[str, Any]) -> dict[str, Any]:
     chosen = {name: options[name] for name in _SOURCE_OPTIONS if options.get(name) is not None}
     if "image_size" in chosen:
         chosen["image_size"] = parse_image_size(chosen["image_size"])
-    if isinstance(chosen.get("columns"), str):
-        chosen["columns"] = [name.strip() for name in chosen["columns"].split(",") if name.strip()]
+    for option in ("columns", "categorical"):
+        if isinstance(chosen.get(option), str):
+            chosen[option] = [name.strip() for name in chosen[option].split(",") if name.strip()]
     return chosen
 
 

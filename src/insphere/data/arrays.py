@@ -7,6 +7,7 @@ from typing import Any, Self, final
 import numpy as np
 from numpy.typing import NDArray
 
+from insphere.data.categories import Category
 from insphere.data.columns import match_columns, told_aside
 from insphere.data.imputation import Imputer
 from insphere.data.labels import binary_labels
@@ -113,8 +114,10 @@ class ArraySource(AbstractSource):
         )
         return self._like(self._X[rows], self.facts.take(positions), self.feature_names, self.notices, errors)
 
-    def with_features(self, names: Sequence[str], *, aside: Sequence[str] = ()) -> Self:
+    def with_features(self, names: Sequence[str], *, aside: Sequence[str] = (), categories: Sequence[Category] = ()) -> Self:
         """Return a source of the features called `names`, in that order; further ones are left aside and told, but for those in `aside`.
+
+        Of columns of words that this source too was opened with, values that no row here has get their indicators, all zeros.
 
         Raises
         ------
@@ -131,9 +134,10 @@ class ArraySource(AbstractSource):
             raise DataError(f"{self.name} has no names of features, so they cannot be chosen by name.")
         if tuple(self.feature_names) == tuple(names):
             return self
-        order = match_columns(self.name, self.feature_names, names)
-        told = told_aside(self.name, self.feature_names, [*names, *aside])
-        return self._like(self._X[:, order], self.facts, tuple(names), (*self.notices, *told), self._row_errors)
+        X, present = _with_absent_values(self._X, self.feature_names, self.table_spec.categories, categories)
+        order = match_columns(self.name, present, names)
+        told = told_aside(self.name, present, [*names, *aside])
+        return self._like(X[:, order], self.facts, tuple(names), (*self.notices, *told), self._row_errors)
 
     def keeping_missing(self) -> Self:
         """Return a source of the same rows in which missing features are given as NaN; a row without any is an error."""
@@ -203,6 +207,20 @@ class ArraySource(AbstractSource):
             return f"pixel at row {place[0]}, column {place[1]}, channel {place[2]} is {value}{others}"
         named = f" {self.feature_names[place[0]]!r}" if self.feature_names is not None else ""
         return f"feature {place[0]}{named} is {value}{others}"
+
+
+def _with_absent_values(
+    X: NDArray[Any], names: Sequence[str], own: Sequence[Category], wanted: Sequence[Category]
+) -> tuple[NDArray[Any], list[str]]:
+    """Return rows and names with indicators of the values that only `wanted` knows, of columns that `own` has too."""
+    names, own_names = list(names), {category.column: category.names for category in own}
+    for category in wanted:
+        absent = [name for name in category.names if name not in names]
+        if absent and category.column in own_names:
+            # Zero, or missing where the cell is.
+            zeros = 0 * X[:, [names.index(own_names[category.column][0])]]
+            X, names = np.concatenate([X, np.repeat(zeros, len(absent), axis=1)], axis=1), [*names, *absent]
+    return X, names
 
 
 def _texts(values: Sequence[Any] | None) -> tuple[str, ...] | None:

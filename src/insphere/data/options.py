@@ -45,6 +45,7 @@ class OpenOptions:
     channels: str = "auto"
     groups_by: str | None = None
     sized: Callable[[float, float], tuple[int, int]] | None = None
+    categorical: Sequence[str] | None = None
 
     def __post_init__(self) -> None:
         """Check the values."""
@@ -55,8 +56,9 @@ class OpenOptions:
             raise ParameterError(f"`header` must be True, False or None (found by a rule), got {self.header!r}.")
         if self.image_size is not None:
             check_image_size(self.image_size)
-        if isinstance(self.columns, str):
-            raise ParameterError(f"`columns` must be a list of column names, got the text {self.columns!r}; write [{self.columns!r}].")
+        for name, given in (("columns", self.columns), ("categorical", self.categorical)):
+            if isinstance(given, str):
+                raise ParameterError(f"`{name}` must be a list of column names, got the text {given!r}; write [{given!r}].")
 
     def refuse(self, names: Sequence[str], kind: str) -> None:
         """Raise `ParameterError` if an option of `names` is given, which `kind` would ignore."""

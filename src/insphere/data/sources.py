@@ -45,6 +45,7 @@ def open_source(
     channels: str = "auto",
     groups_by: str | None = None,
     sized: Callable[[float, float], tuple[int, int]] | None = None,
+    categorical: list[str] | tuple[str, ...] | None = None,
 ) -> AbstractSource:
     """Return the rows that `source` points at.
 
@@ -87,6 +88,10 @@ def open_source(
     sized : callable, optional
         Where no size is asked for: gives height and width to bring image files to from their common or median height and width, for
         example as a detector wants them.
+    categorical : list of str, optional
+        Columns of a table that hold words, or numbers that only name kinds. Each of their values becomes a feature that is 1 where the
+        row has it and else 0 (``colour=red``), at most a hundred a column. A fitted model keeps the values; a new one has a 0 in all of
+        them, and that is told. An empty cell is a missing value.
 
     Returns
     -------
@@ -110,7 +115,21 @@ def open_source(
     122
     """
     options = OpenOptions(
-        split, spec, image_size, mode, label_column, normal_label, columns, data_dir, groups, table_spec, header, channels, groups_by, sized
+        split,
+        spec,
+        image_size,
+        mode,
+        label_column,
+        normal_label,
+        columns,
+        data_dir,
+        groups,
+        table_spec,
+        header,
+        channels,
+        groups_by,
+        sized,
+        categorical,
     )
     if isinstance(source, AbstractSource):
         return _narrowed(source, options)
@@ -123,7 +142,9 @@ def open_source(
         raise DataError(f"The {type(source).__name__} is empty; give at least one path, image or row of numbers.")
     if is_many(source):
         return open_many(source, options)
-    options.refuse(("image_size", "mode", "label_column", "normal_label", "columns", "groups", "header", "groups_by"), "an array")
+    options.refuse(
+        ("image_size", "mode", "label_column", "normal_label", "columns", "groups", "header", "groups_by", "categorical"), "an array"
+    )
     return ArraySource(source, channels=options.channels)
 
 
@@ -131,6 +152,7 @@ def _narrowed(source: AbstractSource, options: OpenOptions) -> AbstractSource:
     """Return the rows of an opened source that the options ask for; nothing that is asked for is dropped."""
     subject = f"{source.name}, which is opened already"
     fixed = ("image_size", "mode", "label_column", "normal_label", "columns", "data_dir", "groups", "header", "channels", "groups_by")
+    fixed = (*fixed, "categorical")
     options.refuse(fixed, subject)
     found = source.part(options.split)
     if options.spec is not None and found.spec is not None and found.spec != options.spec:

@@ -3,6 +3,7 @@
 import re
 from dataclasses import dataclass
 
+from insphere.data.categories import Category
 from insphere.data.labels import label_text
 
 _GENERATED = re.compile(r"f\d+$")
@@ -20,6 +21,8 @@ class TableSpec:
     normal_label : object, optional
     header : bool, optional
         As `insphere.open_source`.
+    categories : tuple of Category
+        Columns of words, whose indicators are among the features.
 
     Examples
     --------
@@ -32,6 +35,7 @@ class TableSpec:
     normal_label: object = None
     groups: str | None = None
     header: bool | None = None
+    categories: tuple[Category, ...] = ()
 
     @property
     def set_aside(self) -> tuple[str, ...]:

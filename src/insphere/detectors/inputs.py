@@ -1,7 +1,7 @@
 """What may come into a fitted detector, as one record: shape, image specification, columns by name. It opens and checks what is given."""
 
 import os
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, Self
 
@@ -9,6 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from insphere.data import AbstractSource, ArraySource, ImageSpec, Imputer, TableSpec, open_source
+from insphere.data.categories import Category
 from insphere.data.frames import is_frame
 from insphere.data.labels import label_text
 from insphere.data.many import holds_files, is_many
@@ -112,7 +113,7 @@ class InputContract:
             return source  # rows that came from here: an explanation's variants, for example
         names = self.table.feature_names
         if names is not None and isinstance(source, ArraySource) and source.feature_names is not None:
-            source = source.with_features(names, aside=self.table.set_aside)
+            source = source.with_features(names, aside=self.table.set_aside, categories=self.table.categories)
         if len(self.shape) == 1 == len(source.row_shape) and source.row_shape != self.shape:
             # In the words of scikit-learn, whose checks look for them.
             raise DataError(
@@ -161,6 +162,7 @@ class InputContract:
             "normal_label": None if table.normal_label is None else label_text(table.normal_label),
             "groups": table.groups,
             "header": table.header,
+            "categories": [[category.column, list(category.values)] for category in table.categories],
             "channels_first": self.channels_first,
             "imputer": None if self.imputer is None else self.imputer.to_json(),
         }
@@ -187,11 +189,25 @@ class InputContract:
         header_line = header.get("header")
         if header_line not in (None, True, False):
             raise ValueError("`header` of the input must be true, false or null")
-        table = TableSpec(None if names is None else tuple(names), **texts, header=header_line)
+        categories = _categories(header.get("categories", []), names or [])
+        table = TableSpec(None if names is None else tuple(names), **texts, header=header_line, categories=categories)
         spec, first = None if image is None else ImageSpec(**image), bool(header.get("channels_first", False))
         imputer = header.get("imputer")
         imputer = None if imputer is None else Imputer.from_json(imputer, shape[0])
         return cls(tuple(shape), spec, bool(header["from_files"]), table, first, imputer)
+
+
+def _categories(stored: Any, names: Sequence[str]) -> tuple[Category, ...]:
+    """Return the columns of words that a file's header holds."""
+    problem = "`categories` of the input must be pairs of a column and its values, whose indicators are features"
+    try:
+        found = tuple(Category(column, tuple(values)) for column, values in stored)
+    except (TypeError, ValueError) as error:
+        raise ValueError(problem) from error
+    texts = [text for category in found for text in (category.column, *category.values)]
+    if not all(isinstance(text, str) for text in texts) or not {name for category in found for name in category.names} <= set(names):
+        raise ValueError(problem)
+    return found
 
 
 def is_plain_table(X: Any) -> bool:

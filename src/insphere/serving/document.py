@@ -188,6 +188,17 @@ def _body(content: dict[str, Any]) -> dict[str, Any]:
     return {"requestBody": {"required": True, "content": content}}
 
 
+def _rows_of_words(model: ServedModel, values: dict[str, Any]) -> list[dict[str, Any]]:
+    """Return the schema of a row by names in which columns of words are as they are, where the model has such."""
+    if not model.categories:
+        return []
+    indicators = {name for category in model.categories for name in category.names}
+    plain = {name: value for name, value in values.items() if name not in indicators}
+    words = {category.column: {"type": ["string", "number"], "examples": list(category.values[:3])} for category in model.categories}
+    both = plain | words
+    return [{"type": "object", "required": list(both), "properties": both, "additionalProperties": False}]
+
+
 def _score_body(model: ServedModel) -> dict[str, Any]:
     """Return what the scoring routes take for this model."""
     if model.refuses_files is None:
@@ -201,7 +212,7 @@ def _score_body(model: ServedModel) -> dict[str, Any]:
     if names is not None:
         values = {name: _value(model, feature) for feature, name in enumerate(names)}
         named = {"type": "object", "required": names, "properties": values, "additionalProperties": False}
-        row = {"anyOf": [row, named]}
+        row = {"anyOf": [row, named, *_rows_of_words(model, values)]}
     rows = {"type": "array", "minItems": 1, "maxItems": model.max_rows, "items": row}
     bodies: list[dict[str, Any]] = [
         {"type": "object", "required": [name], "properties": {name: rows}, "additionalProperties": False} for name in ("rows", "data")

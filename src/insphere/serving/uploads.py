@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 from python_multipart.exceptions import MultipartParseError
 from python_multipart.multipart import MultipartParser, parse_options_header
 
+from insphere.data.categories import cell_text, row_with_indicators
 from insphere.data.image_notices import told_of
 from insphere.data.images import decode_telling, probe
 from insphere.data.rows import Notice
@@ -265,10 +266,36 @@ def read_rows(body: bytes, model: ServedModel) -> NDArray[np.float64]:
         raise Refusal(422, f"The body has the unknown field {unknown[0]!r}; its fields are rows (or data) and columns.")
     if "rows" in content and "data" in content:
         raise Refusal(422, "The body has both rows and data, which are two names of one field; leave one out.")
+    if model.categories:
+        rows = _without_words(rows, content.pop("columns", None), model)
     order = _order(content["columns"], model) if "columns" in content else None
     if len(rows) > model.max_rows:
         raise Refusal(422, f"The body has {len(rows)} rows, more than the limit of {model.max_rows}; send them in several requests.")
     return np.array([_row(row, number, model, order) for number, row in enumerate(rows)], dtype=np.float64)
+
+
+def _without_words(rows: list[Any], columns: Any, model: ServedModel) -> list[Any]:
+    """Return rows that are given by name with indicators in place of words; lists without names are left as they are."""
+    if columns is not None:
+        _check_columns(columns)
+        for number, row in enumerate(rows):
+            if not isinstance(row, list) or len(row) != len(columns):
+                got = f"{len(row)} values" if isinstance(row, list) else type(row).__name__
+                raise Refusal(422, f"Row {number} must be a list of {len(columns)} values, one for each of the columns, got {got}.")
+        rows = [dict(zip(columns, row, strict=True)) for row in rows]
+    for number, row in enumerate(rows):
+        for category in model.categories if isinstance(row, dict) else ():
+            value = row.get(category.column, "-")
+            if value is not None and not isinstance(value, str | int | float):
+                raise Refusal(422, f"The value at row {number}, column {category.column} must be a text, got {type(value).__name__}.")
+            if cell_text(value) is None and not model.may_be_missing:
+                raise Refusal(422, f"The value at row {number}, column {category.column} is missing; give a text.")
+    changed = [row_with_indicators(row, model.categories) if isinstance(row, dict) else row for row in rows]
+    indicators = {name for category in model.categories for name in category.names}
+    for row in changed:
+        if isinstance(row, dict):
+            row |= {name: None for name in indicators & row.keys() if row[name] != row[name]}
+    return changed
 
 
 def _order(columns: Any, model: ServedModel) -> list[int]:
@@ -276,10 +303,14 @@ def _order(columns: Any, model: ServedModel) -> list[int]:
     names = model.feature_names
     if names is None:
         raise Refusal(422, "This model was fitted on features without names, so its rows cannot be matched by columns; leave it out.")
-    if not isinstance(columns, list) or not all(isinstance(column, str) for column in columns):
-        raise Refusal(422, "The field columns must be a list of names.")
+    _check_columns(columns)
     _check_features(columns, names, "The field columns")
     return [columns.index(name) for name in names]
+
+
+def _check_columns(columns: Any) -> None:
+    if not isinstance(columns, list) or not all(isinstance(column, str) for column in columns):
+        raise Refusal(422, "The field columns must be a list of names.")
 
 
 def _check_features(given: Collection[str], names: Sequence[str], subject: str) -> None:
