@@ -54,13 +54,13 @@ def test_a_model_reads_the_words_by_itself(model: Any, door: Door, tmp_path: Pat
     direct = model.anomaly_score(np.array([[RPM[0], 1, 0], [RPM[1], 0, 1], [RPM[2], 0, 0]]))
     np.testing.assert_array_equal(model.anomaly_score(table), direct)
     with pytest.raises(DataError, match="no column 'colour'"):
-        model.open(door({"rpm": RPM[:3]}, tmp_path))
+        model.open(door({"rpm": RPM[:3], "site": ["n", "s", "n"]}, tmp_path))
 
 
 @TABLES
 def test_an_empty_cell_is_missing(door: Door, tmp_path: Path) -> None:
-    table = door({"rpm": RPM, "colour": [None, *COLOURS[1:]]}, tmp_path)
-    assert set(open_source(table, categorical=["colour"]).load().errors) == {0}
+    table = door({"rpm": RPM, "colour": [None if row % 10 == 0 else colour for row, colour in enumerate(COLOURS)]}, tmp_path)
+    assert set(open_source(table, categorical=["colour"]).load().errors) == set(range(0, 120, 10))
     filling = fitted(table, missing="impute")
     assert np.isfinite(filling.anomaly_score(table)).all() and "colour=red is missing" in filling.feature_names_
 
