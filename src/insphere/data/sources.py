@@ -151,8 +151,8 @@ def open_source(
 def _narrowed(source: AbstractSource, options: OpenOptions) -> AbstractSource:
     """Return the rows of an opened source that the options ask for; nothing that is asked for is dropped."""
     subject = f"{source.name}, which is opened already"
-    fixed = ("image_size", "mode", "label_column", "normal_label", "columns", "data_dir", "groups", "header", "channels", "groups_by")
-    fixed = (*fixed, "categorical")
+    told_before = ("label_column", "normal_label", "columns", "categorical", "groups", "groups_by", "header", "channels")
+    fixed = ("image_size", "mode", "data_dir", *told_before)
     options.refuse(fixed, subject)
     found = source.part(options.split)
     if options.spec is not None and found.spec is not None and found.spec != options.spec:
