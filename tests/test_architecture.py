@@ -13,7 +13,7 @@ SOURCE = Path(__file__).parent.parent / "src" / "insphere"
 # A room imports from its own line and the lines above it.
 FLOORS = (
     ("errors",),
-    ("validation", "seeding", "estimate", "output_file"),
+    ("validation", "fields", "seeding", "estimate", "output_file"),
     ("ranking", "metrics", "localisation_metrics", "model_file", "scores_file", "drift"),
     ("data",),
     ("decision",),

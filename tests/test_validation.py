@@ -1,4 +1,3 @@
-import dataclasses
 import math
 from decimal import Decimal
 from fractions import Fraction
@@ -10,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from insphere.errors import ParameterError
-from insphere.validation import as_record, check_choice, check_integer, check_number
+from insphere.validation import check_choice, check_integer, check_number
 
 
 class TestCheckChoice:
@@ -81,32 +80,3 @@ class TestCheckInteger:
     def test_giant_number_is_refused_not_printed(self) -> None:
         with pytest.raises(ParameterError, match="at most 9, got a number of more than 38 digits"):
             check_integer("n", 10**5000, at_most=9)
-
-
-@dataclasses.dataclass(frozen=True)
-class Options:
-    rate: float = 0.5
-    norm: str = "plain"
-    derived: int = dataclasses.field(default=0, init=False)
-
-
-class TestAsRecord:
-    def test_none_mapping_and_record(self) -> None:
-        assert as_record("options", None, Options) == Options()
-        assert as_record("options", {"rate": 1.0}, Options) == Options(rate=1.0)
-        record = Options(norm="squared")
-        assert as_record("options", record, Options) is record
-
-    @pytest.mark.parametrize("key", ["raet", "derived", 3])
-    def test_unknown_field(self, key: Any) -> None:
-        with pytest.raises(ParameterError, match=f"`options` has no field '{key}'; its fields are rate, norm"):
-            as_record("options", {key: 1.0}, Options)
-
-    def test_near_miss_gets_a_hint(self) -> None:
-        with pytest.raises(ParameterError, match="Did you mean 'rate'"):
-            as_record("options", {"raet": 1.0}, Options)
-
-    @pytest.mark.parametrize("value", [3, "rate", [("rate", 1.0)], Options])
-    def test_other_types(self, value: Any) -> None:
-        with pytest.raises(ParameterError, match="`options` must be None, a mapping or a Options"):
-            as_record("options", value, Options)

@@ -8,21 +8,21 @@ import numpy as np
 from insphere.errors import ParameterError
 
 
-def check_random_state(random_state: object) -> None:
+def check_random_state(name: str, random_state: object) -> None:
     """Raise `ParameterError` where `resolve_seed` would; nothing is drawn.
 
     Examples
     --------
-    >>> check_random_state(-5)
+    >>> check_random_state("random_state", -5)
     Traceback (most recent call last):
     ...
     insphere.errors.ParameterError: `random_state` must be in [0, 2**31), got -5.
     """
     if not isinstance(random_state, np.random.RandomState | np.random.Generator):
-        resolve_seed(random_state)
+        resolve_seed(random_state, name)
 
 
-def resolve_seed(random_state: object) -> int:
+def resolve_seed(random_state: object, name: str = "random_state") -> int:
     """Return a seed in [0, 2**31) for what scikit-learn calls `random_state`.
 
     Parameters
@@ -45,12 +45,12 @@ def resolve_seed(random_state: object) -> int:
     if isinstance(random_state, numbers.Integral) and not isinstance(random_state, bool):
         if 0 <= int(random_state) < 2**31:
             return int(random_state)
-        raise ParameterError(f"`random_state` must be in [0, 2**31), got {random_state!r}.")
+        raise ParameterError(f"`{name}` must be in [0, 2**31), got {random_state!r}.")
     if isinstance(random_state, np.random.RandomState):
         return int(random_state.randint(0, 2**31 - 1))
     if isinstance(random_state, np.random.Generator):
         return int(random_state.integers(0, 2**31 - 1))
-    raise ParameterError(f"`random_state` must be None, a whole number, a RandomState or a Generator, got {type(random_state).__name__}.")
+    raise ParameterError(f"`{name}` must be None, a whole number, a RandomState or a Generator, got {type(random_state).__name__}.")
 
 
 def derive_seed(seed: int, purpose: str) -> int:

@@ -5,17 +5,48 @@ import math
 import numbers
 import os
 from collections.abc import Collection, Mapping
-from typing import Any, TypeVar
+from typing import Any
 
 import numpy as np
 
 from insphere.errors import ParameterError, did_you_mean
 
-Record = TypeVar("Record")
+
+@dataclasses.dataclass(frozen=True)
+class Within:
+    """Bounds of a number; None is no bound. In a field's annotation they declare its range, see `insphere.fields`.
+
+    Examples
+    --------
+    >>> str(Within(above=0, at_most=1)), Within(above=0).holds(0)
+    ('above 0 and at most 1', False)
+    """
+
+    above: float | None = None
+    at_least: float | None = None
+    below: float | None = None
+    at_most: float | None = None
+
+    def __str__(self) -> str:
+        """Return the bounds in words; nothing where there is none."""
+        return " and ".join(f"{word.replace('_', ' ')} {bound}" for word, bound in vars(self).items() if bound is not None)
+
+    def holds(self, number: float) -> bool:
+        """Return whether the number is within the bounds; a number that is none is not."""
+        return (
+            (self.above is None or number > self.above)
+            and (self.at_least is None or number >= self.at_least)
+            and (self.below is None or number < self.below)
+            and (self.at_most is None or number <= self.at_most)
+        )
+
+    def of(self, kind: str) -> str:
+        """Return the rule in words: "a whole number at least 1 and at most 9"."""
+        return f"{kind} {self}".strip()
 
 
-def check_choice(name: str, value: object, choices: Collection[str]) -> str:
-    """Return `value` if it is one of `choices`.
+def check_choice(name: str, value: object, choices: Collection[str], *, also: str = "") -> str:
+    """Return `value` if it is one of `choices`; `also` is said of what else may be given: ", or None".
 
     Raises
     ------
@@ -32,19 +63,21 @@ def check_choice(name: str, value: object, choices: Collection[str]) -> str:
     if isinstance(value, int) and not isinstance(value, bool) and str(value) in choices:  # precision=32, as a command line reads it
         return str(value)
     listed = ", ".join(repr(choice) for choice in choices)
-    raise ParameterError(f"`{name}` must be one of {listed}, got {value!r}.{did_you_mean(str(value), choices)}")
+    raise ParameterError(f"`{name}` must be one of {listed}{also}, got {value!r}.{did_you_mean(str(value), choices)}")
 
 
 def check_number(
     name: str,
     value: object,
+    within: Within | None = None,
     *,
     above: float | None = None,
     at_least: float | None = None,
     below: float | None = None,
     at_most: float | None = None,
+    also: str = "",
 ) -> float:
-    """Return `value` as float if it is a finite real number within the bounds.
+    """Return `value` as float if it is a finite real number within the bounds, given together or each by name.
 
     Raises
     ------
@@ -56,20 +89,29 @@ def check_number(
     >>> check_number("target_fpr", 0.05, above=0, below=1)
     0.05
     """
-    rule = _rule("a finite number", above=above, at_least=at_least, below=below, at_most=at_most)
+    within = Within(above, at_least, below, at_most) if within is None else within
+    rule = within.of("a finite number") + also
     if isinstance(value, bool) or not isinstance(value, numbers.Real):
         raise ParameterError(f"`{name}` must be {rule}, got {value!r}.")
     try:
         number = float(value)
     except OverflowError:  # a whole number beyond the floats, too long to be shown
         raise ParameterError(f"`{name}` must be {rule}, got a number beyond 1e308.") from None
-    if not math.isfinite(number) or _breaks(number, above=above, at_least=at_least, below=below, at_most=at_most):
+    if not math.isfinite(number) or not within.holds(number):
         raise ParameterError(f"`{name}` must be {rule}, got {value!r}.")
     return number
 
 
-def check_integer(name: str, value: object, *, at_least: int | None = None, at_most: int | None = None) -> int:
-    """Return `value` as int if it is a whole number within the bounds.
+def check_integer(
+    name: str,
+    value: object,
+    within: Within | None = None,
+    *,
+    at_least: int | None = None,
+    at_most: int | None = None,
+    also: str = "",
+) -> int:
+    """Return `value` as int if it is a whole number within the bounds, given together or each by name.
 
     Raises
     ------
@@ -81,50 +123,16 @@ def check_integer(name: str, value: object, *, at_least: int | None = None, at_m
     >>> check_integer("epochs", 40, at_least=1)
     40
     """
-    rule = _rule("a whole number", at_least=at_least, at_most=at_most)
+    within = Within(at_least=at_least, at_most=at_most) if within is None else within
+    rule = within.of("a whole number") + also
     if isinstance(value, bool) or not isinstance(value, numbers.Integral):
         raise ParameterError(f"`{name}` must be {rule}, got {value!r}.")
     number = int(value)
-    if _breaks(number, at_least=at_least, at_most=at_most):
+    if not within.holds(number):
         # Past a few dozen digits the number says nothing, and Python refuses to print thousands of them.
         shown = repr(number) if number.bit_length() <= 128 else "a number of more than 38 digits"
         raise ParameterError(f"`{name}` must be {rule}, got {shown}.")
     return number
-
-
-def as_record(name: str, value: object, record: type[Record], default: Record | None = None) -> Record:
-    """Return `value` as an instance of the dataclass `record`: None gives `default`, a mapping changes fields of it.
-
-    Without a `default` it is the record as its own defaults have it.
-
-    Raises
-    ------
-    ParameterError
-        If a field is unknown, or `value` is of another type.
-
-    Examples
-    --------
-    >>> @dataclasses.dataclass(frozen=True)
-    ... class Speed:
-    ...     limit: float = 1.0
-    >>> as_record("speed", {"limit": 2.0}, Speed)
-    Speed(limit=2.0)
-    """
-    default = record() if default is None else default
-    if value is None:
-        return default
-    if isinstance(value, record):
-        own = {field.name: getattr(value, field.name) for field in dataclasses.fields(record) if field.init}  # type: ignore[arg-type]
-        foreign = {key: plain(entry) for key, entry in own.items() if isinstance(entry, np.generic)}
-        return dataclasses.replace(value, **foreign) if foreign else value  # type: ignore[type-var]
-    if isinstance(value, Mapping):
-        fields: dict[str, Any] = {str(key): plain(entry) for key, entry in value.items()}
-        known = [field.name for field in dataclasses.fields(record) if field.init]  # type: ignore[arg-type]
-        for key in fields:
-            if key not in known:
-                raise ParameterError(f"`{name}` has no field {key!r}; its fields are {', '.join(known)}.{did_you_mean(key, known)}")
-        return dataclasses.replace(default, **fields)  # type: ignore[type-var]
-    raise ParameterError(f"`{name}` must be None, a mapping or a {record.__name__}, got {type(value).__name__}.")
 
 
 def plain(value: Any) -> Any:
@@ -144,25 +152,3 @@ def plain(value: Any) -> Any:
     if isinstance(value, list | tuple) and type(value) in (list, tuple):
         return type(value)(plain(entry) for entry in value)
     return value
-
-
-def _rule(kind: str, **bounds: float | None) -> str:
-    """Return the rule in words: "a whole number at least 1 and at most 9"."""
-    parts = [f"{word.replace('_', ' ')} {bound}" for word, bound in bounds.items() if bound is not None]
-    return f"{kind} {' and '.join(parts)}" if parts else kind
-
-
-def _breaks(
-    number: float,
-    *,
-    above: float | None = None,
-    at_least: float | None = None,
-    below: float | None = None,
-    at_most: float | None = None,
-) -> bool:
-    return (
-        (above is not None and number <= above)
-        or (at_least is not None and number < at_least)
-        or (below is not None and number >= below)
-        or (at_most is not None and number > at_most)
-    )

@@ -1,5 +1,5 @@
 import warnings
-from typing import Any
+from typing import Any, get_args
 
 import numpy as np
 import pytest
@@ -9,10 +9,10 @@ from hypothesis import strategies as st
 from hypothesis.extra import numpy as arrays_of
 from numpy.typing import NDArray
 
-from insphere.data.preprocess import CLIP, MOST_WHITENED, SCALINGS, Preprocess, contrast_normalise, fit_preprocess
+from insphere.data.preprocess import CLIP, MOST_WHITENED, Preprocess, Scaling, contrast_normalise, fit_preprocess
 from insphere.errors import ParameterError
 
-FITTED = [name for name in SCALINGS if name != "auto"]
+FITTED = [name for name in get_args(Scaling) if name != "auto"]
 
 any_finite = st.floats(allow_nan=False, allow_infinity=False, width=32)
 eighths = st.integers(-8000, 8000).map(lambda eighth: eighth / 8)  # exact in every type, and never flat but for rounding
@@ -34,7 +34,7 @@ def as_input(X: NDArray[Any]) -> NDArray[Any]:
 
 
 @settings(max_examples=60, deadline=None)
-@given(rows_of(eighths), st.sampled_from(SCALINGS))
+@given(rows_of(eighths), st.sampled_from(get_args(Scaling)))
 def test_numpy_and_torch_agree(X: NDArray[Any], scaling: str) -> None:
     preprocess, rows = fit_preprocess(X[: len(X) // 2 + 1], scaling), as_input(X)
     found, by_torch = preprocess.apply(rows), preprocess.apply(torch.from_numpy(rows))
@@ -43,7 +43,7 @@ def test_numpy_and_torch_agree(X: NDArray[Any], scaling: str) -> None:
 
 
 @settings(max_examples=60, deadline=None)
-@given(rows_of(any_finite), st.sampled_from(SCALINGS))
+@given(rows_of(any_finite), st.sampled_from(get_args(Scaling)))
 def test_any_finite_row_stays_finite(X: NDArray[Any], scaling: str) -> None:
     preprocess, rows = fit_preprocess(X[: len(X) // 2 + 1], scaling), as_input(X)
     for found in (preprocess.apply(rows), preprocess.apply(torch.from_numpy(rows)).numpy()):
@@ -51,7 +51,7 @@ def test_any_finite_row_stays_finite(X: NDArray[Any], scaling: str) -> None:
 
 
 @settings(max_examples=40, deadline=None)
-@given(rows_of(any_finite), st.sampled_from(SCALINGS))
+@given(rows_of(any_finite), st.sampled_from(get_args(Scaling)))
 def test_a_row_is_scaled_alone(X: NDArray[Any], scaling: str) -> None:
     preprocess, rows = fit_preprocess(X, scaling), as_input(X)
     whole = preprocess.apply(rows)

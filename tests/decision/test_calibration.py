@@ -57,7 +57,7 @@ class TestCalibration:
         ],
     )
     def test_each_option_has_a_rule(self, field: str, value: Any) -> None:
-        with pytest.raises(ParameterError, match=f"`calibration.{field}` must be"):
+        with pytest.raises(ParameterError, match=f"`{field}` must be"):
             Calibration(**{field: value})
 
     def test_misspelt_decision_gets_a_hint(self) -> None:

@@ -1,3 +1,5 @@
+from typing import get_args
+
 import numpy as np
 import pytest
 import torch
@@ -8,7 +10,7 @@ from insphere.detectors.cae_svdd import DeepSVDDCAE, DeepSVDDCAEObjective
 from insphere.errors import CollapseError
 from insphere.nets.build import initialise
 from insphere.nets.options import Network
-from insphere.training.sphere_term import CENTERS, SphereReading
+from insphere.training.sphere_term import Center, SphereReading
 
 VECTORS = contract.blobs()
 X = torch.rand(6, 4, generator=torch.Generator().manual_seed(1))
@@ -39,7 +41,7 @@ def test_the_sphere_is_added_to_alpha_times_the_error(norm):
 
 
 @pytest.mark.parametrize("final_center", ["training-mean", "last"])
-@pytest.mark.parametrize("center", CENTERS)
+@pytest.mark.parametrize("center", get_args(Center))
 def test_every_centre_trains_and_scores(center, final_center):
     detector = DeepSVDDCAE(reading={"center": center, "final_center": final_center}, geometry="euclidean", epochs=2, random_state=0)
     fitted = contract.fit_quietly(detector, VECTORS)

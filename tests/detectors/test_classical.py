@@ -391,7 +391,7 @@ def test_extreme_rows_have_finite_scores(detector):
         (OCSVM(gamma="autp"), "Did you mean 'auto'"),
         (OCSVM(gamma=0), "`gamma` must be"),
         (OCSVM(nu=2), "`nu` must be"),
-        (OCSVM(nu="scale"), "`nu` must be 'auto' or a number above 0 and at most 1"),
+        (OCSVM(nu="scale"), "`nu` must be 'auto' or a finite number above 0 and at most 1"),
         (OCSVM(approximation="nystrom"), "Did you mean 'nystroem'"),
         (OCSVM(n_landmarks=1), "`n_landmarks` must be"),
         (KDE(bandwidth=-1), "`bandwidth` must be"),

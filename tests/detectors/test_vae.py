@@ -1,3 +1,5 @@
+from typing import get_args
+
 import numpy as np
 import pytest
 import torch
@@ -7,7 +9,7 @@ import contract
 from insphere.detectors.vae import VAE, VAEObjective
 from insphere.nets.build import initialise
 from insphere.nets.options import Network
-from insphere.training.variational import LIKELIHOODS, VariationalReading
+from insphere.training.variational import Likelihood, VariationalReading
 
 VECTORS = contract.blobs()
 
@@ -26,7 +28,7 @@ def log_prob(objective, output, x):
 
 
 @pytest.mark.parametrize("n_draws", [1, 3])
-@pytest.mark.parametrize("likelihood", LIKELIHOODS)
+@pytest.mark.parametrize("likelihood", get_args(Likelihood))
 def test_terms_equal_torch_distributions(likelihood, n_draws):
     objective = make_objective(likelihood, n_draws=n_draws).eval()
     objective.reading_likelihood = likelihood

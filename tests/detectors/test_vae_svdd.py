@@ -5,6 +5,7 @@ import subprocess
 import sys
 import textwrap
 from pathlib import Path
+from typing import get_args
 
 import numpy as np
 import pytest
@@ -22,8 +23,8 @@ from insphere.errors import CollapseError, DataError, HealthWarning, ModelFileEr
 from insphere.nets.build import initialise
 from insphere.nets.options import Network
 from insphere.training.options import Training
-from insphere.training.sphere_term import CENTERS
-from insphere.training.variational import LIKELIHOODS
+from insphere.training.sphere_term import Center
+from insphere.training.variational import Likelihood
 
 QUICK = DeepSVDDVAE(epochs=3, random_state=0, device="cpu")
 GREY, COLOUR = contract.pictures(), contract.pictures(shape=(8, 8, 3))
@@ -73,8 +74,8 @@ def test_anomalies_score_higher():
 
 
 READINGS = [
-    *({"center": center, "norm": norm} for center, norm in itertools.product(CENTERS, ("plain", "squared"))),
-    *({"likelihood": likelihood} for likelihood in LIKELIHOODS),
+    *({"center": center, "norm": norm} for center, norm in itertools.product(get_args(Center), ("plain", "squared"))),
+    *({"likelihood": likelihood} for likelihood in get_args(Likelihood)),
     {"n_draws": 3},
     {"distance_of": "mean"},
     {"final_center": "last"},
@@ -91,7 +92,7 @@ def test_every_reading_trains_and_scores(reading):
 
 
 @pytest.mark.parametrize("norm", ["plain", "squared"])
-@pytest.mark.parametrize("likelihood", LIKELIHOODS)
+@pytest.mark.parametrize("likelihood", get_args(Likelihood))
 def test_loss_equals_its_formula_written_out(norm, likelihood):
     objective = DeepSVDDVAEObjective((4,), 2, Network(widths=(8,)), alpha=0.3, reading=Reading(norm=norm, likelihood=likelihood))
     initialise(objective, 0)
@@ -169,13 +170,13 @@ def test_pipeline_and_grid_search():
 @pytest.mark.parametrize(
     ("parameters", "message"),
     [
-        ({"alpha": 0}, "`alpha` must be a finite number above 0, got 0"),
+        ({"alpha": 0}, "`alpha` must be a finite number above 0, or None, got 0"),
         ({"geometry": "sphere"}, "`geometry` must be one of"),
-        ({"epochs": 0}, "`epochs` must be a whole number at least 1 and at most 100000, got 0"),
+        ({"epochs": 0}, "`epochs` must be a whole number at least 1 and at most 100000, or None, got 0"),
         ({"latent_dim": 2.5}, "`latent_dim` must be a whole number"),
         ({"scaling": "gnc"}, "Did you mean 'gcn'"),
         ({"reading": {"centre": "learned"}}, "Did you mean 'center'"),
-        ({"training": {"optimizer": "lion"}}, "`optimizer` must be one of"),
+        ({"training": {"optimizer": "lion"}}, "`training.optimizer` must be one of"),
         ({"network": {"kernel_size": 4}}, "`kernel_size` must be odd"),
         ({"device": "tpu"}, "`device` must be one of"),
         ({"target_fpr": 1.0}, "`target_fpr` must be a finite number above 0 and below 1"),

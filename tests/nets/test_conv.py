@@ -1,3 +1,5 @@
+from typing import get_args
+
 import pytest
 import torch
 from hypothesis import given, settings
@@ -6,7 +8,7 @@ from torch import nn
 
 from insphere.nets.build import initialise
 from insphere.nets.conv import ConvDecoder, ConvEncoder, UpsampledConv2d
-from insphere.nets.options import ACTIVATIONS, Network
+from insphere.nets.options import Activation, Network
 
 
 def images(n_images: int, channels: int, height: int, width: int) -> torch.Tensor:
@@ -77,7 +79,7 @@ def test_a_block_equals_its_formula_written_out() -> None:
     torch.testing.assert_close(encoder(x)[0], pooled.flatten(1) @ encoder.heads[0].weight.T + encoder.heads[0].bias)
 
 
-@pytest.mark.parametrize("activation", ACTIVATIONS)
+@pytest.mark.parametrize("activation", get_args(Activation))
 def test_pooling_before_the_activation_is_pooling_after_it(activation: str) -> None:
     encoder = ConvEncoder((5, 6, 2), [3], Network(widths=(4,), activation=activation))
     initialise(encoder, 0)

@@ -14,11 +14,11 @@ sides = st.integers(1, 512)
 @pytest.mark.parametrize(
     ("wrong", "message"),
     [
-        ({"widths": ()}, "`widths` must name 1 to 8 layers, got 0"),
-        ({"widths": (4,) * 9}, "`widths` must name 1 to 8 layers, got 9"),
-        ({"widths": (8, 0)}, "`widths` must be a whole number at least 1 and at most 65536, got 0"),
-        ({"widths": (8, 2.5)}, "`widths` must be a whole number .*, got 2.5"),
-        ({"widths": 8}, "`widths` must be None or a list of whole numbers, one a layer, got 8"),
+        ({"widths": ()}, "`widths` must be a list of 1 to 8 entries, .*, got \\(\\)"),
+        ({"widths": (4,) * 9}, "`widths` must be a list of 1 to 8 entries, .*, got \\(4, "),
+        ({"widths": (8, 0)}, r"`widths\[1\]` must be a whole number at least 1 and at most 65536, got 0"),
+        ({"widths": (8, 2.5)}, r"`widths\[1\]` must be a whole number .*, got 2.5"),
+        ({"widths": 8}, "`widths` must be a list of 1 to 8 entries, each a whole number .*, or None, got 8"),
         ({"kernel_size": 4}, "`kernel_size` must be odd so that the image keeps its size, got 4"),
         ({"kernel_size": 33}, "`kernel_size` must be a whole number at least 1 and at most 31, got 33"),
         ({"activation": "relu"}, "`activation` must be one of 'leaky-relu', 'tanh', 'sigmoid', got 'relu'"),

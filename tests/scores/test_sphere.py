@@ -1,4 +1,4 @@
-from typing import Any
+from typing import Any, get_args
 
 import numpy as np
 import pytest
@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 import naive
 from insphere.errors import ModelFileError, ParameterError, TrainingError
 from insphere.scores import sphere
-from insphere.scores.sphere import GEOMETRIES, AbstractSphere, LocalSphere, fit_sphere, fit_whitening, restore_sphere
+from insphere.scores.sphere import AbstractSphere, Geometry, LocalSphere, fit_sphere, fit_whitening, restore_sphere
 
 
 def correlated(n_rows: int, n_dims: int = 3, seed: int = 0) -> NDArray[np.float64]:
@@ -128,7 +128,7 @@ class TestWhitening:
         assert fit_whitening(np.array([[98.0], [102.0]]))[0, 0] == pytest.approx(0.5)
 
 
-@pytest.mark.parametrize("geometry", GEOMETRIES)
+@pytest.mark.parametrize("geometry", get_args(Geometry))
 class TestEveryGeometry:
     def test_a_distance_depends_on_its_own_row_only(self, geometry: str) -> None:
         found = fitted(geometry, TRAINING)
@@ -155,7 +155,7 @@ class TestEveryGeometry:
         np.testing.assert_allclose(fitted(geometry, TRAINING * factor).distance(NEW * factor), expected, rtol=1e-6)
 
 
-@pytest.mark.parametrize("geometry", GEOMETRIES)
+@pytest.mark.parametrize("geometry", get_args(Geometry))
 @pytest.mark.parametrize("broken", [np.nan, np.inf])
 def test_codes_that_are_not_finite_say_that_training_diverged(geometry: str, broken: float) -> None:
     codes = TRAINING.copy()

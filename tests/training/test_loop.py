@@ -1,7 +1,7 @@
 import math
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
 import numpy as np
 import pytest
@@ -20,7 +20,7 @@ from insphere.training.feed import as_network_input
 from insphere.training.history import EpochRecord
 from insphere.training.loop import SCORING_ROWS, _Run, map_batches, train
 from insphere.training.objective import AbstractObjective
-from insphere.training.options import OPTIMIZERS, SCHEDULES, Training
+from insphere.training.options import OPTIMIZERS, Schedule, Training
 from insphere.training.trainee import Stage, Trainee
 
 CPU = torch.device("cpu")
@@ -326,7 +326,7 @@ VARIANTS = [
     {"optimizer": "adam", "optimizer_options": {"amsgrad": True}},
     {"optimizer": "rmsprop", "optimizer_options": {"centered": True, "momentum": 0.5}},
     {"optimizer": "sgd", "optimizer_options": {"momentum": 0.0}},
-    *({"schedule": name} for name in SCHEDULES),
+    *({"schedule": name} for name in get_args(Schedule)),
     {"patience": 6},
 ]
 

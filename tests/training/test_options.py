@@ -1,4 +1,4 @@
-from typing import Any
+from typing import Any, get_args
 
 import pytest
 import torch
@@ -6,19 +6,19 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from insphere.errors import ParameterError
-from insphere.training.options import OPTIMIZERS, PRECISIONS, SCHEDULES, Training, default_epochs
+from insphere.training.options import OPTIMIZERS, Optimizer, Precision, Schedule, Training, default_epochs
 
 
 @pytest.mark.parametrize(
     ("wrong", "message"),
     [
         ({"optimizer": "adma"}, "`optimizer` must be one of 'adam', .*Did you mean 'adam'"),
-        ({"optimizer_options": [("eps", 1e-8)]}, "`optimizer_options` must be None or a mapping"),
+        ({"optimizer_options": [("eps", 1e-8)]}, "`optimizer_options` must be a mapping, or None, got"),
         ({"lr": 0}, "`lr` must be a finite number above 0, got 0"),
         ({"lr": float("nan")}, "`lr` must be a finite number above 0, got nan"),
         ({"schedule": "onecycle"}, "Did you mean 'one-cycle'"),
         ({"step_at": 1}, "`step_at` must be a finite number above 0 and below 1, got 1"),
-        ({"batch_size": 1}, "`batch_size` must be a whole number at least 2, got 1"),
+        ({"batch_size": 1}, "`batch_size` must be a whole number at least 2, or None, got 1"),
         ({"weight_decay": -1e-6}, "`weight_decay` must be a finite number at least 0"),
         ({"gradient_clip": 0}, "`gradient_clip` must be a finite number above 0"),
         ({"precision": 16}, "`precision` must be one of 'auto', '32', 'bf16', got 16"),
@@ -31,10 +31,14 @@ def test_a_choice_out_of_range_is_refused(wrong: dict[str, Any], message: str) -
         Training(**wrong)
 
 
-@pytest.mark.parametrize(("field", "names"), [("optimizer", OPTIMIZERS), ("schedule", SCHEDULES), ("precision", PRECISIONS)])
+@pytest.mark.parametrize(("field", "names"), [("optimizer", Optimizer), ("schedule", Schedule), ("precision", Precision)])
 def test_every_listed_name_is_taken(field: str, names: Any) -> None:
-    for name in names:
+    for name in get_args(names):
         assert getattr(Training(**{field: name}), field) == name
+
+
+def test_every_optimizer_that_may_be_named_has_its_constants() -> None:
+    assert tuple(OPTIMIZERS) == get_args(Optimizer)
 
 
 @given(st.integers(2, 50_000), st.none() | st.integers(2, 1000))

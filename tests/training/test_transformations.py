@@ -1,12 +1,14 @@
+from typing import get_args
+
 import numpy as np
 import pytest
 import torch
 
 from insphere.errors import ParameterError
 from insphere.nets.build import initialise
-from insphere.training.transformations import FAMILIES, Transformations, Warp, shifted
+from insphere.training.transformations import Family, Transformations, Warp, shifted
 
-OF_PICTURES = [family for family in FAMILIES if family != "projections"]
+OF_PICTURES = [family for family in get_args(Family) if family != "projections"]
 
 
 def pictures(height, width, channels=2, n=3):

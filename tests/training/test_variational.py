@@ -1,4 +1,5 @@
 import math
+from typing import get_args
 
 import pytest
 import torch
@@ -9,9 +10,9 @@ from torch.distributions import Bernoulli, Normal, kl_divergence
 
 from insphere.training.sphere_term import SphereReading, SphereTerm
 from insphere.training.variational import (
-    LIKELIHOODS,
     BernoulliLikelihood,
     GaussianLikelihood,
+    Likelihood,
     kl_to_standard_normal,
     make_likelihood,
     sample_code,
@@ -60,13 +61,13 @@ class TestLikelihoods:
         for other in (0.9 * scale, 1.1 * scale):
             assert found.sum() > Normal(output, other).log_prob(x).sum()
 
-    @pytest.mark.parametrize("name", LIKELIHOODS)
+    @pytest.mark.parametrize("name", get_args(Likelihood))
     def test_rows_do_not_share_likelihood_outside_training(self, shape: tuple[int, ...], name: str) -> None:
         likelihood = make_likelihood(name).double().eval()
         output, x = noise(*shape), noise(*shape, seed=1).sigmoid()
         torch.testing.assert_close(likelihood(output[:2], x[:2]), likelihood(output, x)[:2])
 
-    @pytest.mark.parametrize("name", LIKELIHOODS)
+    @pytest.mark.parametrize("name", get_args(Likelihood))
     def test_gradient(self, shape: tuple[int, ...], name: str) -> None:
         # In evaluation mode: in training the learned variance is held constant on purpose.
         likelihood = make_likelihood(name).double().eval()
@@ -127,7 +128,7 @@ def test_draws_come_from_the_generator_only() -> None:
     assert torch.equal(torch.get_rng_state(), before)
 
 
-@pytest.mark.parametrize("name", LIKELIHOODS)
+@pytest.mark.parametrize("name", get_args(Likelihood))
 def test_every_listed_likelihood_is_made(name: str) -> None:
     made = make_likelihood(name)
     assert isinstance(made, BernoulliLikelihood) == (name == "bernoulli")

@@ -100,6 +100,10 @@ def detectors(
     console.results().print(console.table("Detectors (insphere fit --detector NAME)", ("name", "what it is", "when to choose it"), rows))
 
 
+def _with_range(entry: Mapping[str, Any]) -> str:
+    return f"{entry['type']}, {entry['range']}" if entry["range"] else str(entry["type"])
+
+
 def _parameters_of(name: str, *, json: bool) -> None:
     from insphere.detectors.catalog import detector_class
     from insphere.detectors.parameters import described
@@ -108,6 +112,6 @@ def _parameters_of(name: str, *, json: bool) -> None:
     if json:
         console.write_json({"detector": name, "parameters": found})
         return
-    rows = ((entry["name"], entry["type"], entry["default"], entry["meaning"]) for entry in found)
+    rows = ((entry["name"], _with_range(entry), entry["default"], entry["meaning"]) for entry in found)
     title = f"Parameters of {name} (--set NAME=VALUE; in Python, those with a dot are fields of a mapping)"
     console.results().print(console.table(title, ("name", "type", "default", "what it does"), rows))

@@ -2,14 +2,14 @@
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, Self
+from typing import Any, Literal, Self
 
 import numpy as np
 from numpy.typing import NDArray
 
 from insphere.errors import DataError
 
-MISSING = ("refuse", "impute")
+Missing = Literal["refuse", "impute"]
 """What a detector does with missing values: the row is an error, or they are filled."""
 
 

@@ -3,7 +3,7 @@
 import dataclasses
 import functools
 import math
-from typing import Any
+from typing import Any, Literal, get_args
 
 import numpy as np
 from numpy.typing import NDArray
@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from insphere.errors import ParameterError
 from insphere.validation import check_choice
 
-SCALINGS = ("auto", "none", "unit", "standard", "gcn", "gcn-unit", "whiten")
+Scaling = Literal["auto", "none", "unit", "standard", "gcn", "gcn-unit", "whiten"]
 """Names of the scalings: see `fit_preprocess`."""
 
 MOST_WHITENED = 4096
@@ -35,7 +35,7 @@ class Preprocess:
     Attributes
     ----------
     scaling : str
-        Which rule was fitted: one of `SCALINGS` but "auto".
+        Which rule was fitted: a `Scaling` but "auto".
     offset, scale : ndarray of float64, shape (1,), (channels,) or (features,)
         Constants of the affine map; they broadcast along the last axis.
     mean : ndarray of float64, shape (values of a row,), optional
@@ -155,7 +155,7 @@ def fit_preprocess(X: NDArray[Any], scaling: str = "auto") -> Preprocess:
     >>> fit_preprocess(np.zeros((2, 4, 4, 1), np.uint8), "unit").scale
     array([255.])
     """
-    check_choice("scaling", scaling, SCALINGS)
+    check_choice("scaling", scaling, get_args(Scaling))
     is_image = X.ndim == 4
     if scaling == "auto":
         scaling = "gcn" if is_image else "standard"

@@ -2,7 +2,7 @@
 
 import dataclasses
 import math
-from typing import Literal, get_args
+from typing import Annotated, Literal
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -10,7 +10,8 @@ from scipy.stats import beta
 
 from insphere.errors import DataError
 from insphere.estimate import CONFIDENCE, Estimate
-from insphere.validation import check_choice, check_integer, check_number
+from insphere.fields import AtLeastOne, AtLeastTwo, Declared, Share
+from insphere.validation import Within, check_integer, check_number
 
 By = Literal["conformal", "radius"]
 Method = Literal["auto", "split", "cross"]
@@ -21,7 +22,7 @@ MIN_ROWS_TO_SPLIT = 4  # below it, half of the rows is one row, and neither part
 
 
 @dataclasses.dataclass(frozen=True)
-class Calibration:
+class Calibration(Declared):
     """Options of the decision: how scores of unseen normal rows are got, and which threshold calls a row an anomaly.
 
     Parameters
@@ -66,21 +67,11 @@ class Calibration:
     """
 
     method: Method = "auto"
-    fraction: float = 0.2
-    max_rows: int = 2000
-    n_folds: int = 10
+    fraction: Annotated[float, Within(above=0, at_most=0.5)] = 0.2
+    max_rows: AtLeastOne = 2000
+    n_folds: AtLeastTwo = 10
     decision: By = "conformal"
-    radius_quantile: float = 0.95
-
-    def __post_init__(self) -> None:
-        # Stored as built-in numbers, because the record goes into the JSON of the model file.
-        object.__setattr__(self, "method", check_choice("calibration.method", self.method, get_args(Method)))
-        object.__setattr__(self, "fraction", check_number("calibration.fraction", self.fraction, above=0, at_most=0.5))
-        object.__setattr__(self, "max_rows", check_integer("calibration.max_rows", self.max_rows, at_least=1))
-        object.__setattr__(self, "n_folds", check_integer("calibration.n_folds", self.n_folds, at_least=2))
-        object.__setattr__(self, "decision", check_choice("calibration.decision", self.decision, get_args(By)))
-        quantile = check_number("calibration.radius_quantile", self.radius_quantile, above=0, at_most=1)
-        object.__setattr__(self, "radius_quantile", quantile)
+    radius_quantile: Share = 0.95
 
 
 def split_rows(

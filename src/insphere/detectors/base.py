@@ -6,7 +6,7 @@ import os
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, ClassVar, Self
+from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Self
 
 import numpy as np
 from numpy.typing import NDArray
@@ -16,7 +16,7 @@ from sklearn.utils.validation import check_array, check_is_fitted
 from insphere import model_file
 from insphere.data import AbstractSource, ArraySource, ImageSource, open_source
 from insphere.data.image_sizes import small_size
-from insphere.data.imputation import MISSING
+from insphere.data.imputation import Missing
 from insphere.decision import health
 from insphere.decision.calibration import Calibration
 from insphere.decision.units import row_hashes
@@ -37,8 +37,9 @@ from insphere.detectors.scoring import Rows, RowScoring
 from insphere.detectors.stored import KIND, parameters_to_json, restore, to_file
 from insphere.detectors.unseen import decide, new_scores, unseen_scores
 from insphere.errors import CollapseError, ParameterError
+from insphere.fields import Checked, OpenShare, check_fields
 from insphere.seeding import check_random_state, generator, resolve_seed
-from insphere.validation import check_choice, check_number
+from insphere.validation import Within, check_number
 
 if TYPE_CHECKING:
     from insphere.explain import Explanation
@@ -72,11 +73,11 @@ class AbstractDetector(RowScoring, ParameterisedEstimator, OutlierMixin, BaseEst
     name: ClassVar[str]
     cross_below: ClassVar[int] = 0
     takes_vectors: ClassVar[bool] = True
-    target_fpr: float = 0.05
-    trim: float = 0.0
+    target_fpr: OpenShare = 0.05
+    trim: Annotated[float, Within(at_least=0, below=0.5)] = 0.0
     calibration: Calibration | Mapping[str, Any] | None = None
-    random_state: Any = None
-    missing: str = "refuse"
+    random_state: Annotated[Any, Checked(check_random_state, "int, RandomState, Generator or None")] = None
+    missing: Missing = "refuse"
 
     # What a concrete detector implements.
 
@@ -194,11 +195,8 @@ class AbstractDetector(RowScoring, ParameterisedEstimator, OutlierMixin, BaseEst
         self.created_ = datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds")
 
     def _check_parameters(self) -> None:
-        """Check the parameters and keep the resolved option records; a subclass calls this first and adds its own."""
-        check_random_state(self.random_state)
-        check_number("target_fpr", self.target_fpr, above=0, below=1)
-        check_choice("missing", self.missing, MISSING)
-        check_number("trim", self.trim, at_least=0, below=0.5)
+        """Check the parameters by their declared fields and keep the resolved option records; a subclass adds what no field says alone."""
+        check_fields(self)
         for name in self._record_defaults():
             self._record(name)
         self._calibration = self._record("calibration")

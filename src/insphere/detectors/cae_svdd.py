@@ -7,11 +7,11 @@ from typing import Any
 from torch import Tensor
 
 from insphere.detectors.enclosing import AbstractEnclosingDetector
+from insphere.fields import Positive
 from insphere.nets.options import Network
 from insphere.training.autoencoding import AbstractAutoencodingObjective, squared_error
 from insphere.training.noise import NoiseSource
 from insphere.training.sphere_term import SphereReading, SphereTerm
-from insphere.validation import check_number
 
 
 class DeepSVDDCAEObjective(AbstractAutoencodingObjective):
@@ -80,16 +80,12 @@ class DeepSVDDCAE(AbstractEnclosingDetector):
 
     name = "cae-svdd"
 
-    alpha: float = 1.0
+    alpha: Positive = 1.0
     _: dataclasses.KW_ONLY
     reading: SphereReading | Mapping[str, Any] | None = None
 
     def _record_defaults(self) -> dict[str, Any]:
         return super()._record_defaults() | {"reading": SphereReading()}
-
-    def _check_parameters(self) -> None:
-        super()._check_parameters()
-        check_number("alpha", self.alpha, above=0)
 
     def _make_objective(self, input_shape: Sequence[int], latent_dim: int, network: Network) -> DeepSVDDCAEObjective:
         return DeepSVDDCAEObjective(input_shape, latent_dim, network, alpha=float(self.alpha), reading=self._record("reading"))

@@ -2,7 +2,7 @@
 
 import dataclasses
 from collections.abc import Mapping
-from typing import Any
+from typing import Annotated, Any, Literal
 
 import numpy as np
 from numpy.typing import NDArray
@@ -10,16 +10,17 @@ from numpy.typing import NDArray
 from insphere.decision.health import Finding
 from insphere.detectors.file_schema import stored
 from insphere.detectors.one_class_svm import NUS, choose_parameters, fit_exact, fit_nystroem
-from insphere.detectors.shallow import AbstractShallowDetector, Array, below, check_word_or_number, some_of
+from insphere.detectors.shallow import AbstractShallowDetector, Array, below, some_of
 from insphere.errors import ModelFileError
+from insphere.fields import AtLeastOne, AtLeastTwo, Positive, Share
 from insphere.scores.density import GaussianDensity, cross_validated_bandwidth, reduced_density
 from insphere.scores.isolation import grow_forest, restore_forest
 from insphere.scores.kernels import Kernel, KernelExpansion, scale_gamma
 from insphere.scores.neighbours import Neighbours
 from insphere.seeding import derive_seed, generator
-from insphere.validation import check_choice, check_integer, check_number
+from insphere.validation import Within, check_number
 
-APPROXIMATIONS = ("auto", "none", "nystroem")
+Approximation = Literal["auto", "none", "nystroem"]
 """Whether a kernel detector keeps all rows or some landmarks: "auto" takes landmarks beyond `MANY_ROWS` training rows."""
 
 MANY_ROWS = 10_000
@@ -73,18 +74,11 @@ class OCSVM(AbstractShallowDetector):
 
     name = "ocsvm"
 
-    gamma: str | float = "auto"
-    nu: str | float = "auto"
+    gamma: Literal["auto", "scale"] | Positive = "auto"
+    nu: Literal["auto"] | Share = "auto"
     _: dataclasses.KW_ONLY
-    approximation: str = "auto"
-    n_landmarks: int = 1000
-
-    def _check_parameters(self) -> None:
-        super()._check_parameters()
-        check_word_or_number("gamma", self.gamma, ("auto", "scale"))
-        check_word_or_number("nu", self.nu, ("auto",), at_most=1)
-        check_choice("approximation", self.approximation, APPROXIMATIONS)
-        check_integer("n_landmarks", self.n_landmarks, at_least=2)
+    approximation: Approximation = "auto"
+    n_landmarks: AtLeastTwo = 1000
 
     def _fit_features(self, features: Array) -> tuple[Array, list[Finding]]:
         findings = self._choose(features)
@@ -158,16 +152,10 @@ class KDE(AbstractShallowDetector):
 
     name = "kde"
 
-    bandwidth: str | float = "auto"
+    bandwidth: Literal["auto"] | Positive = "auto"
     _: dataclasses.KW_ONLY
-    approximation: str = "auto"
-    n_landmarks: int = 1000
-
-    def _check_parameters(self) -> None:
-        super()._check_parameters()
-        check_word_or_number("bandwidth", self.bandwidth, ("auto",))
-        check_choice("approximation", self.approximation, APPROXIMATIONS)
-        check_integer("n_landmarks", self.n_landmarks, at_least=2)
+    approximation: Approximation = "auto"
+    n_landmarks: AtLeastTwo = 1000
 
     def _fit_features(self, features: Array) -> tuple[Array, list[Finding]]:
         rng = generator(self.seed_, "bandwidth")
@@ -225,14 +213,9 @@ class IForest(AbstractShallowDetector):
 
     name = "iforest"
 
-    n_estimators: int = 100
+    n_estimators: Annotated[int, Within(at_least=1, at_most=100_000)] = 100
     _: dataclasses.KW_ONLY
-    max_samples: int = 256
-
-    def _check_parameters(self) -> None:
-        super()._check_parameters()
-        check_integer("n_estimators", self.n_estimators, at_least=1, at_most=100_000)
-        check_integer("max_samples", self.max_samples, at_least=2)
+    max_samples: AtLeastTwo = 256
 
     def _fit_features(self, features: Array) -> tuple[Array, list[Finding]]:
         seed = derive_seed(self.seed_, "trees") % 2**32
@@ -281,16 +264,10 @@ class KNN(AbstractShallowDetector):
 
     name = "knn"
 
-    n_neighbors: int = 5
+    n_neighbors: AtLeastOne = 5
     _: dataclasses.KW_ONLY
-    aggregation: str = "mean"
-    max_references: int = MANY_ROWS
-
-    def _check_parameters(self) -> None:
-        super()._check_parameters()
-        check_integer("n_neighbors", self.n_neighbors, at_least=1)
-        check_choice("aggregation", self.aggregation, ("mean", "largest"))
-        check_integer("max_references", self.max_references, at_least=2)
+    aggregation: Literal["mean", "largest"] = "mean"
+    max_references: AtLeastTwo = MANY_ROWS
 
     def _fit_features(self, features: Array) -> tuple[Array, list[Finding]]:
         kept = some_of(len(features), self.max_references, generator(self.seed_, "references"))

@@ -2,7 +2,7 @@
 
 import dataclasses
 from collections.abc import Iterator, Mapping, Sequence
-from typing import Any
+from typing import Any, Literal
 
 import torch
 from numpy.typing import NDArray
@@ -10,18 +10,15 @@ from torch import Tensor
 
 from insphere.decision.health import Finding
 from insphere.detectors.pretrained import AbstractPretrainedDetector
+from insphere.fields import Count, Declared, NotNegative, Share
 from insphere.nets.options import Network
 from insphere.training.autoencoding import AbstractEncodingObjective
 from insphere.training.noise import NoiseSource
 from insphere.training.options import Training
-from insphere.validation import check_choice, check_integer, check_number
-
-OBJECTIVES = ("one-class", "soft-boundary")
-"""Names of the two objectives of Deep SVDD."""
 
 
 @dataclasses.dataclass(frozen=True)
-class DeepSVDDReading:
+class DeepSVDDReading(Declared):
     """The centre, and when the radius starts to move.
 
     Parameters
@@ -39,14 +36,9 @@ class DeepSVDDReading:
     10
     """
 
-    center: str = "mean"
-    center_margin: float = 0.1
-    warm_up_epochs: int = 10
-
-    def __post_init__(self) -> None:
-        check_choice("center", self.center, ("mean", "zero"))
-        check_number("center_margin", self.center_margin, at_least=0)
-        check_integer("warm_up_epochs", self.warm_up_epochs, at_least=0)
+    center: Literal["mean", "zero"] = "mean"
+    center_margin: NotNegative = 0.1
+    warm_up_epochs: Count = 10
 
 
 class DeepSVDDObjective(AbstractEncodingObjective):
@@ -159,18 +151,13 @@ class DeepSVDD(AbstractPretrainedDetector):
     # digit 8, five hundred steps each), which needs no labels.
     default_training = Training(lr=1e-3, weight_decay=0.5e-6, precision="32")
 
-    objective: str = "one-class"
+    objective: Literal["one-class", "soft-boundary"] = "one-class"
     _: dataclasses.KW_ONLY
-    nu: float = 0.1
+    nu: Share = 0.1
     reading: DeepSVDDReading | Mapping[str, Any] | None = None
 
     def _record_defaults(self) -> dict[str, Any]:
         return super()._record_defaults() | {"reading": DeepSVDDReading()}
-
-    def _check_parameters(self) -> None:
-        super()._check_parameters()
-        check_choice("objective", self.objective, OBJECTIVES)
-        check_number("nu", self.nu, above=0, at_most=1)
 
     def _make_objective(self, input_shape: Sequence[int], latent_dim: int, network: Network) -> DeepSVDDObjective:
         soft, reading = self.objective == "soft-boundary", self._record("reading")

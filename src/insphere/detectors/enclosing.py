@@ -8,9 +8,9 @@ from numpy.typing import NDArray
 
 from insphere.decision.health import Finding
 from insphere.detectors.neural import AbstractNeuralDetector
-from insphere.scores.sphere import GEOMETRIES, AbstractSphere, fit_sphere
+from insphere.fields import AtLeastOne
+from insphere.scores.sphere import AbstractSphere, Geometry, fit_sphere
 from insphere.seeding import generator
-from insphere.validation import check_choice, check_integer
 
 
 @dataclasses.dataclass(eq=False, repr=False, kw_only=True)
@@ -28,13 +28,8 @@ class AbstractEnclosingDetector(AbstractNeuralDetector):
         See `AbstractNeuralDetector`.
     """
 
-    geometry: str = "local"
-    n_neighbors: int = 5
-
-    def _check_parameters(self) -> None:
-        super()._check_parameters()
-        check_choice("geometry", self.geometry, GEOMETRIES)
-        check_integer("n_neighbors", self.n_neighbors, at_least=1)
+    geometry: Geometry = "local"
+    n_neighbors: AtLeastOne = 5
 
     def _enclose(self, codes: NDArray[np.float64]) -> AbstractSphere | None:
         center = self.objective_.final_center()

@@ -5,12 +5,12 @@ What only one method has (the nodes of a tree, the shapes of its arrays) is chec
 
 import math
 from collections.abc import Callable, Mapping
-from typing import Any
+from typing import Any, get_args
 
 import numpy as np
 from numpy.typing import NDArray
 
-from insphere.data.preprocess import SCALINGS, Preprocess
+from insphere.data.preprocess import Preprocess, Scaling
 from insphere.decision.health import LEVELS
 from insphere.errors import ModelFileError
 from insphere.validation import check_choice
@@ -240,7 +240,7 @@ def restore_preprocess(header: Mapping[str, Any], arrays: Mapping[str, NDArray[A
     offset, scale = (stored(arrays, f"preprocess/{name}", n_channels) for name in ("offset", "scale"))
     if not (scale > 0).all():
         raise ModelFileError("The stored 'preprocess/scale' does not fit: it has values that are not above 0; save the detector again.")
-    scaling = check_choice("scaling", header["scaling"], SCALINGS)
+    scaling = check_choice("scaling", header["scaling"], get_args(Scaling))
     if scaling != "whiten":
         return Preprocess(scaling, offset, scale)
     n_values = math.prod(row_shape)

@@ -2,7 +2,7 @@
 
 import dataclasses
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 from numpy.typing import NDArray
@@ -10,11 +10,12 @@ from numpy.typing import NDArray
 from insphere.decision.health import Finding
 from insphere.detectors.file_schema import stored
 from insphere.detectors.one_class_svm import choose_parameters, fit_exact
-from insphere.detectors.shallow import AbstractShallowDetector, Array, check_word_or_number, some_of
-from insphere.scores.kernels import KERNELS, Kernel, KernelExpansion, scale_gamma
+from insphere.detectors.shallow import AbstractShallowDetector, Array, some_of
+from insphere.fields import AtLeastTwo, NotNegative, Positive, Share
+from insphere.scores.kernels import Degree, Kernel, KernelExpansion, KernelName, scale_gamma
 from insphere.scores.simplex_qp import minimise_on_simplex
 from insphere.seeding import generator
-from insphere.validation import check_choice, check_integer, check_number
+from insphere.validation import check_number
 
 _MOST_ROWS = {"rbf": 20_000, "polynomial": 2_000, "linear": 20_000}
 _TOLERANCE = 1e-7  # on squared distances, by which the KKT conditions may be missed
@@ -152,24 +153,16 @@ class SVDD(AbstractShallowDetector):
 
     name = "svdd"
 
-    kernel: str = "rbf"
-    nu: float = 0.05
+    kernel: KernelName = "rbf"
+    nu: Share = 0.05
     _: dataclasses.KW_ONLY
-    gamma: str | float = "auto"
-    degree: int = 3
-    coef0: float = 1.0
-    max_rows: int | None = None
-
-    def _check_parameters(self) -> None:
-        super()._check_parameters()
-        check_word_or_number("gamma", self.gamma, ("auto", "scale"))
-        self._kernel(1.0)
-        check_number("nu", self.nu, above=0, at_most=1)
-        if self.max_rows is not None:
-            check_integer("max_rows", self.max_rows, at_least=2)
+    gamma: Literal["auto", "scale"] | Positive = "auto"
+    degree: Degree = 3
+    coef0: NotNegative = 1.0
+    max_rows: AtLeastTwo | None = None
 
     def _kernel(self, gamma: float) -> Kernel:
-        return Kernel(check_choice("kernel", self.kernel, KERNELS), gamma, self.degree, self.coef0)
+        return Kernel(self.kernel, gamma, self.degree, self.coef0)
 
     def _fit_features(self, features: Array) -> tuple[Array, list[Finding]]:
         apart = self._independent(features)

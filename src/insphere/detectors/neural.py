@@ -15,7 +15,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from insphere.data.preprocess import SCALINGS, fit_preprocess
+from insphere.data.preprocess import Scaling, fit_preprocess
 from insphere.decision import health
 from insphere.detectors.base import AbstractDetector
 from insphere.detectors.file_schema import restore_preprocess
@@ -23,18 +23,19 @@ from insphere.detectors.fitting import FitContext, Fitted, as_rows
 from insphere.detectors.scoring import Rows
 from insphere.detectors.telling import warn_unreadable
 from insphere.errors import ModelFileError
+from insphere.fields import Size
 from insphere.nets.build import initialise
 from insphere.nets.options import Network, default_latent_dim
 from insphere.scores.sphere import AbstractSphere, restore_sphere
 from insphere.seeding import derive_seed, generator
-from insphere.training.device import choose_precision, place, resolve_device, single_precision
+from insphere.training.device import Device, choose_precision, place, resolve_device, single_precision
 from insphere.training.history import EpochRecord
 from insphere.training.loop import map_batches, train
 from insphere.training.objective import AbstractObjective
 from insphere.training.options import Training, default_epochs
 from insphere.training.stacked import STACKED_PRECISION
 from insphere.training.trainee import Stage, Trainee
-from insphere.validation import check_choice, check_integer
+from insphere.validation import check_integer
 
 _HEALTH_ROWS = 2048
 
@@ -68,12 +69,12 @@ class AbstractNeuralDetector(AbstractDetector):
     default_training: ClassVar[Training] = Training()
     default_steps: ClassVar[int] = 500
 
-    latent_dim: int | None = None
-    scaling: str = "auto"
-    epochs: int | None = None
+    latent_dim: Size | None = None
+    scaling: Scaling = "auto"
+    epochs: Size | None = None
     network: Network | Mapping[str, Any] | None = None
     training: Training | Mapping[str, Any] | None = None
-    device: str = "auto"
+    device: Device = "auto"
 
     # What a concrete detector implements, or may.
 
@@ -102,10 +103,6 @@ class AbstractNeuralDetector(AbstractDetector):
         super()._check_parameters()
         self._options, self._network = self._record("training"), self._record("network")
         self._device = resolve_device(self.device)
-        check_choice("scaling", self.scaling, SCALINGS)
-        for name, value in (("epochs", self.epochs), ("latent_dim", self.latent_dim)):
-            if value is not None:
-                check_integer(name, value, at_least=1, at_most=100_000)
 
     def _fit_model(self, X: NDArray[Any], context: FitContext) -> Fitted:
         trainee = self._trainee(X)

@@ -2,7 +2,7 @@
 
 import dataclasses
 from collections.abc import Iterator, Sequence
-from typing import Any
+from typing import Any, Literal
 
 import torch
 from numpy.typing import NDArray
@@ -10,14 +10,11 @@ from torch import Tensor, nn
 
 from insphere.decision.health import Finding, check_spread
 from insphere.detectors.pretrained import AbstractPretrainedDetector
-from insphere.nets.options import Network
+from insphere.fields import OpenShare
+from insphere.nets.options import Network, Width
 from insphere.training.autoencoding import AbstractEncodingObjective
 from insphere.training.noise import NoiseSource
 from insphere.training.options import Training
-from insphere.validation import check_choice, check_integer, check_number
-
-ACTIVATIONS = ("sigmoid", "linear")
-"""Names of the hidden layer's activations."""
 
 _LEAST_SPREAD = 0.05
 """Share of the outputs' first spread below which training stops: the outputs are on their way to a constant."""
@@ -113,16 +110,10 @@ class OCNN(AbstractPretrainedDetector):
     name = "oc-nn"
     default_training = Training(lr=1e-4, schedule="constant", precision="32")
 
-    nu: float = 0.1
+    nu: OpenShare = 0.1
     _: dataclasses.KW_ONLY
-    n_hidden: int = 32
-    activation: str = "sigmoid"
-
-    def _check_parameters(self) -> None:
-        super()._check_parameters()
-        check_number("nu", self.nu, above=0, below=1)
-        check_integer("n_hidden", self.n_hidden, at_least=1, at_most=65_536)
-        check_choice("activation", self.activation, ACTIVATIONS)
+    n_hidden: Width = 32
+    activation: Literal["sigmoid", "linear"] = "sigmoid"
 
     def _make_objective(self, input_shape: Sequence[int], latent_dim: int, network: Network) -> OCNNObjective:
         nu, n_hidden, activation = float(self.nu), int(self.n_hidden), self.activation

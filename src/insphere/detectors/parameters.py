@@ -8,7 +8,8 @@ from typing import Any, Self
 from sklearn.base import BaseEstimator
 
 from insphere.errors import ParameterError, UnknownParameterError, did_you_mean
-from insphere.validation import as_record, plain
+from insphere.fields import as_record, rules_of
+from insphere.validation import plain
 
 _SHARE = "target_fpr (--target-fpr), the share of normal rows that may be flagged (or trim, where the training rows hold anomalies)"
 
@@ -125,24 +126,32 @@ def unknown_parameter(owner: str, name: str, known: Any) -> str:
 
 
 def described(kind: "type[ParameterisedEstimator]") -> list[dict[str, Any]]:
-    """Return name, type (with choices or range), default and meaning of each parameter of a detector's class, and of each nested field.
+    """Return what there is to know of each parameter of a detector's class, and of each field of nested ones, which are named with a dot.
 
-    Types and meanings are those of the docstrings, from the class itself or the nearest of its bases that tells them.
+    Returns
+    -------
+    list of dict
+        ``name``; ``type``, ``choices`` and ``range`` of the field's declaration (see `insphere.fields`); ``default``; and ``meaning`` of
+        the docstring, of the class itself or the nearest of its bases that tells it.
     """
-    told = _told_of(kind)
-    nested = kind()._record_defaults()
     entries = []
     for field in dataclasses.fields(kind):
-        of_type, meaning = told.get(field.name, (str(field.type), ""))
-        entries.append({"name": field.name, "type": of_type, "default": field.default, "meaning": meaning})
-        if field.name in nested:
-            record = nested[field.name]
-            inner = _told_of(type(record))
+        entries.append(_entry(kind, field.name, plain(field.default)))
+        rule = rules_of(kind).get(field.name)
+        nested = None if rule is None else rule.nested()
+        if nested is not None:
+            record = kind()._record_defaults().get(field.name) or nested.record()
             for own in dataclasses.fields(record):
-                of_type, meaning = inner.get(own.name, (str(own.type), ""))
-                default = plain(getattr(record, own.name))
-                entries.append({"name": f"{field.name}.{own.name}", "type": of_type, "default": default, "meaning": meaning})
+                entry = _entry(type(record), own.name, plain(getattr(record, own.name)))
+                entries.append(entry | {"name": f"{field.name}.{own.name}"})
     return entries
+
+
+def _entry(kind: type, name: str, default: object) -> dict[str, Any]:
+    rule, (told, meaning) = rules_of(kind).get(name), _told_of(kind).get(name, ("", ""))
+    declared = (told, (), "") if rule is None else (rule.type, rule.choices, rule.range)
+    of_type, choices, bounds = declared
+    return {"name": name, "type": of_type, "choices": list(choices), "range": bounds, "default": default, "meaning": meaning}
 
 
 def _told_of(kind: type) -> dict[str, tuple[str, str]]:

@@ -11,10 +11,10 @@ from insphere.decision.calibration import fold_rows
 from insphere.decision.health import Finding
 from insphere.detectors.fitting import FitContext
 from insphere.detectors.photo_base import CHUNK, AbstractPhotoDetector, Array, Maps, below, check_pictures, inner_size
+from insphere.fields import AtLeastOne, Share
 from insphere.scores.patches import PatchMemory
 from insphere.scores.places import highest_mean
 from insphere.seeding import generator
-from insphere.validation import check_integer, check_number
 
 _ENLARGED = 2
 _WHOLE = "texture"
@@ -38,13 +38,8 @@ class PatchKNN(AbstractPhotoDetector):
 
     name: ClassVar[str] = "patch-knn"
 
-    n_references: int = 3000
-    top_share: float = 0.01
-
-    def _check_parameters(self) -> None:
-        super()._check_parameters()
-        check_integer("n_references", self.n_references, at_least=1)
-        check_number("top_share", self.top_share, above=0, at_most=1)
+    n_references: AtLeastOne = 3000
+    top_share: Share = 0.01
 
     def _fit_model(self, X: NDArray[Any], context: FitContext) -> tuple[Array, list[Finding]]:
         check_pictures(X, self.name, from_files=self.input_.from_files)

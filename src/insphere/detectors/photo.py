@@ -3,7 +3,7 @@
 import copy
 import dataclasses
 from collections.abc import Mapping
-from typing import Any, ClassVar
+from typing import Annotated, Any, ClassVar, Literal
 
 import numpy as np
 from numpy.typing import NDArray
@@ -16,14 +16,15 @@ from insphere.detectors.fitting import FitContext, Fitting
 from insphere.detectors.photo_base import CHUNK, SMALL, AbstractPhotoDetector, Array, Maps, below, check_pictures, inner_size
 from insphere.detectors.scoring import Rows
 from insphere.errors import ModelFileError
+from insphere.fields import Declared, Share
 from insphere.nets.backbones import SCRATCH
-from insphere.nets.photo_features import WHOLE
+from insphere.nets.photo_features import Whole
 from insphere.scores.places import PlaceMoments, PlaceSpheres, highest_mean
 from insphere.scores.whitened import WhitenedSphere
 from insphere.seeding import generator
-from insphere.validation import check_choice, check_number
+from insphere.validation import Within
 
-LOOK_FOR = ("auto", "defects", "objects")
+Found = Literal["defects", "objects"]
 
 _ENLARGED = {"defects": 2, "objects": 4}
 _MIXED = 1.25  # mean spread of the deepest stage's features from which normal pictures count as showing different things
@@ -66,15 +67,9 @@ class PhotoSpheres(AbstractPhotoDetector):
     """
 
     name: ClassVar[str] = "photo"
-    look_for: str = "auto"
-    top_share: float = 0.01
-    shrinkage: float = 0.1
-
-    def _check_parameters(self) -> None:
-        super()._check_parameters()
-        check_choice("look_for", self.look_for, LOOK_FOR)
-        check_number("top_share", self.top_share, above=0, at_most=1)
-        check_number("shrinkage", self.shrinkage, at_least=0, at_most=1)
+    look_for: Literal["auto"] | Found = "auto"
+    top_share: Share = 0.01
+    shrinkage: Annotated[float, Within(at_least=0, at_most=1)] = 0.1
 
     # Fitting.
 
@@ -110,7 +105,7 @@ class PhotoSpheres(AbstractPhotoDetector):
             findings.append(self._probe(X, whole, folds, sum(moments[2:], moments[1])))
         return self._fused(highest, distances), [*findings, _about_pictures(len(X), len(mapped))]
 
-    def _choose(self, X: NDArray[Any]) -> tuple[str, list[Finding]]:
+    def _choose(self, X: NDArray[Any]) -> tuple[Found, list[Finding]]:
         """Return what to look for, and what is to be said of it."""
         if self.look_for != "auto":
             return self.look_for, []
@@ -123,7 +118,7 @@ class PhotoSpheres(AbstractPhotoDetector):
         features = self._see_with("shown", inner_size(X.shape[1:3], _ENLARGED["objects"], self.side))
         shown = features.parted(self._flat(features, X[:: -(-len(X) // _PROBED)]))[1]
         spread = float(shown[:, -features.network.architecture.filters[-1] :].std(axis=0).mean())
-        found = "objects" if spread > _MIXED else "defects"
+        found: Found = "objects" if spread > _MIXED else "defects"
         text = (
             f"Normal pictures differ {'much' if found == 'objects' else 'little'} in what they show ({spread:.2f}, divided at {_MIXED}), so"
             f" the score looks for {'other kinds of things' if found == 'objects' else 'marks and changes on the same thing'};"
@@ -195,10 +190,6 @@ class PhotoSpheres(AbstractPhotoDetector):
 
     def _restore(self, header: Mapping[str, Any], arrays: Mapping[str, NDArray[Any]]) -> None:
         settled = _Settled(**header)
-        check_choice("look_for", settled.look_for, LOOK_FOR[1:])
-        for field in ("map_mean", "map_spread", "whole_mean", "whole_spread"):
-            check_number(field, getattr(settled, field))
-        check_choice("whole", settled.whole, WHOLE)
         size = self._restore_network(settled.whole, settled.size, arrays)
         self.settled_ = dataclasses.replace(settled, size=size)
         self.places_ = PlaceSpheres.restore(below(arrays, "places/"), self.features_.grid)
@@ -208,11 +199,11 @@ class PhotoSpheres(AbstractPhotoDetector):
 
 
 @dataclasses.dataclass(frozen=True)
-class _Settled:
+class _Settled(Declared):
     """What a fit chose: what to look for, by which vector of the whole, at which size, and the units of both log distances."""
 
-    look_for: str
-    whole: str
+    look_for: Found
+    whole: Whole
     size: tuple[int, int]
     map_mean: float = 0.0
     map_spread: float = 1.0
@@ -227,7 +218,7 @@ class _Settled:
         return cls(chosen.look_for, chosen.whole, chosen.size, *units)
 
 
-def _whole_of(look_for: str, size: tuple[int, ...]) -> str:
+def _whole_of(look_for: Found, size: tuple[int, ...]) -> Whole:
     """Return which vector of the whole picture is looked at."""
     return "shown" if look_for == "objects" else "fine" if max(size) <= SMALL else "texture"
 

@@ -3,7 +3,7 @@
 import dataclasses
 import math
 from collections.abc import Callable, Mapping
-from typing import Any, ClassVar
+from typing import Annotated, Any, ClassVar
 
 import numpy as np
 import torch
@@ -16,11 +16,12 @@ from insphere.detectors.fitting import Fitting
 from insphere.detectors.regions import check_region, region_at
 from insphere.detectors.scoring import Rows
 from insphere.errors import DataError, ModelFileError
-from insphere.nets.backbones import NAMES, build, weights_of
+from insphere.fields import Checked
+from insphere.nets.backbones import Backbone, build, weights_of
 from insphere.nets.photo_features import PhotoFeatures
-from insphere.training.device import resolve_device
+from insphere.training.device import Device, resolve_device
 from insphere.training.loop import map_batches
-from insphere.validation import check_choice, check_integer
+from insphere.validation import Within, check_integer
 
 Array = NDArray[np.float64]
 Maps = NDArray[np.float32]
@@ -64,10 +65,10 @@ class AbstractPhotoDetector(AbstractDetector):
     has_maps: ClassVar[bool] = True
     takes_vectors: ClassVar[bool] = False
 
-    backbone: str = "efficientnet-lite0"
-    side: int = 320
-    roi: Any = None
-    device: str = "auto"
+    backbone: Backbone = "efficientnet-lite0"
+    side: Annotated[int, Within(at_least=_LEAST_SIDE)] = 320
+    roi: Annotated[Any, Checked(check_region, "path or sequence of four floats, optional")] = None
+    device: Device = "auto"
 
     def wanted_size(self, height: float, width: float) -> tuple[int, int]:
         """Return the size that large pictures are brought to; small ones stay as they are, and are enlarged inside the model."""
@@ -79,9 +80,6 @@ class AbstractPhotoDetector(AbstractDetector):
 
     def _check_parameters(self) -> None:
         super()._check_parameters()
-        check_choice("backbone", self.backbone, NAMES)
-        check_integer("side", self.side, at_least=_LEAST_SIDE)
-        check_region(self.roi)
         self._device = resolve_device(self.device)
 
     def _collapse_advice(self) -> str:

@@ -7,14 +7,15 @@ from typing import Any, ClassVar
 from insphere.detectors.cae import CAEObjective
 from insphere.detectors.neural import AbstractNeuralDetector
 from insphere.errors import ParameterError
+from insphere.fields import Declared, Size, as_record
 from insphere.nets.options import Network
 from insphere.training.options import Training
 from insphere.training.trainee import Stage
-from insphere.validation import as_record, check_integer, plain
+from insphere.validation import plain
 
 
 @dataclasses.dataclass(frozen=True)
-class Pretraining:
+class Pretraining(Declared):
     """How the autoencoder is trained whose encoder the method starts from.
 
     Parameters
@@ -30,12 +31,8 @@ class Pretraining:
     350
     """
 
-    epochs: int | None = None
+    epochs: Size | None = None
     training: Training | Mapping[str, Any] | None = None
-
-    def __post_init__(self) -> None:
-        if self.epochs is not None:
-            check_integer("pretrain.epochs", self.epochs, at_least=1, at_most=100_000)
 
 
 @dataclasses.dataclass(eq=False, repr=False, kw_only=True)

@@ -10,30 +10,30 @@ from insphere.data.images import IMAGE_SUFFIXES
 from insphere.errors import DataError, ParameterError
 
 _INSIDE = 127  # grey levels of a region's image above which a pixel is inside
-_RULE = (
-    "`roi` must be an image file, or (top, left, bottom, right) as shares of height and width with 0 <= top < bottom <= 1 and so for left"
-)
+_RULE = "an image file, or (top, left, bottom, right) as shares of height and width with 0 <= top < bottom <= 1 and so for left"
 
 
-def check_region(roi: Any) -> None:
+def check_region(name: str, roi: Any) -> None:
     """Raise `ParameterError` unless a region is none, a path, or a box; no file is read.
 
     Examples
     --------
-    >>> check_region((0.1, 0.0, 0.9, 1.0))
+    >>> check_region("roi", (0.1, 0.0, 0.9, 1.0))
     """
     if isinstance(roi, str | os.PathLike):
         if not os.fspath(roi).lower().endswith(IMAGE_SUFFIXES):
-            raise ParameterError(f"{_RULE}, got {roi!r}, which does not end as an image does ({', '.join(IMAGE_SUFFIXES[:3])}, …).")
+            raise ParameterError(
+                f"`{name}` must be {_RULE}, got {roi!r}, which does not end as an image does ({', '.join(IMAGE_SUFFIXES[:3])}, …)."
+            )
         return
     if roi is None:
         return
     try:
         top, left, bottom, right = (float(value) for value in roi)
     except (TypeError, ValueError) as error:
-        raise ParameterError(f"{_RULE}, got {roi!r}.") from error
+        raise ParameterError(f"`{name}` must be {_RULE}, got {roi!r}.") from error
     if not (0 <= top < bottom <= 1 and 0 <= left < right <= 1):
-        raise ParameterError(f"{_RULE}, got {roi!r}.")
+        raise ParameterError(f"`{name}` must be {_RULE}, got {roi!r}.")
 
 
 def region_at(roi: Any, height: int, width: int) -> NDArray[np.bool_] | None:

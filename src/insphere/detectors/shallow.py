@@ -2,21 +2,20 @@
 
 import dataclasses
 from abc import abstractmethod
-from collections.abc import Mapping, Sequence
-from typing import Any, ClassVar
+from collections.abc import Mapping
+from typing import Any, ClassVar, Literal
 
 import numpy as np
 from numpy.typing import NDArray
 from sklearn.decomposition import PCA
 
-from insphere.data.preprocess import SCALINGS, fit_preprocess
+from insphere.data.preprocess import Scaling, fit_preprocess
 from insphere.decision.health import Finding
 from insphere.detectors.base import AbstractDetector
 from insphere.detectors.file_schema import restore_preprocess, stored
 from insphere.detectors.fitting import CROSS_BELOW, FitContext
-from insphere.errors import ParameterError, did_you_mean
+from insphere.fields import Share
 from insphere.seeding import generator
-from insphere.validation import check_choice, check_number
 
 Array = NDArray[np.float64]
 
@@ -47,8 +46,8 @@ class AbstractShallowDetector(AbstractDetector):
 
     cross_below: ClassVar[int] = CROSS_BELOW
 
-    scaling: str = "auto"
-    pca: str | float = "auto"
+    scaling: Scaling = "auto"
+    pca: Literal["auto", "none"] | Share = "auto"
 
     @abstractmethod
     def _fit_features(self, features: Array) -> tuple[Array, list[Finding]]:
@@ -68,11 +67,6 @@ class AbstractShallowDetector(AbstractDetector):
 
     def _collapse_advice(self) -> str:
         return "Every row may be like so many others that none stands out: leave out copies, give more columns, or take another detector."
-
-    def _check_parameters(self) -> None:
-        super()._check_parameters()
-        check_choice("scaling", self.scaling, SCALINGS)
-        check_word_or_number("pca", self.pca, ("auto", "none"), at_most=1)
 
     def _fit_model(self, X: NDArray[Any], context: FitContext) -> tuple[Array, list[Finding]]:
         self.preprocess_ = fit_preprocess(X, self.scaling)
@@ -186,23 +180,3 @@ def below(arrays: Mapping[str, NDArray[Any]], prefix: str) -> dict[str, NDArray[
     {'roots': array([0.])}
     """
     return {name.removeprefix(prefix): array for name, array in arrays.items() if name.startswith(prefix)}
-
-
-def check_word_or_number(name: str, value: object, words: Sequence[str], *, at_most: float | None = None) -> None:
-    """Check a parameter that is one of some words or a number above 0.
-
-    Raises
-    ------
-    ParameterError
-        If it is neither.
-
-    Examples
-    --------
-    >>> check_word_or_number("gamma", "scale", ("auto", "scale"))
-    """
-    if isinstance(value, str):
-        if value not in words:
-            listed, bound = ", ".join(repr(word) for word in words), "" if at_most is None else f" and at most {at_most:g}"
-            raise ParameterError(f"`{name}` must be {listed} or a number above 0{bound}, got {value!r}.{did_you_mean(value, words)}")
-    else:
-        check_number(name, value, above=0, at_most=at_most)

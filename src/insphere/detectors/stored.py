@@ -2,7 +2,7 @@
 
 import dataclasses
 from collections.abc import Mapping
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar, get_args
 
 import numpy as np
 from numpy.typing import NDArray
@@ -13,7 +13,7 @@ from insphere.decision.decision import Decision
 from insphere.detectors.file_schema import check_file
 from insphere.detectors.inputs import InputContract
 from insphere.errors import ModelFileError
-from insphere.training.device import DEVICES, is_available
+from insphere.training.device import Device, is_available
 from insphere.validation import plain
 
 if TYPE_CHECKING:
@@ -64,7 +64,7 @@ def _runnable_here(parameters: Mapping[str, Any]) -> dict[str, Any]:
     """Return parameters with "auto" for a device that is not here: a model scores wherever it is loaded; those of its parts too."""
     found = {name: _runnable_here(value) if isinstance(value, Mapping) else value for name, value in parameters.items()}
     device = found.get("device")
-    if isinstance(device, str) and device in DEVICES and not is_available(device):
+    if isinstance(device, str) and device in get_args(Device) and not is_available(device):
         found["device"] = "auto"
     return found
 

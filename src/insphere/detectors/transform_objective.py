@@ -2,6 +2,7 @@
 
 import dataclasses
 from collections.abc import Sequence
+from typing import Annotated, get_args
 
 import numpy as np
 import torch
@@ -9,20 +10,25 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 from torch.nn import functional
 
-from insphere.errors import ParameterError
+from insphere.fields import Checked, Declared
 from insphere.nets.options import Network
 from insphere.scores.graph import SphereGraph
 from insphere.scores.sphere import AbstractSphere
 from insphere.training.noise import NoiseSource, standard_normal
-from insphere.training.transformations import FAMILIES, Transformations, shifted
+from insphere.training.transformations import Family, Transformations, shifted
 from insphere.training.variational import AbstractVariationalObjective, VariationalReading, kl_to_standard_normal, sample_code
-from insphere.validation import check_choice, check_integer
+from insphere.validation import Within, check_choice
 
 _FIRST_RADIUS = 3.0
 
 
+def _check_families(name: str, value: object) -> None:
+    for family in () if value == "auto" else str(value).split("+"):
+        check_choice(name, family, ("auto", *get_args(Family)))
+
+
 @dataclasses.dataclass(frozen=True)
-class Views:
+class Views(Declared):
     """The transformations, and how rows are varied in training.
 
     Parameters
@@ -48,22 +54,11 @@ class Views:
     ['projections']
     """
 
-    transformations: str = "auto"
-    n_projections: int = 16
-    at_once: int = 4
+    transformations: Annotated[str, Checked(_check_families, "str")] = "auto"
+    n_projections: Annotated[int, Within(at_least=2, at_most=1000)] = 16
+    at_once: Annotated[int, Within(at_least=1, at_most=1000)] = 4
     mirror: bool | None = None
-    jitter: int | None = None
-
-    def __post_init__(self) -> None:
-        check_integer("n_projections", self.n_projections, at_least=2, at_most=1000)
-        check_integer("at_once", self.at_once, at_least=1, at_most=1000)
-        if self.mirror is not None and not isinstance(self.mirror, bool):
-            raise ParameterError(f"`mirror` must be None, True or False, got {self.mirror!r}.")
-        if self.jitter is not None:
-            check_integer("jitter", self.jitter, at_least=0, at_most=1000)
-        if self.transformations != "auto":
-            for family in str(self.transformations).split("+"):
-                check_choice("transformations", family, ("auto", *FAMILIES))
+    jitter: Annotated[int, Within(at_least=0, at_most=1000)] | None = None
 
     def families(self, input_shape: Sequence[int]) -> list[str]:
         """Return the names of the families for rows of shape (height, width, channels) or (features,)."""

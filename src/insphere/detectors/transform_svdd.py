@@ -3,27 +3,29 @@
 import dataclasses
 import math
 from collections.abc import Mapping, Sequence
-from typing import Any
+from typing import Any, Literal, get_args
 
 import numpy as np
 from numpy.typing import NDArray
 from torch import Tensor
 
+from insphere.data.preprocess import Scaling
 from insphere.decision.health import Finding
 from insphere.detectors.fitting import FitContext, Fitted
 from insphere.detectors.neural import AbstractNeuralDetector, below
 from insphere.detectors.transform_objective import TransformSVDDObjective, Views
 from insphere.detectors.vae_svdd import default_alpha
 from insphere.errors import ModelFileError
+from insphere.fields import AtLeastOne, NotNegative, Positive
 from insphere.nets.options import Network
-from insphere.scores.sphere import GEOMETRIES, MAX_REFERENCES, AbstractSphere, fit_sphere, restore_sphere
+from insphere.scores.sphere import MAX_REFERENCES, AbstractSphere, Geometry, fit_sphere, restore_sphere
 from insphere.seeding import generator
 from insphere.training.options import Training
 from insphere.training.trainee import Trainee
 from insphere.training.variational import VariationalReading
-from insphere.validation import check_choice, check_integer, check_number
+from insphere.validation import check_choice
 
-SCORES = ("auto", "contrast", "distance", "both")
+ScoredBy = Literal["auto", "contrast", "distance", "both"]
 """What rows may be scored by: see `TransformSVDD`."""
 
 TOLD_APART = 0.6
@@ -87,28 +89,19 @@ class TransformSVDD(AbstractNeuralDetector):
     default_training = Training(optimizer="adamw", weight_decay=0.05, batch_size=32)
     default_steps = 2000
 
-    alpha: float | None = None
-    contrast: float = 50.0
+    alpha: Positive | None = None
+    contrast: NotNegative = 50.0
     _: dataclasses.KW_ONLY
     # Not the contrast of each picture alone: on digit 8 the head's log-loss had 91.6 so and 81.9 by "gcn" (one seed, test labels seen).
-    scaling: str = "standard"
-    scored_by: str = "auto"
+    scaling: Scaling = "standard"
+    scored_by: ScoredBy = "auto"
     views: Views | Mapping[str, Any] | None = None
-    geometry: str = "local"
-    n_neighbors: int = 5
+    geometry: Geometry = "local"
+    n_neighbors: AtLeastOne = 5
     reading: VariationalReading | Mapping[str, Any] | None = None
 
     def _record_defaults(self) -> dict[str, Any]:
         return super()._record_defaults() | {"views": Views(), "reading": VariationalReading()}
-
-    def _check_parameters(self) -> None:
-        super()._check_parameters()
-        if self.alpha is not None:
-            check_number("alpha", self.alpha, above=0)
-        check_number("contrast", self.contrast, at_least=0)
-        check_choice("scored_by", self.scored_by, SCORES)
-        check_choice("geometry", self.geometry, GEOMETRIES)
-        check_integer("n_neighbors", self.n_neighbors, at_least=1)
 
     def _make_objective(self, input_shape: Sequence[int], latent_dim: int, network: Network) -> TransformSVDDObjective:
         alpha = 10 * default_alpha(input_shape) if self.alpha is None else float(self.alpha)
@@ -219,7 +212,7 @@ class TransformSVDD(AbstractNeuralDetector):
         if any(sphere.center.shape != (header["latent_dim"],) for sphere in self.spheres_):
             raise ModelFileError("The stored spheres do not fit the stored network; save the detector again.")
         objective.settle(kept, self.spheres_)
-        objective.scored_by = check_choice("scored_by", header["scored_by"], SCORES[1:])
+        objective.scored_by = check_choice("scored_by", header["scored_by"], get_args(ScoredBy)[1:])
 
 
 def _set_aside(n_rows: int, units: NDArray[np.int64] | None, rng: np.random.Generator) -> NDArray[np.bool_]:

@@ -2,7 +2,7 @@
 
 import dataclasses
 from collections.abc import Mapping, Sequence
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 from numpy.typing import NDArray
@@ -14,10 +14,6 @@ from insphere.scores.sphere import AbstractSphere
 from insphere.training.autoencoding import squared_error
 from insphere.training.noise import NoiseSource
 from insphere.training.variational import AbstractVariationalObjective, VariationalReading, kl_to_standard_normal, sample_code
-from insphere.validation import check_choice
-
-SCORES = ("negative-elbo", "reconstruction", "distance")
-"""What a `VAE` can score rows by."""
 
 
 class VAEObjective(AbstractVariationalObjective):
@@ -86,16 +82,12 @@ class VAE(AbstractEnclosingDetector):
 
     name = "vae"
 
-    scored_by: str = "negative-elbo"
+    scored_by: Literal["negative-elbo", "reconstruction", "distance"] = "negative-elbo"
     _: dataclasses.KW_ONLY
     reading: VariationalReading | Mapping[str, Any] | None = None
 
     def _record_defaults(self) -> dict[str, Any]:
         return super()._record_defaults() | {"reading": VariationalReading()}
-
-    def _check_parameters(self) -> None:
-        super()._check_parameters()
-        check_choice("scored_by", self.scored_by, SCORES)
 
     def _make_objective(self, input_shape: Sequence[int], latent_dim: int, network: Network) -> VAEObjective:
         return VAEObjective(input_shape, latent_dim, network, reading=self._record("reading"), scored_by=self.scored_by)

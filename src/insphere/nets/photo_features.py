@@ -2,6 +2,7 @@
 
 import math
 from collections.abc import Sequence
+from typing import Literal
 
 import numpy as np
 import torch
@@ -12,7 +13,7 @@ from torch.nn import functional
 from insphere.nets.efficientnet_lite import EfficientNetLite
 from insphere.nets.oriented_energies import OrientedEnergies
 
-WHOLE = ("texture", "fine", "shown")
+Whole = Literal["texture", "fine", "shown"]
 """Vectors of the whole picture; each network says which of its stages they are made of."""
 
 Network = EfficientNetLite | OrientedEnergies

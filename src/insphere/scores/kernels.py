@@ -5,17 +5,19 @@ Each pair of rows is computed alone, without BLAS, so that no score depends on t
 
 import dataclasses
 from collections.abc import Iterator
-from typing import Any
+from typing import Annotated, Any, Literal
 
 import numpy as np
 from numpy.typing import NDArray
 from scipy.spatial.distance import cdist
 
-from insphere.validation import check_choice, check_integer, check_number
+from insphere.fields import Declared, NotNegative, Positive
+from insphere.validation import Within
 
 Array = NDArray[np.float64]
 
-KERNELS = ("rbf", "polynomial", "linear")
+KernelName = Literal["rbf", "polynomial", "linear"]
+Degree = Annotated[int, Within(at_least=1, at_most=10)]
 """Names of the kernels: see `Kernel`."""
 
 _CHUNK_VALUES = 2**22
@@ -23,7 +25,7 @@ _CHUNK_VALUES = 2**22
 
 
 @dataclasses.dataclass(frozen=True)
-class Kernel:
+class Kernel(Declared):
     """A kernel: an inner product of two rows after a feature map that is never written out.
 
     Parameters
@@ -43,16 +45,10 @@ class Kernel:
     array([[9.]])
     """
 
-    name: str = "rbf"
-    gamma: float = 1.0
-    degree: int = 3
-    coef0: float = 1.0
-
-    def __post_init__(self) -> None:
-        check_choice("kernel", self.name, KERNELS)
-        check_number("gamma", self.gamma, above=0)
-        check_integer("degree", self.degree, at_least=1, at_most=10)
-        check_number("coef0", self.coef0, at_least=0)
+    name: KernelName = "rbf"
+    gamma: Positive = 1.0
+    degree: Degree = 3
+    coef0: NotNegative = 1.0
 
     def __call__(self, X: Array, points: Array) -> Array:
         """Return the kernel of each row of `X` with each of `points`, shape (n, m)."""

@@ -5,7 +5,7 @@ All computations are in float64 and treat each row alone, so a distance never de
 
 from abc import ABC, abstractmethod
 from collections.abc import Mapping
-from typing import Any, ClassVar
+from typing import Any, ClassVar, Literal, get_args
 
 import numpy as np
 from numpy.typing import NDArray
@@ -149,7 +149,7 @@ class LocalSphere(AbstractSphere):
         }
 
 
-GEOMETRIES = ("euclidean", "mahalanobis", "local")
+Geometry = Literal["local", "mahalanobis", "euclidean"]
 """Names of the geometries that `fit_sphere` knows."""
 
 
@@ -180,7 +180,7 @@ def fit_sphere(geometry: str, codes: Array, center: Array | None, *, n_neighbors
     >>> fit_sphere("euclidean", np.array([[0.0], [2.0]]), None, n_neighbors=5, rng=np.random.default_rng(0)).center
     array([1.])
     """
-    check_choice("geometry", geometry, GEOMETRIES)
+    check_choice("geometry", geometry, get_args(Geometry))
     if not np.isfinite(codes).all():
         raise TrainingError(
             "The codes of some training rows are not finite: training has diverged. Try a smaller learning rate (`lr`) or"
@@ -210,7 +210,7 @@ def restore_sphere(kind: str, arrays: Mapping[str, NDArray[Any]]) -> AbstractSph
     ModelFileError
         If the arrays do not fit together.
     """
-    check_choice("geometry", kind, GEOMETRIES)
+    check_choice("geometry", kind, get_args(Geometry))
     _check_shapes(arrays)
     if kind == "euclidean":
         return EuclideanSphere(arrays["center"])

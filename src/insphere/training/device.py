@@ -4,6 +4,7 @@ import contextlib
 import logging
 import os
 from collections.abc import Iterator
+from typing import Literal, get_args
 
 import torch
 from lightning_fabric import Fabric
@@ -12,7 +13,7 @@ from torch import nn
 from insphere.errors import ParameterError
 from insphere.validation import check_choice
 
-DEVICES = ("auto", "cpu", "cuda", "mps")
+Device = Literal["auto", "cpu", "cuda", "mps"]
 """Names of the devices; "auto" takes the first available of cuda, mps, cpu."""
 
 
@@ -29,7 +30,7 @@ def resolve_device(name: str) -> torch.device:
     >>> resolve_device("cpu")
     device(type='cpu')
     """
-    check_choice("device", name, DEVICES)
+    check_choice("device", name, get_args(Device))
     kinds = ("cuda", "mps", "cpu")
     if name == "auto":
         name = next(kind for kind in kinds if is_available(kind))
@@ -49,7 +50,7 @@ def is_available(name: str) -> bool:
     """
     if name in ("cuda", "mps"):
         return bool(torch.cuda.is_available() if name == "cuda" else torch.backends.mps.is_available())
-    return name in DEVICES
+    return name in get_args(Device)
 
 
 def _compute_alone() -> None:

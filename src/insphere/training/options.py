@@ -3,12 +3,14 @@
 import dataclasses
 import math
 from collections.abc import Mapping
-from typing import Any
+from typing import Annotated, Any, Literal
 
-from insphere.errors import ParameterError
-from insphere.validation import check_choice, check_integer, check_number
+from insphere.fields import AtLeastOne, AtLeastTwo, Declared, NotNegative, OpenShare, Positive
+from insphere.validation import Within
 
-OPTIMIZERS: dict[str, dict[str, Any]] = {
+Optimizer = Literal["adam", "adamw", "rmsprop", "sgd"]
+
+OPTIMIZERS: dict[Optimizer, dict[str, Any]] = {
     "adam": {},
     "adamw": {},
     # Keras's defaults, which the paper's authors will have used (Zhou 2021, sec. 4: Keras, RMSprop); PyTorch's are alpha 0.99, eps 1e-8.
@@ -17,15 +19,14 @@ OPTIMIZERS: dict[str, dict[str, Any]] = {
 }
 """Name of each optimiser and the constants that differ from PyTorch's defaults."""
 
-SCHEDULES = ("constant", "one-cycle", "cosine", "step")
-"""Names of the learning-rate schedules."""
+Schedule = Literal["one-cycle", "constant", "cosine", "step"]
 
-PRECISIONS = ("auto", "32", "bf16")
-"""Names of the training precisions; scoring is always in float32."""
+Precision = Literal["auto", "32", "bf16"]
+"""Of training; scoring is always in float32."""
 
 
 @dataclasses.dataclass(frozen=True)
-class Training:
+class Training(Declared):
     """How a neural detector is trained.
 
     Parameters
@@ -60,34 +61,17 @@ class Training:
     'adam'
     """
 
-    optimizer: str = "adam"
-    lr: float = 3e-3
-    schedule: str = "one-cycle"
-    step_at: float = 2 / 3
-    batch_size: int | None = None
-    weight_decay: float = 0.0
+    optimizer: Optimizer = "adam"
+    lr: Positive = 3e-3
+    schedule: Schedule = "one-cycle"
+    step_at: OpenShare = 2 / 3
+    batch_size: AtLeastTwo | None = None
+    weight_decay: NotNegative = 0.0
     optimizer_options: Mapping[str, Any] | None = None
-    gradient_clip: float | None = None
-    precision: str = "auto"
-    patience: int | None = None
-    validation_fraction: float = 0.1
-
-    def __post_init__(self) -> None:
-        check_choice("optimizer", self.optimizer, tuple(OPTIMIZERS))
-        check_number("lr", self.lr, above=0)
-        check_choice("schedule", self.schedule, SCHEDULES)
-        check_number("step_at", self.step_at, above=0, below=1)
-        if self.batch_size is not None:
-            check_integer("batch_size", self.batch_size, at_least=2)
-        check_number("weight_decay", self.weight_decay, at_least=0)
-        if not isinstance(self.optimizer_options, Mapping | None):
-            raise ParameterError(f"`optimizer_options` must be None or a mapping such as {{'eps': 1e-8}}, got {self.optimizer_options!r}.")
-        if self.gradient_clip is not None:
-            check_number("gradient_clip", self.gradient_clip, above=0)
-        object.__setattr__(self, "precision", check_choice("precision", self.precision, PRECISIONS))
-        if self.patience is not None:
-            check_integer("patience", self.patience, at_least=1)
-        check_number("validation_fraction", self.validation_fraction, above=0, at_most=0.5)
+    gradient_clip: Positive | None = None
+    precision: Precision = "auto"
+    patience: AtLeastOne | None = None
+    validation_fraction: Annotated[float, Within(above=0, at_most=0.5)] = 0.1
 
     def batches_per_epoch(self, n_rows: int) -> int:
         """Return the number of nearly equal batches that `n_rows` are dealt into; none has fewer than two rows.

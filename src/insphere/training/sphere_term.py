@@ -1,18 +1,20 @@
 """The sphere in a loss: the distance of codes to a centre that training moves, fixes or learns."""
 
 import dataclasses
+from typing import Annotated, Literal
 
 import torch
 from torch import Tensor, nn
 
-from insphere.validation import check_choice, check_number
+from insphere.fields import Declared
+from insphere.validation import Within
 
-CENTERS = ("batch-mean", "batch-mean-detached", "moving-average", "learned")
+Center = Literal["batch-mean", "batch-mean-detached", "moving-average", "learned"]
 """How the centre c is found in training: see `SphereReading`."""
 
 
 @dataclasses.dataclass(frozen=True)
-class SphereReading:
+class SphereReading(Declared):
     """How to read what the paper leaves open about the distance in its loss (eq. 12) and its centre.
 
     Parameters
@@ -33,16 +35,10 @@ class SphereReading:
     'batch-mean'
     """
 
-    norm: str = "plain"
-    center: str = "batch-mean"
-    final_center: str = "training-mean"
-    center_momentum: float = 0.9
-
-    def __post_init__(self) -> None:
-        check_choice("norm", self.norm, ("plain", "squared"))
-        check_choice("center", self.center, CENTERS)
-        check_choice("final_center", self.final_center, ("training-mean", "last"))
-        check_number("center_momentum", self.center_momentum, at_least=0, below=1)
+    norm: Literal["plain", "squared"] = "plain"
+    center: Center = "batch-mean"
+    final_center: Literal["training-mean", "last"] = "training-mean"
+    center_momentum: Annotated[float, Within(at_least=0, below=1)] = 0.9
 
 
 class SphereTerm(nn.Module):

@@ -3,6 +3,7 @@
 import math
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator, Sequence
+from typing import Literal, get_args
 
 import torch
 from torch import Tensor, nn
@@ -11,7 +12,7 @@ from torch.nn import functional
 from insphere.errors import ParameterError
 from insphere.validation import check_choice
 
-FAMILIES = ("rotations", "flips", "shifts", "affine", "projections")
+Family = Literal["rotations", "flips", "shifts", "affine", "projections"]
 """Names of the families of transformations, "projections" for vectors and the others for pictures."""
 
 
@@ -23,7 +24,7 @@ class Transformations(nn.Module):
     input_shape : sequence of int
         (height, width, channels) or (features,).
     families : sequence of str
-        Names among `FAMILIES`.
+        Names, each a `Family`.
     n_projections : int
         How many random affine maps of vectors.
 
@@ -46,10 +47,10 @@ class Transformations(nn.Module):
         of_pictures = len(input_shape) == 3
         members: dict[str, AbstractTransformation] = {"identity": Identity()}
         for family in families:
-            check_choice("transformations", family, FAMILIES)
+            check_choice("transformations", family, get_args(Family))
             if of_pictures == (family == "projections"):
                 kind = "pictures" if of_pictures else "vectors"
-                suited = ", ".join(name for name in FAMILIES if of_pictures != (name == "projections"))
+                suited = ", ".join(name for name in get_args(Family) if of_pictures != (name == "projections"))
                 raise ParameterError(f"`transformations` {family!r} are not for {kind}; take {suited}, or 'auto'.")
             if of_pictures:
                 members |= _OF_PICTURES[family](input_shape[0], input_shape[1])

@@ -7,15 +7,17 @@ import dataclasses
 import math
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
+from typing import Annotated, Literal
 
 import torch
 from torch import Tensor, nn
 
+from insphere.fields import Declared
 from insphere.nets.build import GaussianEncoder, build_decoder
 from insphere.nets.options import Network
 from insphere.training.noise import NoiseSource, standard_normal
 from insphere.training.objective import AbstractObjective
-from insphere.validation import check_choice, check_integer
+from insphere.validation import Within
 
 
 def kl_to_standard_normal(mu: Tensor, logvar: Tensor) -> Tensor:
@@ -116,19 +118,19 @@ class GaussianLikelihood(AbstractLikelihood):
         return output
 
 
-LIKELIHOODS = ("bernoulli", "gaussian", "gaussian-learned")
+Likelihood = Literal["gaussian-learned", "gaussian", "bernoulli"]
 """Names of the likelihoods that `make_likelihood` knows."""
 
 
 def make_likelihood(name: str) -> AbstractLikelihood:
-    """Return the likelihood called `name`, one of `LIKELIHOODS`."""
+    """Return the likelihood called `name`, a `Likelihood`."""
     if name == "bernoulli":
         return BernoulliLikelihood()
     return GaussianLikelihood(learned=name == "gaussian-learned")
 
 
 @dataclasses.dataclass(frozen=True)
-class VariationalReading:
+class VariationalReading(Declared):
     """How to read what the paper leaves open about the variational autoencoder (eqs. 4 to 6).
 
     Parameters
@@ -144,12 +146,8 @@ class VariationalReading:
     'gaussian-learned'
     """
 
-    n_draws: int = 1
-    likelihood: str = "gaussian-learned"
-
-    def __post_init__(self) -> None:
-        check_integer("n_draws", self.n_draws, at_least=1, at_most=1000)
-        check_choice("likelihood", self.likelihood, LIKELIHOODS)
+    n_draws: Annotated[int, Within(at_least=1, at_most=1000)] = 1
+    likelihood: Likelihood = "gaussian-learned"
 
 
 class AbstractVariationalObjective(AbstractObjective):
