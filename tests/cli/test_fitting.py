@@ -241,7 +241,7 @@ def test_columns_of_words_are_declared_once(run: Run, tmp_path: Path) -> None:
     (tmp_path / "good.csv").write_text("\n".join(["rpm,colour", *lines, ""]))
     (tmp_path / "new.csv").write_text("colour,rpm\nred,1\ngreen,1\n")
     model = tmp_path / "m.insphere"
-    fitted = run("fit", tmp_path / "good.csv", "-o", model, "--detector", "knn", "--categorical", "colour", "--json")
+    fitted = run("fit", tmp_path / "good.csv", "-o", model, "--detector", "knn", "--one-hot", "colour", "--json")
     assert fitted.code == 0 and insphere.load(model).feature_names_ == ["rpm", "colour=blue", "colour=red"]
     scored = run("score", model, tmp_path / "new.csv", "-o", tmp_path / "s.csv")
     assert scored.code == 0 and "that the fit did not see ('green')" in " ".join(scored.err.split())

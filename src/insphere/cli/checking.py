@@ -21,7 +21,7 @@ def check(
     image_size: options.ImageSize = None,
     mode: options.Mode = None,
     columns: options.Columns = None,
-    categorical: options.Categorical = None,
+    one_hot: options.OneHotColumns = None,
     label_column: options.LabelColumn = None,
     normal_label: options.NormalLabel = None,
     header: options.Header = None,

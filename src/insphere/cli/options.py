@@ -70,10 +70,10 @@ Columns = Annotated[
         "--columns", metavar="A,B,…", show_default=False, rich_help_panel=_TABLES, help="Columns to use. Default: all but the label."
     ),
 ]
-Categorical = Annotated[
+OneHotColumns = Annotated[
     str | None,
     typer.Option(
-        "--categorical",
+        "--one-hot",
         metavar="A,B,…",
         show_default=False,
         rich_help_panel=_TABLES,

@@ -19,7 +19,7 @@ _SOURCE_OPTIONS = (
     "label_column",
     "normal_label",
     "columns",
-    "categorical",
+    "one_hot",
     "groups",
     "groups_by",
     "header",
@@ -92,7 +92,7 @@ def source_options(options: Mapping[str, Any]) -> dict[str, Any]:
     chosen = {name: options[name] for name in _SOURCE_OPTIONS if options.get(name) is not None}
     if "image_size" in chosen:
         chosen["image_size"] = parse_image_size(chosen["image_size"])
-    for option in ("columns", "categorical"):
+    for option in ("columns", "one_hot"):
         if isinstance(chosen.get(option), str):
             chosen[option] = [name.strip() for name in chosen[option].split(",") if name.strip()]
     return chosen

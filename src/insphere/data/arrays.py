@@ -7,10 +7,10 @@ from typing import Any, Self, final
 import numpy as np
 from numpy.typing import NDArray
 
-from insphere.data.categories import Category
 from insphere.data.columns import match_columns, told_aside
 from insphere.data.imputation import Imputer
 from insphere.data.labels import binary_labels
+from insphere.data.one_hot import OneHot
 from insphere.data.rows import AbstractSource, Notice, RowFacts, Rows
 from insphere.data.table_spec import TableSpec
 from insphere.errors import DataError, ParameterError
@@ -114,7 +114,7 @@ class ArraySource(AbstractSource):
         )
         return self._like(self._X[rows], self.facts.take(positions), self.feature_names, self.notices, errors)
 
-    def with_features(self, names: Sequence[str], *, aside: Sequence[str] = (), categories: Sequence[Category] = ()) -> Self:
+    def with_features(self, names: Sequence[str], *, aside: Sequence[str] = (), one_hot: Sequence[OneHot] = ()) -> Self:
         """Return a source of the features called `names`, in that order; further ones are left aside and told, but for those in `aside`.
 
         Of columns of words that this source too was opened with, values that no row here has get their indicators, all zeros.
@@ -134,7 +134,7 @@ class ArraySource(AbstractSource):
             raise DataError(f"{self.name} has no names of features, so they cannot be chosen by name.")
         if tuple(self.feature_names) == tuple(names):
             return self
-        X, present = _with_absent_values(self._X, self.feature_names, self.table_spec.categories, categories)
+        X, present = _with_absent_values(self._X, self.feature_names, self.table_spec.one_hot, one_hot)
         order = match_columns(self.name, present, names)
         told = told_aside(self.name, present, [*names, *aside])
         return self._like(X[:, order], self.facts, tuple(names), (*self.notices, *told), self._row_errors)
@@ -210,15 +210,15 @@ class ArraySource(AbstractSource):
 
 
 def _with_absent_values(
-    X: NDArray[Any], names: Sequence[str], own: Sequence[Category], wanted: Sequence[Category]
+    X: NDArray[Any], names: Sequence[str], own: Sequence[OneHot], wanted: Sequence[OneHot]
 ) -> tuple[NDArray[Any], list[str]]:
     """Return rows and names with indicators of the values that only `wanted` knows, of columns that `own` has too."""
-    names, own_names = list(names), {category.column: category.names for category in own}
-    for category in wanted:
-        absent = [name for name in category.names if name not in names]
-        if absent and category.column in own_names:
+    names, own_names = list(names), {entry.column: entry.names for entry in own}
+    for entry in wanted:
+        absent = [name for name in entry.names if name not in names]
+        if absent and entry.column in own_names:
             # Zero, or missing where the cell is.
-            zeros = 0 * X[:, [names.index(own_names[category.column][0])]]
+            zeros = 0 * X[:, [names.index(own_names[entry.column][0])]]
             X, names = np.concatenate([X, np.repeat(zeros, len(absent), axis=1)], axis=1), [*names, *absent]
     return X, names
 

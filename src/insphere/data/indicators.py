@@ -1,4 +1,4 @@
-"""A table's columns of words, found and replaced by indicators; see `insphere.data.categories`."""
+"""A table's columns of words, found and replaced by indicators; see `insphere.data.one_hot`."""
 
 from collections.abc import Sequence
 from dataclasses import replace
@@ -6,8 +6,8 @@ from dataclasses import replace
 import numpy as np
 from numpy.typing import NDArray
 
-from insphere.data.categories import Category, cell_text
 from insphere.data.columns import listed
+from insphere.data.one_hot import OneHot, cell_text
 from insphere.data.rows import Notice
 from insphere.data.table_content import TableContent
 from insphere.errors import DataError
@@ -16,7 +16,7 @@ MOST_VALUES = 100
 """Different values of a column beyond which it names rows (a serial number) rather than kinds of them."""
 
 
-def find_categories(content: TableContent, columns: Sequence[str]) -> tuple[Category, ...]:
+def find_values(content: TableContent, columns: Sequence[str]) -> tuple[OneHot, ...]:
     """Return the values of columns of words.
 
     Raises
@@ -27,24 +27,24 @@ def find_categories(content: TableContent, columns: Sequence[str]) -> tuple[Cate
     Examples
     --------
     >>> import pyarrow as pa
-    >>> find_categories(TableContent("t.csv", pa.table({"colour": ["red", "blue", "red"]})), ["colour"])
-    (Category(column='colour', values=('blue', 'red')),)
+    >>> find_values(TableContent("t.csv", pa.table({"colour": ["red", "blue", "red"]})), ["colour"])
+    (OneHot(column='colour', values=('blue', 'red')),)
     """
     found = []
     for column in dict.fromkeys(columns):
         texts = _coded(content, column)[1]
         if not texts:
-            raise DataError(f"column {column!r} of {content.name} is empty; leave it out of `categorical` and of `columns`.")
+            raise DataError(f"column {column!r} of {content.name} is empty; leave it out of `one_hot` and of `columns`.")
         if len(texts) > MOST_VALUES:
             raise DataError(
                 f"column {column!r} of {content.name} has {len(texts):,} different values, more than {MOST_VALUES}: it seems to name rows"
                 " rather than kinds of them. Leave it out with `columns` (`--columns`), or bring its values to fewer kinds."
             )
-        found.append(Category(column, tuple(sorted(texts))))
+        found.append(OneHot(column, tuple(sorted(texts))))
     return tuple(found)
 
 
-def with_indicators(content: TableContent, categories: Sequence[Category]) -> tuple[TableContent, list[Notice]]:
+def with_indicators(content: TableContent, one_hot: Sequence[OneHot]) -> tuple[TableContent, list[Notice]]:
     """Return the table with indicators in place of columns of words, and what is to be told of values that the fit did not see.
 
     Raises
@@ -55,24 +55,24 @@ def with_indicators(content: TableContent, categories: Sequence[Category]) -> tu
     import pyarrow as pa
 
     table, notices = content.table, []
-    for category in categories:
-        codes, texts = _coded(content, category.column)
-        taken = [name for name in category.names if name in content.positions]
+    for entry in one_hot:
+        codes, texts = _coded(content, entry.column)
+        taken = [name for name in entry.names if name in content.positions]
         if taken:
             raise DataError(
                 f"{content.name} has a column {taken[0]!r}, which is what the value {taken[0].partition('=')[2]!r} of column"
-                f" {category.column!r} is called; rename one of the two."
+                f" {entry.column!r} is called; rename one of the two."
             )
-        place = table.column_names.index(category.column)
+        place = table.column_names.index(entry.column)
         table = table.remove_column(place)
-        by_code = np.array([*(category.indicators(text) for text in texts), (np.nan,) * len(category.values)])
-        for offset, name in enumerate(category.names):
+        by_code = np.array([*(entry.indicators(text) for text in texts), (np.nan,) * len(entry.values)])
+        for offset, name in enumerate(entry.names):
             table = table.add_column(place + offset, name, pa.array(by_code[codes, offset]))
-        unknown = [code for code, text in enumerate(texts) if text not in category.values]
+        unknown = [code for code, text in enumerate(texts) if text not in entry.values]
         if unknown:
             n_rows = int(np.isin(codes, unknown).sum())
             text = (
-                f"{n_rows} row{'s have' if n_rows > 1 else ' has'} a value in column {category.column!r} of {content.name} that the fit did"
+                f"{n_rows} row{'s have' if n_rows > 1 else ' has'} a value in column {entry.column!r} of {content.name} that the fit did"
                 f" not see ({listed([texts[code] for code in unknown])}): none of its known values is taken to hold."
             )
             notices.append(Notice("taken as", n_rows, text, tuple(texts[code] for code in unknown[:10])))

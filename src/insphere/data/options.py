@@ -45,7 +45,7 @@ class OpenOptions:
     channels: str = "auto"
     groups_by: str | None = None
     sized: Callable[[float, float], tuple[int, int]] | None = None
-    categorical: Sequence[str] | None = None
+    one_hot: Sequence[str] | None = None
 
     def __post_init__(self) -> None:
         """Check the values."""
@@ -56,7 +56,7 @@ class OpenOptions:
             raise ParameterError(f"`header` must be True, False or None (found by a rule), got {self.header!r}.")
         if self.image_size is not None:
             check_image_size(self.image_size)
-        for name, given in (("columns", self.columns), ("categorical", self.categorical)):
+        for name, given in (("columns", self.columns), ("one_hot", self.one_hot)):
             if isinstance(given, str):
                 raise ParameterError(f"`{name}` must be a list of column names, got the text {given!r}; write [{given!r}].")
 

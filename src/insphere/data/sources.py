@@ -45,7 +45,7 @@ def open_source(
     channels: str = "auto",
     groups_by: str | None = None,
     sized: Callable[[float, float], tuple[int, int]] | None = None,
-    categorical: list[str] | tuple[str, ...] | None = None,
+    one_hot: list[str] | tuple[str, ...] | None = None,
 ) -> AbstractSource:
     """Return the rows that `source` points at.
 
@@ -88,7 +88,7 @@ def open_source(
     sized : callable, optional
         Where no size is asked for: gives height and width to bring image files to from their common or median height and width, for
         example as a detector wants them.
-    categorical : list of str, optional
+    one_hot : list of str, optional
         Columns of a table that hold words, or numbers that only name kinds. Each of their values becomes a feature that is 1 where the
         row has it and else 0 (``colour=red``), at most a hundred a column. A fitted model keeps the values; a new one has a 0 in all of
         them, and that is told. An empty cell is a missing value.
@@ -129,7 +129,7 @@ def open_source(
         channels,
         groups_by,
         sized,
-        categorical,
+        one_hot,
     )
     if isinstance(source, AbstractSource):
         return _narrowed(source, options)
@@ -143,7 +143,7 @@ def open_source(
     if is_many(source):
         return open_many(source, options)
     options.refuse(
-        ("image_size", "mode", "label_column", "normal_label", "columns", "groups", "header", "groups_by", "categorical"), "an array"
+        ("image_size", "mode", "label_column", "normal_label", "columns", "groups", "header", "groups_by", "one_hot"), "an array"
     )
     return ArraySource(source, channels=options.channels)
 
@@ -151,7 +151,7 @@ def open_source(
 def _narrowed(source: AbstractSource, options: OpenOptions) -> AbstractSource:
     """Return the rows of an opened source that the options ask for; nothing that is asked for is dropped."""
     subject = f"{source.name}, which is opened already"
-    told_before = ("label_column", "normal_label", "columns", "categorical", "groups", "groups_by", "header", "channels")
+    told_before = ("label_column", "normal_label", "columns", "one_hot", "groups", "groups_by", "header", "channels")
     fixed = ("image_size", "mode", "data_dir", *told_before)
     options.refuse(fixed, subject)
     found = source.part(options.split)

@@ -3,8 +3,8 @@
 import re
 from dataclasses import dataclass
 
-from insphere.data.categories import Category
 from insphere.data.labels import label_text
+from insphere.data.one_hot import OneHot
 
 _GENERATED = re.compile(r"f\d+$")
 
@@ -21,7 +21,7 @@ class TableSpec:
     normal_label : object, optional
     header : bool, optional
         As `insphere.open_source`.
-    categories : tuple of Category
+    one_hot : tuple of OneHot
         Columns of words, whose indicators are among the features.
 
     Examples
@@ -35,7 +35,7 @@ class TableSpec:
     normal_label: object = None
     groups: str | None = None
     header: bool | None = None
-    categories: tuple[Category, ...] = ()
+    one_hot: tuple[OneHot, ...] = ()
 
     @property
     def set_aside(self) -> tuple[str, ...]:

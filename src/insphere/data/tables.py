@@ -10,12 +10,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from insphere.data.arrays import ArraySource
-from insphere.data.categories import expanded
 from insphere.data.cells import is_date, read_numbers
 from insphere.data.columns import listed, match_columns, told_aside
 from insphere.data.guesses import index_columns, label_columns
-from insphere.data.indicators import find_categories, with_indicators
+from insphere.data.indicators import find_values, with_indicators
 from insphere.data.labels import binary_labels, label_texts
+from insphere.data.one_hot import expanded
 from insphere.data.options import OpenOptions
 from insphere.data.rows import Notice, split_positions
 from insphere.data.table_content import TableContent
@@ -123,9 +123,9 @@ def _meaning(content: TableContent, options: OpenOptions) -> tuple[TableContent,
     spec = TableSpec(None, label, None if label is None else normal, groups, options.header)
     for column in spec.set_aside:
         content.column(column)
-    content, spec, told = _with_categories(content, options, spec)
+    content, spec, told = _with_words(content, options, spec)
     if options.columns is not None:
-        columns = expanded([str(column) for column in options.columns], spec.categories)
+        columns = expanded([str(column) for column in options.columns], spec.one_hot)
         return content, replace(spec, feature_names=_named_columns(content, columns, spec)), told, None
     index = [column for column in index_columns(content.table) if column not in spec.set_aside]
     if remembered.feature_names is not None and content.named and not remembered.is_generated:
@@ -142,26 +142,26 @@ def _meaning(content: TableContent, options: OpenOptions) -> tuple[TableContent,
     return content, replace(spec, feature_names=names), told + told_of_doubt, doubt
 
 
-def _with_categories(content: TableContent, options: OpenOptions, spec: TableSpec) -> tuple[TableContent, TableSpec, list[Notice]]:
+def _with_words(content: TableContent, options: OpenOptions, spec: TableSpec) -> tuple[TableContent, TableSpec, list[Notice]]:
     """Return the table with indicators in place of its columns of words: those of the model, else those that the options name."""
-    remembered, asked = options.table_spec or TableSpec(), tuple(options.categorical or ())
+    remembered, asked = options.table_spec or TableSpec(), tuple(options.one_hot or ())
     for column in spec.set_aside:
         if column in asked:
-            raise ParameterError(f"`categorical` names {column!r}, which is the label or group column; leave it out.")
+            raise ParameterError(f"`one_hot` names {column!r}, which is the label or group column; leave it out.")
     if remembered.feature_names is None:
         left_out = [] if options.columns is None else [column for column in asked if column not in set(map(str, options.columns))]
         if left_out:
-            raise ParameterError(f"`categorical` names {listed(left_out)}, which `columns` leaves out; name it in both or in neither.")
-        categories = find_categories(content, asked)
+            raise ParameterError(f"`one_hot` names {listed(left_out)}, which `columns` leaves out; name it in both or in neither.")
+        one_hot = find_values(content, asked)
     else:
-        categories = remembered.categories
-        known = [category.column for category in categories]
-        if options.categorical is not None and set(asked) != set(known):
+        one_hot = remembered.one_hot
+        known = [entry.column for entry in one_hot]
+        if options.one_hot is not None and set(asked) != set(known):
             raise ParameterError(
-                f"`categorical` is settled by the fit ({listed(known) or 'no column'}); leave it out, or fit again with {listed(asked)}."
+                f"`one_hot` is settled by the fit ({listed(known) or 'no column'}); leave it out, or fit again with {listed(asked)}."
             )
-    content, told = with_indicators(content, categories)
-    return content, replace(spec, categories=categories), told
+    content, told = with_indicators(content, one_hot)
+    return content, replace(spec, one_hot=one_hot), told
 
 
 def _by_position(
@@ -340,7 +340,7 @@ def _not_numbers(content: TableContent, column: str, values: Any, bad: Mapping[i
         what = f"dates or times ({values.type})"
     return DataError(
         f"column {column!r} of {content.name} does not hold numbers but {what}{shown}; leave it out with `columns` (`--columns`), name it"
-        " with `categorical` (`--categorical`) if its words are kinds of things, or with `label_column` (`--label-column`) if it is the"
+        " with `one_hot` (`--one-hot`) if its words are kinds of things, or with `label_column` (`--label-column`) if it is the"
         " label."
     )
 

@@ -9,10 +9,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from insphere.data import AbstractSource, ArraySource, ImageSpec, Imputer, TableSpec, open_source
-from insphere.data.categories import Category
 from insphere.data.frames import is_frame
 from insphere.data.labels import label_text
 from insphere.data.many import holds_files, is_many
+from insphere.data.one_hot import OneHot
 from insphere.errors import DataError, ParameterError
 
 _NO_TABLE = TableSpec()
@@ -113,7 +113,7 @@ class InputContract:
             return source  # rows that came from here: an explanation's variants, for example
         names = self.table.feature_names
         if names is not None and isinstance(source, ArraySource) and source.feature_names is not None:
-            source = source.with_features(names, aside=self.table.set_aside, categories=self.table.categories)
+            source = source.with_features(names, aside=self.table.set_aside, one_hot=self.table.one_hot)
         if len(self.shape) == 1 == len(source.row_shape) and source.row_shape != self.shape:
             # In the words of scikit-learn, whose checks look for them.
             raise DataError(
@@ -162,7 +162,7 @@ class InputContract:
             "normal_label": None if table.normal_label is None else label_text(table.normal_label),
             "groups": table.groups,
             "header": table.header,
-            "categories": [[category.column, list(category.values)] for category in table.categories],
+            "one_hot": [[entry.column, list(entry.values)] for entry in table.one_hot],
             "channels_first": self.channels_first,
             "imputer": None if self.imputer is None else self.imputer.to_json(),
         }
@@ -189,23 +189,23 @@ class InputContract:
         header_line = header.get("header")
         if header_line not in (None, True, False):
             raise ValueError("`header` of the input must be true, false or null")
-        categories = _categories(header.get("categories", []), names or [])
-        table = TableSpec(None if names is None else tuple(names), **texts, header=header_line, categories=categories)
+        one_hot = _one_hot(header.get("one_hot", []), names or [])
+        table = TableSpec(None if names is None else tuple(names), **texts, header=header_line, one_hot=one_hot)
         spec, first = None if image is None else ImageSpec(**image), bool(header.get("channels_first", False))
         imputer = header.get("imputer")
         imputer = None if imputer is None else Imputer.from_json(imputer, shape[0])
         return cls(tuple(shape), spec, bool(header["from_files"]), table, first, imputer)
 
 
-def _categories(stored: Any, names: Sequence[str]) -> tuple[Category, ...]:
+def _one_hot(stored: Any, names: Sequence[str]) -> tuple[OneHot, ...]:
     """Return the columns of words that a file's header holds."""
-    problem = "`categories` of the input must be pairs of a column and its values, whose indicators are features"
+    problem = "`one_hot` of the input must be pairs of a column and its values, whose indicators are features"
     try:
-        found = tuple(Category(column, tuple(values)) for column, values in stored)
+        found = tuple(OneHot(column, tuple(values)) for column, values in stored)
     except (TypeError, ValueError) as error:
         raise ValueError(problem) from error
-    texts = [text for category in found for text in (category.column, *category.values)]
-    if not all(isinstance(text, str) for text in texts) or not {name for category in found for name in category.names} <= set(names):
+    texts = [text for entry in found for text in (entry.column, *entry.values)]
+    if not all(isinstance(text, str) for text in texts) or not {name for entry in found for name in entry.names} <= set(names):
         raise ValueError(problem)
     return found
 

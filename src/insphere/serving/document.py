@@ -190,11 +190,11 @@ def _body(content: dict[str, Any]) -> dict[str, Any]:
 
 def _rows_of_words(model: ServedModel, values: dict[str, Any]) -> list[dict[str, Any]]:
     """Return the schema of a row by names in which columns of words are as they are, where the model has such."""
-    if not model.categories:
+    if not model.one_hot:
         return []
-    indicators = {name for category in model.categories for name in category.names}
+    indicators = {name for entry in model.one_hot for name in entry.names}
     plain = {name: value for name, value in values.items() if name not in indicators}
-    words = {category.column: {"type": ["string", "number"], "examples": list(category.values[:3])} for category in model.categories}
+    words = {entry.column: {"type": ["string", "number"], "examples": list(entry.values[:3])} for entry in model.one_hot}
     both = plain | words
     return [{"type": "object", "required": list(both), "properties": both, "additionalProperties": False}]
 

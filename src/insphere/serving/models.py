@@ -165,7 +165,7 @@ class ServedModel:
         self.input_shape: tuple[int, ...] = detector.input_.shape
         names = detector.input_.table.feature_names
         self.feature_names: list[str] | None = None if names is None else list(names)
-        self.categories = detector.input_.table.categories
+        self.one_hot = detector.input_.table.one_hot
         imputer = detector.input_.imputer
         self.may_be_missing: frozenset[int] = frozenset(() if imputer is None else imputer.columns)
         told = ("by", "method", "threshold", "target_fpr", "promised_fpr", "expected", "n_calibration")

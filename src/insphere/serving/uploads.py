@@ -11,9 +11,9 @@ from numpy.typing import NDArray
 from python_multipart.exceptions import MultipartParseError
 from python_multipart.multipart import MultipartParser, parse_options_header
 
-from insphere.data.categories import cell_text, row_with_indicators
 from insphere.data.image_notices import told_of
 from insphere.data.images import decode_telling, probe
+from insphere.data.one_hot import cell_text, row_with_indicators
 from insphere.data.rows import Notice
 from insphere.data.stores import reason
 from insphere.errors import DataError, did_you_mean
@@ -266,7 +266,7 @@ def read_rows(body: bytes, model: ServedModel) -> NDArray[np.float64]:
         raise Refusal(422, f"The body has the unknown field {unknown[0]!r}; its fields are rows (or data) and columns.")
     if "rows" in content and "data" in content:
         raise Refusal(422, "The body has both rows and data, which are two names of one field; leave one out.")
-    if model.categories:
+    if model.one_hot:
         rows = _without_words(rows, content.pop("columns", None), model)
     order = _order(content["columns"], model) if "columns" in content else None
     if len(rows) > model.max_rows:
@@ -284,14 +284,14 @@ def _without_words(rows: list[Any], columns: Any, model: ServedModel) -> list[An
                 raise Refusal(422, f"Row {number} must be a list of {len(columns)} values, one for each of the columns, got {got}.")
         rows = [dict(zip(columns, row, strict=True)) for row in rows]
     for number, row in enumerate(rows):
-        for category in model.categories if isinstance(row, dict) else ():
-            value = row.get(category.column, "-")
+        for entry in model.one_hot if isinstance(row, dict) else ():
+            value = row.get(entry.column, "-")
             if value is not None and not isinstance(value, str | int | float):
-                raise Refusal(422, f"The value at row {number}, column {category.column} must be a text, got {type(value).__name__}.")
+                raise Refusal(422, f"The value at row {number}, column {entry.column} must be a text, got {type(value).__name__}.")
             if cell_text(value) is None and not model.may_be_missing:
-                raise Refusal(422, f"The value at row {number}, column {category.column} is missing; give a text.")
-    changed = [row_with_indicators(row, model.categories) if isinstance(row, dict) else row for row in rows]
-    indicators = {name for category in model.categories for name in category.names}
+                raise Refusal(422, f"The value at row {number}, column {entry.column} is missing; give a text.")
+    changed = [row_with_indicators(row, model.one_hot) if isinstance(row, dict) else row for row in rows]
+    indicators = {name for entry in model.one_hot for name in entry.names}
     for row in changed:
         if isinstance(row, dict):
             row |= {name: None for name in indicators & row.keys() if row[name] != row[name]}

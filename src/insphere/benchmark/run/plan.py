@@ -18,7 +18,7 @@ from insphere.errors import DataError, InsphereError, ParameterError, did_you_me
 from insphere.validation import check_choice, check_integer
 
 _PLAN_KEYS = ("seeds", "datasets", "methods", "attack", "quick")
-_SOURCE_KEYS = ("label_column", "columns", "categorical", "groups", "image_size", "mode", "train_fraction")
+_SOURCE_KEYS = ("label_column", "columns", "one_hot", "groups", "image_size", "mode", "train_fraction")
 _DATASET_KEYS = ("source", "normal_classes", "seeds", "methods", "overrides", *_SOURCE_KEYS)
 _METHOD_KEYS = ("detector", "label", "control", "seeds", "datasets", "parameters", "on", "quick", "like", "vary")
 _QUICK_KEYS = ("seeds", "normal_classes", "overrides")

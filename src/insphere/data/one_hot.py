@@ -10,7 +10,7 @@ from insphere.data.labels import label_text
 
 
 @dataclass(frozen=True)
-class Category:
+class OneHot:
     """A column of words, and the values that it had at the fit.
 
     Parameters
@@ -21,7 +21,7 @@ class Category:
 
     Examples
     --------
-    >>> Category("colour", ("blue", "red")).names
+    >>> OneHot("colour", ("blue", "red")).names
     ('colour=blue', 'colour=red')
     """
 
@@ -38,7 +38,7 @@ class Category:
 
         Examples
         --------
-        >>> colour = Category("colour", ("blue", "red"))
+        >>> colour = OneHot("colour", ("blue", "red"))
         >>> colour.indicators("red"), colour.indicators("green")
         ((0.0, 1.0), (0.0, 0.0))
         """
@@ -56,28 +56,28 @@ def cell_text(value: object) -> str | None:
     return label_text(value).strip() or None
 
 
-def expanded(names: Sequence[str], categories: Sequence[Category]) -> tuple[str, ...]:
+def expanded(names: Sequence[str], one_hot: Sequence[OneHot]) -> tuple[str, ...]:
     """Return names of columns with those of the indicators in place of columns of words.
 
     Examples
     --------
-    >>> expanded(["rpm", "colour"], [Category("colour", ("blue", "red"))])
+    >>> expanded(["rpm", "colour"], [OneHot("colour", ("blue", "red"))])
     ('rpm', 'colour=blue', 'colour=red')
     """
-    by_column = {category.column: category.names for category in categories}
+    by_column = {entry.column: entry.names for entry in one_hot}
     return tuple(name for column in names for name in by_column.get(column, (column,)))
 
 
-def row_with_indicators(row: Mapping[str, Any], categories: Sequence[Category]) -> dict[str, Any]:
+def row_with_indicators(row: Mapping[str, Any], one_hot: Sequence[OneHot]) -> dict[str, Any]:
     """Return a row by names with indicators in place of its words; columns that it lacks are left out.
 
     Examples
     --------
-    >>> row_with_indicators({"rpm": 3, "colour": "red"}, [Category("colour", ("blue", "red"))])
+    >>> row_with_indicators({"rpm": 3, "colour": "red"}, [OneHot("colour", ("blue", "red"))])
     {'rpm': 3, 'colour=blue': 0.0, 'colour=red': 1.0}
     """
     changed = dict(row)
-    for category in categories:
-        if category.column in changed:
-            changed |= dict(zip(category.names, category.indicators(changed.pop(category.column)), strict=True))
+    for entry in one_hot:
+        if entry.column in changed:
+            changed |= dict(zip(entry.names, entry.indicators(changed.pop(entry.column)), strict=True))
     return changed

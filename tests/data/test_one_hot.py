@@ -24,7 +24,7 @@ NAMES = ("rpm", "colour=blue", "colour=red")
 
 
 def fitted(source: Any, **parameters: Any) -> Any:
-    return fit_quietly(insphere.KNN(random_state=0, scaling="none", **parameters), open_source(source, categorical=["colour"]))
+    return fit_quietly(insphere.KNN(random_state=0, scaling="none", **parameters), open_source(source, one_hot=["colour"]))
 
 
 @pytest.fixture
@@ -38,7 +38,7 @@ def model(tmp_path: Path) -> Any:
 
 @TABLES
 def test_each_value_is_a_feature(door: Door, tmp_path: Path) -> None:
-    source = open_source(door({"rpm": RPM, "colour": COLOURS}, tmp_path), categorical=["colour"])
+    source = open_source(door({"rpm": RPM, "colour": COLOURS}, tmp_path), one_hot=["colour"])
     assert source.feature_names == NAMES
     X = source.load().X
     assert X[:3, 1:].tolist() == [[1, 0], [0, 1], [0, 1]] and (X[:, 1] + X[:, 2] == 1).all()
@@ -60,21 +60,21 @@ def test_a_model_reads_the_words_by_itself(model: Any, door: Door, tmp_path: Pat
 @TABLES
 def test_an_empty_cell_is_missing(door: Door, tmp_path: Path) -> None:
     table = door({"rpm": RPM, "colour": [None if row % 10 == 0 else colour for row, colour in enumerate(COLOURS)]}, tmp_path)
-    assert set(open_source(table, categorical=["colour"]).load().errors) == set(range(0, 120, 10))
+    assert set(open_source(table, one_hot=["colour"]).load().errors) == set(range(0, 120, 10))
     filling = fitted(table, missing="impute")
     assert np.isfinite(filling.anomaly_score(table)).all() and "colour=red is missing" in filling.feature_names_
 
 
 @TABLES
 def test_a_column_of_words_that_nobody_declared_is_refused_with_the_remedy(door: Door, tmp_path: Path) -> None:
-    with pytest.raises(DataError, match=r"column 'colour'.*`categorical` \(`--categorical`\)"):
+    with pytest.raises(DataError, match=r"column 'colour'.*`one_hot` \(`--one-hot`\)"):
         open_source(door({"rpm": RPM, "colour": COLOURS}, tmp_path))
 
 
 def test_rows_opened_before_get_the_indicators_that_they_lack(model: Any) -> None:
     import pyarrow as pa
 
-    rows = open_source(pa.table({"rpm": RPM[:2], "colour": ["red", "green"]}), categorical=["colour"])
+    rows = open_source(pa.table({"rpm": RPM[:2], "colour": ["red", "green"]}), one_hot=["colour"])
     opened = model.open(rows)
     assert opened.feature_names == NAMES and opened.load().X[:, 1:].tolist() == [[0, 1], [0, 0]]
     assert any("colour=green" in notice.text for notice in opened.notices)
@@ -84,7 +84,7 @@ def test_numbers_may_name_kinds_and_columns_choose_among_all() -> None:
     import pyarrow as pa
 
     table = pa.table({"region": [3, 1, 3], "rpm": [0.5, 1.5, 2.5], "volt": [1.0, 1.0, 1.0], "id": ["a", "b", "c"]})
-    source = open_source(table, categorical=["region"], columns=["rpm", "region"])
+    source = open_source(table, one_hot=["region"], columns=["rpm", "region"])
     assert source.feature_names == ("rpm", "region=1", "region=3")
     assert source.load().X.tolist() == [[0.5, 0, 1], [1.5, 1, 0], [2.5, 0, 1]]
 
@@ -94,32 +94,32 @@ def test_a_label_is_no_feature_and_what_names_rows_is_refused() -> None:
 
     table = pa.table({"rpm": np.arange(300.0), "name": [f"part {n}" for n in range(300)], "state": ["ok"] * 300})
     with pytest.raises(DataError, match=f"300 different values, more than {MOST_VALUES}"):
-        open_source(table, categorical=["name"])
+        open_source(table, one_hot=["name"])
     with pytest.raises(ParameterError, match="label or group column"):
-        open_source(table, categorical=["state"], label_column="state", normal_label="ok")
+        open_source(table, one_hot=["state"], label_column="state", normal_label="ok")
     with pytest.raises(ParameterError, match="`columns` leaves out"):
-        open_source(table, categorical=["state"], columns=["rpm"])
+        open_source(table, one_hot=["state"], columns=["rpm"])
     with pytest.raises(ParameterError, match="must be a list"):
-        open_source(table, categorical="state")
+        open_source(table, one_hot="state")
     with pytest.raises(DataError, match=r"has a column 'state=ok'"):
-        open_source(table.append_column("state=ok", pa.array([1.0] * 300)), categorical=["state"], columns=["rpm", "state"])
+        open_source(table.append_column("state=ok", pa.array([1.0] * 300)), one_hot=["state"], columns=["rpm", "state"])
     with pytest.raises(DataError, match="is empty"):
-        open_source(pa.table({"rpm": [1.0], "void": pa.nulls(1)}), categorical=["void"])
+        open_source(pa.table({"rpm": [1.0], "void": pa.nulls(1)}), one_hot=["void"])
 
 
 def test_what_the_fit_settled_is_not_changed_later(model: Any, tmp_path: Path) -> None:
     (tmp_path / "new.csv").write_text("rpm,colour\n1,red\n2,blue\n")
-    assert model.open(tmp_path / "new.csv", categorical=["colour"]).feature_names == NAMES
+    assert model.open(tmp_path / "new.csv", one_hot=["colour"]).feature_names == NAMES
     with pytest.raises(ParameterError, match="settled by the fit"):
-        model.open(tmp_path / "new.csv", categorical=["rpm"])
+        model.open(tmp_path / "new.csv", one_hot=["rpm"])
 
 
 def test_a_damaged_header_is_refused(model: Any) -> None:
     header = model.input_.to_json()
     assert type(model.input_).from_json(json.loads(json.dumps(header))) == model.input_
     for broken in ([["colour"]], [["colour", ["green"]]], [[1, ["blue"]]], 5, [["colour", [1]]]):
-        with pytest.raises(ValueError, match="categories"):
-            type(model.input_).from_json(header | {"categories": broken})
+        with pytest.raises(ValueError, match="one_hot"):
+            type(model.input_).from_json(header | {"one_hot": broken})
 
 
 def test_served_rows_may_have_words(model: Any) -> None:
