@@ -6,12 +6,13 @@ The format is safetensors. Its metadata has one entry, ``insphere``: the JSON te
 
 import dataclasses
 import hashlib
+import io
 import json
 import math
 import os
 import re
 import stat
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any, BinaryIO, NoReturn
 
@@ -21,7 +22,7 @@ from safetensors import SafetensorError
 from safetensors.numpy import load as load_safetensors
 from safetensors.numpy import save as save_safetensors
 
-from insphere.errors import ModelFileError, ParameterError
+from insphere.errors import InsphereError, ModelFileError, ParameterError
 from insphere.output_file import OutputError, replacing
 
 FORMAT_VERSION = 1
@@ -52,6 +53,8 @@ class ModelFile:
         JSON values, as they were written (tuples come back as lists).
     arrays : dict of str to ndarray
         Equal to the arrays written, bit by bit; C-contiguous, native byte order, writable.
+    digest : str
+        SHA-256 of header and arrays, in hexadecimal: the same content has the same, wherever it lies.
 
     Examples
     --------
@@ -61,6 +64,7 @@ class ModelFile:
 
     header: dict[str, Any]
     arrays: dict[str, NDArray[Any]]
+    digest: str = ""
 
 
 def write(path: str | os.PathLike[str], kind: str, header: Mapping[str, Any], arrays: Mapping[str, NDArray[Any]]) -> None:
@@ -104,8 +108,15 @@ def write(path: str | os.PathLike[str], kind: str, header: Mapping[str, Any], ar
         raise ModelFileError(str(error)) from error
 
 
-def read(path: str | os.PathLike[str], kind: str) -> ModelFile:
+def read(path: str | os.PathLike[str], kind: str, check: Callable[[bytes], None] | None = None) -> ModelFile:
     """Read a file that `write` wrote for `kind`, after checking that it is whole and unaltered.
+
+    Parameters
+    ----------
+    path : path-like
+    kind : str
+    check : callable, optional
+        Called with all bytes of the file before any of them is looked at; what it raises is raised.
 
     Raises
     ------
@@ -121,17 +132,26 @@ def read(path: str | os.PathLike[str], kind: str) -> ModelFile:
     shown = repr(os.fspath(path))
     try:
         with Path(path).open("rb") as file:
-            return _read_open(file, kind, shown)
+            status = os.fstat(file.fileno())
+            if not stat.S_ISREG(status.st_mode):
+                raise ModelFileError(f"Model file {shown} is a device, pipe or socket; name an ordinary file.")
+            if check is None:
+                return _read_open(file, status.st_size, kind, shown)
+            data = file.read()
+            check(data)
+            return _read_open(io.BytesIO(data), len(data), kind, shown)
     except FileNotFoundError as error:
         raise ModelFileError(f"Model file {shown} does not exist; check the path.") from error
     except IsADirectoryError as error:
         raise ModelFileError(f"Model file {shown} is a folder; name the file inside it.") from error
     except OSError as error:
+        if isinstance(error, InsphereError):  # of `check`
+            raise
         raise ModelFileError(
             f"Model file {shown} cannot be read: {error.strerror or error}; check the path and its permissions."
         ) from error
     except ValueError as error:  # a path with a null character; our own errors are ValueErrors as well and pass
-        if isinstance(error, ModelFileError):
+        if isinstance(error, InsphereError):
             raise
         raise ModelFileError(f"Model file {shown} cannot be read: {error}; check the path.") from error
 
@@ -205,16 +225,13 @@ def _digest(content: Mapping[str, Any], arrays: Mapping[str, NDArray[Any]]) -> s
 # ---- reading
 
 
-def _read_open(file: BinaryIO, kind: str, shown: str) -> ModelFile:
-    status = os.fstat(file.fileno())
-    if not stat.S_ISREG(status.st_mode):
-        raise ModelFileError(f"Model file {shown} is a device, pipe or socket; name an ordinary file.")
+def _read_open(file: BinaryIO, size: int, kind: str, shown: str) -> ModelFile:
     # The head decides before the rest is read: a foreign file may be larger than the memory.
-    head, tensors = _read_head(file, status.st_size, shown)
+    head, tensors = _read_head(file, size, shown)
     content, expected = _checked_content(head, kind, shown)
     needed = file.tell() + _data_bytes(tensors, shown)
-    if status.st_size < needed:
-        raise ModelFileError(f"Model file {shown} is truncated: {status.st_size:,} of {needed:,} bytes; copy or save it again.")
+    if size < needed:
+        raise ModelFileError(f"Model file {shown} is truncated: {size:,} of {needed:,} bytes; copy or save it again.")
     file.seek(0)
     try:
         # Copies, because the library's arrays are read-only views of the whole file's bytes.
@@ -224,9 +241,10 @@ def _read_open(file: BinaryIO, kind: str, shown: str) -> ModelFile:
     found = {name: {"dtype": array.dtype.name, "shape": list(array.shape)} for name, array in arrays.items()}
     if found != content["arrays"]:
         _refuse_altered(shown, "its arrays are not those that its header lists")
-    if _digest(content, arrays) != expected:
+    digest = _digest(content, arrays)
+    if digest != expected:
         _refuse_altered(shown, "its content does not match its checksum")
-    return ModelFile(content["header"], arrays)
+    return ModelFile(content["header"], arrays, digest)
 
 
 def _read_head(file: BinaryIO, size: int, shown: str) -> tuple[str, dict[str, Any]]:

@@ -85,7 +85,8 @@ def client(images: AbstractDetector, vectors: AbstractDetector) -> Iterator[Test
 
 @contextmanager
 def serving(models: Any, **settings: Any) -> Iterator[TestClient]:
-    with TestClient(make_app(models, Settings(**settings)), raise_server_exceptions=False) as made:
+    # Not tried in a process of their own, which takes seconds; tests of that ask for it.
+    with TestClient(make_app(models, Settings(**{"load_seconds": 0, **settings})), raise_server_exceptions=False) as made:
         yield made
 
 
@@ -107,7 +108,7 @@ class Process:
 def running(*words: object, **environment: str) -> Iterator[Process]:
     """Start the service on a free port, and end it if the test has not."""
     variables = {**os.environ, "PYTHONPATH": str(Path(insphere.__file__).parent.parent), "OMP_NUM_THREADS": "1", **environment}
-    command = [sys.executable, "-m", "insphere", "serve", *map(str, words), "--port", "0"]
+    command = [sys.executable, "-m", "insphere", "serve", "--load-timeout", "0", *map(str, words), "--port", "0"]
     process = subprocess.Popen(command, stderr=subprocess.PIPE, text=True, env=variables)
     assert process.stderr is not None
     started = Process(process, 0)

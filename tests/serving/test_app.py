@@ -93,7 +93,7 @@ def test_the_protocol_takes_vectors_and_gives_the_outputs_asked_for(client: Test
 def test_metadata_health_and_lists(client: TestClient) -> None:
     assert client.get("/v2").json()["name"] == "insphere"
     assert client.get("/v2/health/live").json() == {"live": True}
-    assert client.get("/v2/health/ready").json() == {"ready": True}
+    assert client.get("/v2/health/ready").json() == {"ready": True, "models": {"ready": 3, "unsound": 0, "loading": 0, "refused": 0}}
     assert client.get("/v2/models/digits").json() == {
         "name": "digits",
         "versions": ["9", "10"],
@@ -304,7 +304,7 @@ def test_a_model_of_critical_health_is_not_ready(images: AbstractDetector, image
         assert (answer.status_code, answer.json()["error"]) == (503, "This model cannot score: All rows score the same.")
         assert "retry-after" in answer.headers
         assert client.get("/v2/models/bad/ready").status_code == 503
-        assert client.get("/v2/health/ready").json() == {"ready": False}
+        assert client.get("/v2/health/ready").json() == {"ready": False, "models": {"ready": 1, "unsound": 1, "loading": 0, "refused": 0}}
         assert upload(client, digits(1), "/models/good/score").status_code == 200
         assert 'insphere_model_ready{model="bad",version="1"} 0.0' in client.get("/metrics").text
 

@@ -13,7 +13,7 @@ from starlette.testclient import TestClient
 import insphere
 from insphere.detectors.base import AbstractDetector
 from insphere.errors import ModelFileError, ParameterError
-from insphere.serving import ModelPlace, find_models, make_app
+from insphere.serving import ModelPlace, Settings, find_models, make_app
 from serving.conftest import digits, fitted, serving
 
 
@@ -28,6 +28,14 @@ def other_file(tmp_path_factory: pytest.TempPathFactory) -> Path:
     path = tmp_path_factory.mktemp("other") / "other.insphere"
     fitted(insphere.DeepSVDDVAE(epochs=2, random_state=5), "digits:3").save(path)
     return path
+
+
+def ready(client: TestClient) -> None:
+    """Wait until the files that were there at the start are tried."""
+    end = time.monotonic() + 120
+    while client.get("/v2/health/ready").status_code != 200:
+        assert time.monotonic() < end, "the models are never ready"
+        time.sleep(0.02)
 
 
 def score(client: TestClient, path: str = "/models/digits/score") -> Any:
@@ -59,8 +67,10 @@ def test_a_folder_gives_all_its_models_and_those_that_come_later(image_file: Pat
     with pytest.raises(ParameterError, match="holds no file"):
         find_models([str(tmp_path)])
     shutil.copy(image_file, tmp_path / "digits@9.insphere")
-    with TestClient(make_app(find_models([str(tmp_path)]))) as client:
-        registry = client.app.state.service.registry  # type: ignore[attr-defined]
+    app = make_app(find_models([str(tmp_path)]), Settings(reload_seconds=0, load_seconds=0))
+    with TestClient(app) as client:
+        registry = app.state.service.registry
+        ready(client)
         assert registry.versions("digits") == ["9"]
         shutil.copy(image_file, tmp_path / "digits@10.insphere")
         (tmp_path / "bad.insphere").write_bytes(b"no model")

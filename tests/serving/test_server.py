@@ -110,7 +110,7 @@ def test_a_head_that_comes_too_slowly_is_refused(image_file: Path, monkeypatch: 
 
     from insphere.serving import Settings, make_app, server
 
-    app = make_app({"digits": image_file}, Settings(header_seconds=0.3))
+    app = make_app({"digits": image_file}, Settings(header_seconds=0.3, load_seconds=0))
     listener = listen("127.0.0.1", 0)
     monkeypatch.setattr(signal, "signal", lambda *_: None)
     monkeypatch.setattr("uvicorn.Server.capture_signals", _no_signals)
@@ -183,7 +183,7 @@ def test_an_address_in_use_is_said_plainly(image_file: Path, capfd: pytest.Captu
         port = taken.getsockname()[1]
         with pytest.raises(AddressError, match=f"port {port}"):
             listen("127.0.0.1", port)
-        assert main(["serve", str(image_file), "--port", str(port)]) == 1
+        assert main(["serve", str(image_file), "--load-timeout", "0", "--port", str(port)]) == 1
     assert "choose another with --port" in capfd.readouterr().err
 
 

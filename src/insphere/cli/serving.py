@@ -6,6 +6,7 @@ from typing import Annotated
 
 import typer
 
+from insphere.cli import options
 from insphere.errors import MissingDependencyError, ParameterError
 
 _LIMITS = "Limits"
@@ -59,6 +60,17 @@ def serve(
     reload_every: Annotated[
         float, typer.Option("--reload-every", metavar="S", help="Seconds between looks at the model files; 0: only on SIGHUP.")
     ] = 2.0,
+    load_timeout: Annotated[
+        float,
+        typer.Option(
+            "--load-timeout",
+            metavar="S",
+            help="Seconds that a model file may take to be loaded and to score two rows, tried in a process of its own; 0: not tried, no"
+            " limit.",
+            rich_help_panel=_LIMITS,
+        ),
+    ] = 60.0,
+    require_signature: options.RequireSignature = None,
     stop_timeout: Annotated[
         float, typer.Option("--stop-timeout", metavar="S", help="Seconds that requests in flight are given at the end.")
     ] = 30.0,
@@ -101,6 +113,8 @@ def serve(
         ):
             raise MissingDependencyError("insphere serve needs more packages; install them with: pip install 'insphere[serve]'") from error
         raise
+    from insphere.signatures import required_key
+
     settings = Settings(
         max_body_bytes=round(max_body * 2**20),
         max_buffered_bytes=max(round(max_body * 2**20) * 4, 256 * 2**20),
@@ -113,6 +127,8 @@ def serve(
         read_seconds=read_timeout,
         max_wait_ms=max_wait,
         reload_seconds=reload_every,
+        load_seconds=load_timeout,
+        require_signature=required_key(require_signature),
         stop_seconds=stop_timeout,
         api_key=read_api_key(api_key_file),
         host_names=host_names(host, allow_host or []),

@@ -13,6 +13,7 @@ from insphere.validation import check_choice
 
 if TYPE_CHECKING:
     from insphere.detectors.base import AbstractDetector
+    from insphere.model_file import ModelFile
 
 
 @dataclasses.dataclass(frozen=True)
@@ -257,7 +258,12 @@ def check(name: str, parameters: Mapping[str, Any]) -> None:
     make(name, parameters)._check_parameters()
 
 
-def load(path: str | os.PathLike[str], *, detector: "str | type[AbstractDetector] | None" = None) -> "AbstractDetector":
+def load(
+    path: str | os.PathLike[str],
+    *,
+    detector: "str | type[AbstractDetector] | None" = None,
+    require_signature: str | os.PathLike[str] | None = None,
+) -> "AbstractDetector":
     """Return the fitted detector stored at `path`. Nothing in the file is executed.
 
     Parameters
@@ -266,6 +272,9 @@ def load(path: str | os.PathLike[str], *, detector: "str | type[AbstractDetector
     detector : str or class, optional
         The class, ``module:Class`` or entry point of a detector that is not insphere's own. A file's word alone imports nothing. The
         environment variable ``INSPHERE_DETECTORS`` names such classes for the command line, with commas between them.
+    require_signature : path-like, optional
+        Public key (PEM) with whose private half the file must be signed; see `insphere.signatures`. The environment variable
+        ``INSPHERE_REQUIRE_SIGNATURE`` names one for every load that names none.
 
     Raises
     ------
@@ -274,10 +283,32 @@ def load(path: str | os.PathLike[str], *, detector: "str | type[AbstractDetector
     ParameterError
         If `detector` is not a detector, or one of another name than the file's.
     """
-    from insphere import model_file
+    return restore(read(path, require_signature=require_signature), path, detector=detector)
+
+
+def read(path: str | os.PathLike[str], *, require_signature: str | os.PathLike[str] | None = None) -> "ModelFile":
+    """Return what a model file of a detector holds, checked to be whole and unaltered; `restore` makes the detector of it.
+
+    Every way to a detector goes through here.
+
+    Raises
+    ------
+    ModelFileError
+        If the file is missing, truncated, altered or foreign.
+    SignatureError
+        If it is not signed with the key that is required: nothing in the file is looked at then.
+    """
+    from insphere import model_file, signatures
     from insphere.detectors.stored import KIND
 
-    saved = model_file.read(path, KIND)
+    key = signatures.required_key(require_signature)
+    return model_file.read(path, KIND, None if key is None else lambda data: signatures.check(data, path, key))
+
+
+def restore(
+    saved: "ModelFile", path: str | os.PathLike[str], *, detector: "str | type[AbstractDetector] | None" = None
+) -> "AbstractDetector":
+    """Return the fitted detector of what `read` returned; the other parameters as in `load`."""
     name = saved.header.get("detector")
     if isinstance(name, str) and name in DETECTORS:
         return detector_class(name).from_file(saved)

@@ -21,10 +21,20 @@ class Live(_Answer):
     live: bool
 
 
+class Counts(_Answer):
+    """How many models are in each state."""
+
+    ready: int = Field(description="They score.")
+    unsound: int = Field(description="Their health forbids to ask them.")
+    loading: int = Field(description="Their files are being tried; no earlier one answers under their name and version.")
+    refused: int = Field(description="Their files were refused; the log says why.")
+
+
 class Ready(_Answer):
-    """Whether every model scores."""
+    """Whether every model scores: none is unsound, and those there at the start have been loaded or refused."""
 
     ready: bool
+    models: Counts
 
 
 class ModelReady(_Answer):
@@ -154,10 +164,19 @@ class ServedModelAnswer(_Answer):
     created: str
 
 
+class WaitingModel(_Answer):
+    """A model file that has not become a model."""
+
+    name: str
+    version: str
+    state: Literal["loading", "refused"] = Field(description="Where it is refused, the log says why.")
+
+
 class Models(_Answer):
-    """All models."""
+    """All models, and the files in served folders that are none yet."""
 
     models: list[ServedModelAnswer]
+    waiting: list[WaitingModel]
 
 
 ANSWERS = (ErrorAnswer, Live, Ready, ModelReady, ServerMetadata, ModelMetadata, InferAnswer, ScoreAnswer, Models)

@@ -90,7 +90,8 @@ def _add_pages(app: FastAPI, service: Service) -> None:
 
     @app.get("/models", **document.MODELS)
     async def list_models() -> Response:
-        return as_json({"models": [slot.model.describe() for slot in service.registry.slots()]})
+        waiting = [{"name": file.place.name, "version": file.place.version, "state": file.state} for file in service.registry.waiting()]
+        return as_json({"models": [slot.model.describe() for slot in service.registry.slots()], "waiting": waiting})
 
 
 def _add_protocol(app: FastAPI, service: Service) -> None:
@@ -106,14 +107,15 @@ def _add_protocol(app: FastAPI, service: Service) -> None:
 
     @app.get("/v2/health/ready", **document.READY)
     async def server_ready() -> Response:
-        return as_json({"ready": registry.ready}, 200 if registry.ready else 503)
+        ready = registry.ready
+        return as_json({"ready": ready, "models": registry.counts()}, 200 if ready else 503)
 
     def metadata(name: str, version: str | None) -> Response:
         return as_json(inference.metadata(registry.find(name, version).model, registry.versions(name)))
 
     def ready(name: str, version: str | None) -> Response:
-        slot = registry.find(name, version)
-        return as_json({"name": name, "ready": slot.ready}, 200 if slot.ready else 503)
+        ready = not registry.waits(name, version) and registry.find(name, version).ready
+        return as_json({"name": name, "ready": ready}, 200 if ready else 503)
 
     for suffix, answer, described in (("", metadata, document.METADATA), ("/ready", ready, document.MODEL_READY)):
         _add_for_models(app, suffix, answer, described)

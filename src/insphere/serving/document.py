@@ -53,6 +53,7 @@ _REFUSALS: dict[int | str, dict[str, Any]] = {
 }
 _NO_MODEL: dict[int | str, dict[str, Any]] = {
     404: _error("There is no such model or version."),
+    503: _error("The model's file is being tried, or was refused.", "Retry-After"),
     422: _error("A parameter is not as described here."),
 }
 _BODY: dict[int | str, dict[str, Any]] = {
@@ -92,14 +93,13 @@ LIVE = _route("Whether the process answers", _V2, {200: _json(Live)})
 READY = _route(
     "Whether every model scores",
     _V2,
-    {200: _json(Ready), 503: _json(Ready, "One does not.")},
+    {200: _json(Ready), 503: _json(Ready, "One does not, or those there at the start are still being loaded.")},
 )
 METADATA = _route("Model metadata", _V2, {200: _json(ModelMetadata)}, _NO_MODEL)
 MODEL_READY = _route(
     "Whether a model scores",
     _V2,
-    {200: _json(ModelReady), 503: _json(ModelReady, "It does not.")},
-    _NO_MODEL,
+    _NO_MODEL | {200: _json(ModelReady), 503: _json(ModelReady, "It does not.")},
 )
 
 INFER = _route(

@@ -8,7 +8,7 @@ from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, gene
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, HistogramMetricFamily, Metric
 from prometheus_client.registry import Collector
 
-from insphere.serving.slot import Slot
+from insphere.serving.slot import Slot, WaitingFile
 
 _SECONDS = (0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30)
 _ROWS = (1, 2, 4, 8, 16, 32, 64, 128, 256, 512, 1024)
@@ -48,9 +48,9 @@ class Metrics:
             "insphere_model_reloads", "Changed model files, loaded or refused.", [*_LABELS, "outcome"], registry=self._registry
         )
 
-    def watch(self, slots: Callable[[], Iterable[Slot]]) -> None:
-        """Tell of the models too, as they are when asked."""
-        self._registry.register(_Models(slots))
+    def watch(self, slots: Callable[[], Iterable[Slot]], waiting: Callable[[], Iterable[WaitingFile]]) -> None:
+        """Tell of the models too, and of the files that are none yet, as they are when asked."""
+        self._registry.register(_Models(slots, waiting))
 
     def answered(self, method: str, route: str, status: int, seconds: float) -> None:
         """Count an answer."""
@@ -83,8 +83,8 @@ class Metrics:
 class _Models(Collector):
     """Metrics read from the models when asked: nothing to keep in step when a model is swapped."""
 
-    def __init__(self, slots: Callable[[], Iterable[Slot]]) -> None:
-        self._slots = slots
+    def __init__(self, slots: Callable[[], Iterable[Slot]], waiting: Callable[[], Iterable[WaitingFile]]) -> None:
+        self._slots, self._waiting = slots, waiting
         self._asking = threading.Lock()
 
     def describe(self) -> Iterable[Metric]:
@@ -94,7 +94,7 @@ class _Models(Collector):
         gauges = {
             name: GaugeMetricFamily(f"insphere_{name}", text, labels=_LABELS)
             for name, text in (
-                ("model_ready", "1 if the model scores, 0 if its health forbids it."),
+                ("model_ready", "1 if the model scores, 0 if its health forbids it, or its file is being tried or refused."),
                 ("model_loaded_timestamp_seconds", "When the model that answers now was loaded."),
                 ("model_threshold", "Anomaly score above which a row is flagged."),
                 ("queue_rows", "Rows that wait to be scored."),
@@ -115,6 +115,8 @@ class _Models(Collector):
             rows.add_metric([*labels, "normal"], histogram.n_normal)
             rows.add_metric([*labels, "anomaly"], histogram.n_anomalies)
             scores.add_metric(labels, buckets=histogram.cumulative(), sum_value=histogram.total)
+        for file in self._waiting():
+            gauges["model_ready"].add_metric([file.place.name, file.place.version], 0.0)
         yield from (*gauges.values(), rows, scores)
 
 

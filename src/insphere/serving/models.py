@@ -19,20 +19,26 @@ from insphere.data.stores import BytesStore
 from insphere.detectors.base import AbstractDetector
 from insphere.drift import DriftMonitor
 from insphere.errors import DataError, ParameterError
-from insphere.serving.batching import COMPUTING, Scores
+from insphere.serving.batching import Scores
 from insphere.serving.score_histogram import ScoreHistogram
+from insphere.signatures import signature_path
 
 SUFFIX = ".insphere"
 
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,99}")
 _log = logging.getLogger("insphere.serving")
 
-Signature = tuple[int, int, int]
+FileVersion = tuple[tuple[int, int, int] | None, ...]
 Sources = Sequence["ModelPlace | ModelFolder"] | Mapping[str, AbstractDetector | str | os.PathLike[str]]
 
 
-def signature(path: Path) -> Signature | None:
-    """Return what changes when a file is written again; None where there is no file."""
+def file_version(path: Path) -> FileVersion | None:
+    """Return what changes when a file, or the signature beside it, is written again; None where there is no file."""
+    found = tuple(map(_status, (path, signature_path(path))))
+    return None if found[0] is None else found
+
+
+def _status(path: Path) -> tuple[int, int, int] | None:
     try:
         status = path.stat()
     except OSError:
@@ -175,8 +181,6 @@ class ServedModel:
         self.refuses_files = _refuses_files(detector)
         self.histogram = ScoreHistogram(detector.conformal_.scores)
         self.drift = DriftMonitor(detector.conformal_.scores)
-        if self.problem is None:
-            self._warm_up()
 
     @property
     def is_image(self) -> bool:
@@ -199,11 +203,13 @@ class ServedModel:
             self._watch_drift(batch.p_value)
         return scores
 
-    def _warm_up(self) -> None:
-        """Score one row: the first one takes long, and a model that cannot must be found out before it answers for another."""
-        with COMPUTING:
-            for _ in self.detector.score_batches(ArraySource(np.zeros((1, *self.input_shape), self.dtype))):
-                pass
+    def warm_up(self) -> None:
+        """Score one row: the first one takes long, and a model that cannot must be found out before it answers for another.
+
+        Not under `COMPUTING`, because no other model must wait for it.
+        """
+        for _ in self.detector.score_batches(ArraySource(np.zeros((1, *self.input_shape), self.dtype))):
+            pass
 
     def _watch_drift(self, p_values: NDArray[np.float64]) -> None:
         known = self.drift.state.drifted

@@ -42,7 +42,7 @@ class Service:
         self.settings = settings
         self.metrics = Metrics()
         self.registry = Registry(models, settings, self.metrics)
-        self.metrics.watch(self.registry.slots)
+        self.metrics.watch(self.registry.slots, self.registry.waiting)
         self.memory = Memory(settings.max_buffered_bytes)
         self.watcher = Watcher(self.registry, settings.reload_seconds)
         self._decoders = ThreadPoolExecutor(min(8, os.cpu_count() or 1), thread_name_prefix="insphere decoding")

@@ -1,6 +1,7 @@
 """How much a service takes on: sizes, rates, waiting times, and who may ask."""
 
 import dataclasses
+from pathlib import Path
 
 from insphere.data.images import MAX_PIXELS
 from insphere.errors import ParameterError
@@ -48,6 +49,11 @@ class Settings:
         Key that clients must send; never shown or logged. At least 16 printable ASCII characters.
     reload_seconds : float
         Seconds between looks at the model files; 0 never looks.
+    load_seconds : float
+        Seconds that loading a model file and scoring two rows may take, in a process of its own, before the model answers; what takes
+        longer is refused. 0 loads without that process and without a limit.
+    require_signature : Path, optional
+        Public key without whose signature no model file is opened, at the start and later; see `insphere.signatures`.
     stop_seconds : float
         Seconds that requests in flight are given when the service stops.
 
@@ -78,6 +84,8 @@ class Settings:
     host_names: tuple[str, ...] | None = None
     api_key: str | None = dataclasses.field(default=None, repr=False)
     reload_seconds: float = 2.0
+    load_seconds: float = 60.0
+    require_signature: Path | None = None
     stop_seconds: float = 30.0
 
     def __post_init__(self) -> None:
@@ -88,7 +96,7 @@ class Settings:
         check_integer("max_buffered_bytes", self.max_buffered_bytes, at_least=self.max_body_bytes)
         check_integer("max_pixels", self.max_pixels, at_least=1, at_most=MAX_PIXELS)
         check_integer("max_request_pixels", self.max_request_pixels, at_least=self.max_pixels)
-        for name in ("max_wait_ms", "rate", "reload_seconds", "stop_seconds"):
+        for name in ("max_wait_ms", "rate", "reload_seconds", "load_seconds", "stop_seconds"):
             check_number(name, getattr(self, name), at_least=0)
         for name in ("read_seconds", "header_seconds"):
             check_number(name, getattr(self, name), above=0)
