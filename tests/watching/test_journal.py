@@ -9,10 +9,11 @@ from hypothesis import strategies as st
 
 from insphere.errors import DataError, ParameterError
 from insphere.output_file import OutputError
+from insphere.visible import one_line
 from insphere.watching import journal as module
-from insphere.watching.journal import JOURNAL_SUFFIXES, Entry, legal_text, open_journal
+from insphere.watching.journal import JOURNAL_SUFFIXES, Entry, open_journal
 
-TEXTS = st.text(min_size=1, max_size=20).map(legal_text)
+TEXTS = st.text(min_size=1, max_size=20).map(one_line)
 SCORED = st.tuples(st.floats(allow_nan=False, allow_infinity=False), st.floats(0, 1), st.booleans(), st.none())
 FAILED = st.tuples(st.none(), st.none(), st.none(), TEXTS)
 ENTRIES = st.builds(
@@ -149,10 +150,3 @@ def test_a_parquet_file_and_other_suffixes_are_refused(tmp_path: Path) -> None:
         open_journal(tmp_path / "scores.json")
     with pytest.raises(OutputError, match="does not exist"):
         open_journal(tmp_path / "no" / "scores.csv")
-
-
-@given(st.text())
-def test_legal_text_is_one_line_that_every_format_can_hold(text: str) -> None:
-    legal = legal_text(text)
-    assert "\n" not in legal and "\r" not in legal and legal.encode("utf-8").decode("utf-8") == legal
-    assert legal_text(legal) == legal

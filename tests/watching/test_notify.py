@@ -6,7 +6,9 @@ import logging
 import shlex
 import sys
 import threading
+import time
 from collections.abc import Iterator
+from contextlib import nullcontext
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +17,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from insphere.errors import ParameterError
-from insphere.watching.notify import AbstractReceiver, Command, Event, Notifier, Webhook
+from insphere.watching.notify import AbstractReceiver, Command, Event, Notifier, UntoldError, Webhook
 
 EVENT = {"event": "anomaly", "id": "1f", "path": "/in/a b.png", "anomaly_score": 2.5, "p_value": 0.01}
 
@@ -24,10 +26,11 @@ class Server:
     """A server on this machine that answers with the given status codes, the last one for ever."""
 
     def __init__(self, *codes: int) -> None:
-        outer, self.codes, self.bodies = self, list(codes), []
+        outer, self.codes, self.bodies, self.keys = self, list(codes), [], []
 
         class Handler(http.server.BaseHTTPRequestHandler):
             def do_POST(self) -> None:
+                outer.keys.append(self.headers["Idempotency-Key"])
                 outer.bodies.append(json.loads(self.rfile.read(int(self.headers["Content-Length"]))))
                 code = outer.codes.pop(0) if len(outer.codes) > 1 else outer.codes[0]
                 self.send_response(code)
@@ -55,22 +58,31 @@ def server(request: pytest.FixtureRequest) -> Iterator[Server]:
 
 @pytest.mark.parametrize(
     ("server", "n_posts", "fails"),
-    [((200,), 1, False), ((503, 429, 204), 3, False), ((500,), 3, True), ((404,), 1, True)],
+    [((200,), 1, None), ((503, 429, 204), 3, None), ((500,), 3, "untold"), ((404,), 3, "untold"), ((422,), 1, "refused")],
     indirect=["server"],
 )
-def test_a_webhook_tries_again_where_that_may_help(server: Server, n_posts: int, fails: bool, caplog: pytest.LogCaptureFixture) -> None:
-    with caplog.at_level(logging.ERROR, "insphere.watch"):
+def test_a_webhook_tries_again_where_that_may_help(
+    server: Server, n_posts: int, fails: str | None, caplog: pytest.LogCaptureFixture
+) -> None:
+    with caplog.at_level(logging.ERROR, "insphere.watch"), pytest.raises(UntoldError) if fails == "untold" else nullcontext():
         Webhook(server.url, pauses=(0.0, 0.0)).tell(EVENT)
     assert server.bodies == [EVENT] * n_posts
-    assert bool(caplog.records) == fails
+    assert server.keys == ['"1f-anomaly"'] * n_posts
+    assert bool(caplog.records) == (fails == "refused")
 
 
-def test_nobody_listening_and_no_http_are_logged(caplog: pytest.LogCaptureFixture) -> None:
+def test_a_path_that_is_no_text_is_legal_json_all_the_same(server: Server) -> None:
+    Webhook(server.url).tell(EVENT | {"path": "/in/\udcff.png"})
+    assert server.bodies[0]["path"] == "/in/\\udcff.png"
+
+
+def test_nobody_listening_and_no_http_are_tried_again_later() -> None:
     import socket
 
     with socket.socket() as deaf:
         deaf.bind(("127.0.0.1", 0))
-        Webhook(f"http://127.0.0.1:{deaf.getsockname()[1]}/", pauses=()).tell(EVENT)
+        with pytest.raises(UntoldError, match="was not told of 1f"):
+            Webhook(f"http://127.0.0.1:{deaf.getsockname()[1]}/", pauses=()).tell(EVENT)
     with socket.create_server(("127.0.0.1", 0)) as babbler:
 
         def babble() -> None:
@@ -79,9 +91,9 @@ def test_nobody_listening_and_no_http_are_logged(caplog: pytest.LogCaptureFixtur
 
         thread = threading.Thread(target=babble)
         thread.start()
-        Webhook(f"http://127.0.0.1:{babbler.getsockname()[1]}/", timeout=2.0, pauses=()).tell(EVENT)
+        with pytest.raises(UntoldError, match="was not told of 1f"):
+            Webhook(f"http://127.0.0.1:{babbler.getsockname()[1]}/", timeout=2.0, pauses=()).tell(EVENT)
         thread.join()
-    assert len([record for record in caplog.records if "was not told of 1f" in record.getMessage()]) == 2
 
 
 @pytest.mark.parametrize("url", ["", "ftp://host/x", "file:///etc/passwd", "example.org", "http://", "http://[bad"])
@@ -130,26 +142,74 @@ def test_commands_that_cannot_run_are_refused_at_once(line: str, reason: str) ->
 
 
 class Recorder(AbstractReceiver):
-    def __init__(self) -> None:
+    """Cannot be reached for the first `n_failures` attempts."""
+
+    def __init__(self, n_failures: int = 0, *, key: str = "recorder") -> None:
         self.told: list[Event] = []
         self.gate = threading.Event()
+        self.gate.set()
+        self.n_failures, self._key = n_failures, key
+
+    @property
+    def key(self) -> str:
+        return self._key
 
     def tell(self, event: Event) -> None:
         self.gate.wait(10)
+        if self.n_failures:
+            self.n_failures -= 1
+            raise UntoldError("nobody there")
         self.told.append(event)
 
 
-def test_events_are_told_in_order_and_what_is_left_is_counted() -> None:
-    recorder, done = Recorder(), []
-    recorder.gate.set()
-    notifier = Notifier([recorder], done.append)
-    for number in (3, 5, 9):
-        notifier.submit(number, [EVENT | {"id": str(number)}])
-    assert notifier.close(10) == 0 and done == [3, 5, 9] and [event["id"] for event in recorder.told] == ["3", "5", "9"]
+def numbered(*numbers: int) -> list[tuple[int, list[Event]]]:
+    return [(number, [EVENT | {"id": str(number)}]) for number in numbers]
 
-    slow, done = Recorder(), []
-    notifier = Notifier([slow], done.append)
-    for number in (1, 2):
-        notifier.submit(number, [EVENT])
-    assert notifier.close(0.05) == 2 and done == []
+
+def ids(recorder: Recorder) -> list[int]:
+    return [int(event["id"]) for event in recorder.told]
+
+
+def test_each_receiver_is_told_in_order_of_what_it_has_not_heard_and_none_waits_for_another() -> None:
+    near, far, dead = Recorder(key="near"), Recorder(5, key="far"), Recorder(10**9, key="dead")
+    noted: list[tuple[str, int]] = []
+    notifier = Notifier([near, far, dead], lambda *told: noted.append(told), pauses=(0.01,))
+    notifier.start({"near": 3, "far": 0, "dead": 0}, lambda: numbered(2, 3, 5))
+    for number, events in numbered(7, 9):
+        notifier.submit(number, events)
+    assert notifier.close(5) == 5
+    assert (ids(near), ids(far), ids(dead)) == ([5, 7, 9], [2, 3, 5, 7, 9], [])
+    assert [number for key, number in noted if key == "far"] == [2, 3, 5, 7, 9]
+
+
+def test_what_is_more_than_memory_may_hold_comes_later_in_order(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("insphere.watching.notify._MOST_WAITING", 4)
+    slow, so_far = Recorder(), numbered(*range(1, 11))
+    slow.gate.clear()
+    notifier = Notifier([slow], lambda *_: None)
+    notifier.start({"recorder": 0}, lambda: so_far)
+    so_far += numbered(11, 12)
+    for number, events in so_far[-2:]:
+        notifier.submit(number, events)
+    slow.gate.set()
+    end = time.monotonic() + 30
+    while len(slow.told) < 12 and time.monotonic() < end:
+        notifier.refill(lambda: so_far)
+        time.sleep(0.01)
+    assert ids(slow) == list(range(1, 13))
+    assert notifier.close(10) == 0
+
+
+def test_what_is_left_is_counted_and_a_receiver_that_breaks_stops_nothing(caplog: pytest.LogCaptureFixture) -> None:
+    class Broken(Recorder):
+        def tell(self, event: Event) -> None:
+            super().tell(event)
+            raise RuntimeError("oh")
+
+    slow, broken = Recorder(key="slow"), Broken()
+    slow.gate.clear()
+    notifier = Notifier([slow, broken], lambda *_: None)
+    notifier.start({"slow": 0, "recorder": 0}, lambda: numbered(1, 2))
+    assert notifier.close(0.5) == 2
+    assert ids(broken) == [1, 2] and "a receiver failed on 1" in caplog.text
     slow.gate.set()

@@ -20,7 +20,7 @@ from contract import blobs, fit_quietly, pictures
 from insphere.detectors.base import AbstractDetector
 from insphere.errors import DataError, ParameterError
 from insphere.watching import Watcher, WatchOptions, open_journal
-from insphere.watching.notify import AbstractReceiver, Event
+from insphere.watching.notify import AbstractReceiver, Event, UntoldError
 
 ONCE = WatchOptions(once=True, poll=0.01, settled_after=60.0)
 
@@ -114,10 +114,48 @@ def test_what_was_written_down_and_not_told_is_told_by_the_next_run(
     }
 
 
+def test_a_receiver_that_was_away_hears_of_it_from_a_later_run_and_a_new_one_of_nothing_old(
+    detector: AbstractDetector, inbox: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    class Away(Recorder):
+        def tell(self, event: Event) -> None:
+            raise UntoldError("nobody there")
+
+        key = "recorder"  # type: ignore[assignment]
+
+    class New(Recorder): ...
+
+    monkeypatch.setattr("insphere.watching.watcher._SECONDS_TO_TELL", 0.3)
+    put(inbox, 1, 2, odd=True)
+    watch(detector, inbox, tmp_path / "s.csv", Away())
+    put(inbox, 3, odd=True)
+    assert watch(detector, inbox, tmp_path / "s.csv").n_untold == 0  # a run without receivers tells nobody, and loses nothing
+    put(inbox, 4, odd=True)
+    recorder, new = Recorder(), New()
+    watch(detector, inbox, tmp_path / "s.csv", recorder, new)
+    told = lambda receiver: [Path(event["path"]).name for event in receiver.told if event["event"] == "anomaly"]  # noqa: E731
+    assert told(recorder) == ["001.png", "002.png", "003.png", "004.png"]
+    assert told(new) == ["004.png"]
+
+
 def watch_all(detector: AbstractDetector, inbox: Path, tmp_path: Path) -> list[Event]:
     recorder = Recorder()
     watch(detector, inbox, tmp_path / "anew.csv", recorder)
     return [event for event in recorder.told if event["event"] == "anomaly"]
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="such names are none there")
+def test_names_that_look_alike_are_scored_once_each_and_told_as_they_are(detector: AbstractDetector, inbox: Path, tmp_path: Path) -> None:
+    names = ["a\nb.png", "a\\nb.png", "a\\\\nb.png", "=1+1.png", "'=1+1.png", os.fsdecode(b"\xff.png"), "\\udcff.png"]
+    for name in names:
+        put(inbox, 1, odd=True)
+        (inbox / "001.png").rename(inbox / name)
+    for suffix in (".csv", ".jsonl", ".parquet"):
+        recorder = Recorder()
+        assert watch(detector, inbox, tmp_path / f"s{suffix}", recorder).n_files == len(names)
+        assert watch(detector, inbox, tmp_path / f"s{suffix}").n_files == 0
+        assert {event["path"] for event in recorder.told} == {str(inbox / name) for name in names}
+    assert "\n'=1+1.png," in (tmp_path / "s.csv").read_text()
 
 
 def test_a_file_that_changes_while_it_is_read_is_scored_in_its_last_version(

@@ -10,7 +10,7 @@ from pathlib import Path
 from insphere.data.folders import explore, is_image_name
 from insphere.data.layouts import masks_among
 from insphere.data.rows import Notice
-from insphere.watching.journal import legal_text
+from insphere.visible import written_name
 
 
 @dataclasses.dataclass(frozen=True)
@@ -150,4 +150,4 @@ class Arrivals:
             return None
         if not stat.S_ISREG(status.st_mode):
             return None
-        return Arrival(legal_text(relative), path, status.st_size, status.st_mtime_ns)
+        return Arrival(written_name(relative), path, status.st_size, status.st_mtime_ns)

@@ -16,6 +16,7 @@ import pyarrow.parquet as pq
 
 from insphere.errors import DataError, ParameterError, did_you_mean
 from insphere.output_file import append_whole, check_writable, drop_torn_end, make_folder, replacing
+from insphere.visible import csv_text, read_csv_text
 
 
 @dataclasses.dataclass(frozen=True)
@@ -25,7 +26,7 @@ class Entry:
     Attributes
     ----------
     path : str
-        Relative to the watched folder.
+        Relative to the watched folder, as `insphere.visible.written_name` writes it: what cannot be printed, and backslashes, are escapes.
     anomaly_score, p_value : float or None
     is_anomaly : bool or None
     error : str or None
@@ -96,18 +97,6 @@ class AbstractJournal(ABC):
         """
 
 
-def legal_text(text: str) -> str:
-    r"""Return text on one line in valid Unicode, for every format to hold: other characters become escapes.
-
-    Examples
-    --------
-    >>> legal_text("two\nlines.png")
-    'two\\nlines.png'
-    """
-    text = text.encode("utf-8", "backslashreplace").decode("utf-8")
-    return "".join(letter if letter.isprintable() or letter == " " else letter.encode("unicode_escape").decode("ascii") for letter in text)
-
-
 class _AbstractLines(AbstractJournal):
     """A text file of one entry a line; a line without its end was never completed."""
 
@@ -150,7 +139,7 @@ class _AbstractLines(AbstractJournal):
             try:
                 for fields in self._parsed(handle):
                     yield Entry(**fields)
-            except (ValueError, TypeError, KeyError, csv.Error) as error:
+            except (ValueError, TypeError, KeyError, RecursionError, csv.Error) as error:
                 raise DataError(
                     f"{self.path} was not written by insphere watch, or was changed since ({error}); name another file, or move it away."
                 ) from error
@@ -165,7 +154,7 @@ class _JsonLines(_AbstractLines):
     def _is_line(self, first: bytes) -> bool:
         try:
             return tuple(json.loads(first)) == COLUMNS
-        except (ValueError, TypeError):
+        except (ValueError, TypeError, RecursionError):
             return False
 
     def _may_become_line(self, torn: bytes) -> bool:
@@ -190,7 +179,7 @@ class _Csv(_AbstractLines):
 
     def _line(self, values: Iterable[Any]) -> bytes:
         text = io.StringIO()
-        csv.writer(text, lineterminator="\n").writerow([str(value).lower() if isinstance(value, bool) else value for value in values])
+        csv.writer(text, lineterminator="\n").writerow(map(_cell, values))
         return text.getvalue().encode()
 
     def _parsed(self, lines: Iterable[str]) -> Iterator[dict[str, Any]]:
@@ -202,8 +191,14 @@ class _Csv(_AbstractLines):
             yield {name: _READ[name](cell) if cell else None for name, cell in zip(COLUMNS, row, strict=True)}
 
 
+def _cell(value: Any) -> Any:
+    if isinstance(value, str):
+        return csv_text(value)
+    return str(value).lower() if isinstance(value, bool) else value
+
+
 _READ: dict[str, Callable[[str], Any]] = {
-    **dict.fromkeys(("path", "error", "scored_at"), str),
+    **dict.fromkeys(("path", "error", "scored_at"), read_csv_text),
     **dict.fromkeys(("n_bytes", "modified_ns"), int),
     **dict.fromkeys(("anomaly_score", "p_value"), float),
     "is_anomaly": {"true": True, "false": False}.__getitem__,

@@ -23,8 +23,9 @@ from insphere.drift import DriftMonitor, DriftState
 from insphere.errors import DataError
 from insphere.output_file import OutputError, replacing
 from insphere.validation import check_number
+from insphere.visible import one_line, read_name
 from insphere.watching.arrivals import Arrival, Arrivals
-from insphere.watching.journal import AbstractJournal, Entry, legal_text
+from insphere.watching.journal import AbstractJournal, Entry
 from insphere.watching.notify import AbstractReceiver, Event, Notifier
 
 _log = logging.getLogger("insphere.watch")
@@ -104,8 +105,10 @@ class WatchSummary:
 class Watcher:
     """Scores the images that arrive in a folder, each version of a file once.
 
-    A file's score is on the disk before anybody is told of it, and what has been told is noted after it: killed at any moment, the next
-    run scores no file twice and leaves none out; an event that was on its way may be told twice, with the same ``id``.
+    A file's score is on the disk before anybody is told of it, and what each receiver has been told is noted after it: killed at any
+    moment, the next run scores no file twice and leaves none out. Each receiver is told of every event in order and at least once: one
+    that cannot be reached is tried again, by the next run too, while the scoring and the other receivers go on. An event that was on its
+    way may be told twice, with the same ``id``. Nothing but the journal is kept for that, however long a receiver is away.
 
     Parameters
     ----------
@@ -145,16 +148,15 @@ class Watcher:
         self._detector, self._journal, self._options = detector, journal, options or WatchOptions()
         self._receivers, self._on_entry = receivers, on_entry
         self._arrivals = Arrivals(self._folder, IMAGE_SUFFIXES, settled_after=self._options.settled_after, ignored=journal.path)
-        self._monitor = DriftMonitor(
-            detector.conformal_.scores,
-            false_alarm_rate=self._options.drift_false_alarms,
-            tolerated_share=self._options.tolerated_share,
-        )
+        self._monitor = self._new_monitor()
         self._state_path = journal.path.with_name(f"{journal.path.name}.state")
         self._n_before = self._n_files = self._n_anomalies = self._n_errors = 0
         self._remarks: dict[str, dict[int, int]] = {}
         self._remarked: list[str] = []
         self._told: dict[str, int] = {}
+        self._told_to: dict[str, int] = {}
+        self._told_to_all: int | None = None
+        self._noting = threading.Lock()
 
     def run(self, stop: threading.Event) -> WatchSummary:
         """Watch until `stop` is set, or, with ``once``, until every file has its score.
@@ -168,11 +170,11 @@ class Watcher:
         """
         with _locked(self._journal.path.with_name(f"{self._journal.path.name}.lock")):
             self._journal.clean_up()
-            told = self._read_state()
-            notifier = Notifier(self._receivers, self._write_state)
+            self._told_to = self._read_state()
+            notifier = Notifier(self._receivers, self._note_told)
             n_untold = 0
             try:
-                self._catch_up(told, notifier)
+                self._catch_up(notifier)
                 self._loop(stop, notifier)
             finally:
                 n_untold = notifier.close(_SECONDS_TO_TELL)
@@ -194,6 +196,7 @@ class Watcher:
                     _log.warning("%s Trying again every %g seconds.", error, self._options.poll)
                 listable, arrived = False, []
             self._tell()
+            notifier.refill(self._events_so_far)
             for start in range(0, len(arrived), _BATCH_FILES):
                 if stop.is_set():
                     return
@@ -214,14 +217,31 @@ class Watcher:
                 self._told[about] = notice.count
                 _log.warning("%s", notice)
 
-    def _catch_up(self, told: int, notifier: Notifier) -> None:
+    def _catch_up(self, notifier: Notifier) -> None:
         """Go through what earlier runs wrote down: what is scored, how the drift stands, what was not told."""
         for entry in self._journal.entries():
             self._n_before += 1
             self._arrivals.mark(entry.path, (entry.n_bytes, entry.modified_ns))
-            events = self._events(entry)
-            if events and self._n_before > told:
-                notifier.submit(self._n_before, events)
+            self._events(entry, self._monitor)
+        for key in notifier.keys:
+            # Who has not been told of anything yet hears of what comes from now on.
+            self._told_to.setdefault(key, self._n_before if self._told_to_all is None else self._told_to_all)
+        self._write_state()
+        notifier.start(self._told_to, self._events_so_far)
+
+    def _events_so_far(self) -> Iterator[tuple[int, list[Event]]]:
+        """Yield the number of each entry in the journal of which there is something to tell, and what."""
+        monitor = self._new_monitor()
+        for number, entry in enumerate(self._journal.entries(), start=1):
+            if events := self._events(entry, monitor):
+                yield number, events
+
+    def _new_monitor(self) -> DriftMonitor:
+        return DriftMonitor(
+            self._detector.conformal_.scores,
+            false_alarm_rate=self._options.drift_false_alarms,
+            tolerated_share=self._options.tolerated_share,
+        )
 
     def _take_in(self, arrived: Sequence[Arrival], notifier: Notifier) -> None:
         """Score some files, write down what came of it, and have it told."""
@@ -238,7 +258,14 @@ class Watcher:
             self._arrivals.mark(entry.path, (entry.n_bytes, entry.modified_ns))
             if self._on_entry is not None:
                 self._on_entry(entry)
-            events = self._events(entry)
+            was_drifted = self._monitor.state.drifted
+            events = self._events(entry, self._monitor)
+            if self._monitor.state.drifted and not was_drifted:
+                _log.warning(
+                    "drift: since about %s the scores are no longer those of the held-out normal rows (%s).",
+                    entry.path,
+                    self._monitor.state.direction,
+                )
             if events:
                 notifier.submit(self._n_before + self._n_files, events)
 
@@ -248,7 +275,7 @@ class Watcher:
         source = ImageSource(str(self._folder), store, RowFacts(tuple(names)), self._spec)
         now = datetime.datetime.now(datetime.UTC).isoformat(timespec="milliseconds")
         for batch in self._detector.score_batches(source):
-            answers: dict[int, Answer] = {row: (None, None, None, legal_text(text)) for row, text in batch.errors.items()}
+            answers: dict[int, Answer] = {row: (None, None, None, one_line(text)) for row, text in batch.errors.items()}
             columns = (batch.index.tolist(), batch.anomaly_score.tolist(), batch.p_value.tolist(), batch.is_anomaly.tolist())
             answers |= {row: (score, p_value, flagged, None) for row, score, p_value, flagged in zip(*columns, strict=True)}
             for row in sorted(answers):
@@ -258,11 +285,12 @@ class Watcher:
                 self._remarks.setdefault(kind, {})[len(self._remarked)] = amount
                 self._remarked.append(names[row])
 
-    def _events(self, entry: Entry) -> list[Event]:
+    def _events(self, entry: Entry, monitor: DriftMonitor) -> list[Event]:
         """Return what is to be told of an entry, and count it for drift."""
         facts: Event = {
             "id": hashlib.sha256(f"{entry.path}\0{entry.n_bytes}\0{entry.modified_ns}".encode()).hexdigest()[:16],
-            "path": str(self._folder.absolute() / entry.path),
+            "path": str(self._folder.absolute() / read_name(entry.path)),
+            "name": entry.path,
             "anomaly_score": entry.anomaly_score,
             "p_value": entry.p_value,
             "threshold": self._detector.threshold_,
@@ -270,34 +298,40 @@ class Watcher:
         }
         events: list[Event] = [{"event": "anomaly", **facts}] if entry.is_anomaly else []
         if entry.p_value is not None:
-            was_drifted = self._monitor.state.drifted
-            state = self._monitor.update([entry.p_value])
+            was_drifted = monitor.state.drifted
+            state = monitor.update([entry.p_value])
             if state.drifted and not was_drifted:
                 events.append({"event": "drift", **facts, "drift": state.to_json()})
-                _log.warning(
-                    "drift: since about %s the scores are no longer those of the held-out normal rows (%s).", entry.path, state.direction
-                )
         return events
 
-    def _read_state(self) -> int:
-        """Return how many entries have been told of."""
+    def _read_state(self) -> dict[str, int]:
+        """Return how many entries each receiver has been told of, by its key."""
         try:
             state = json.loads(self._state_path.read_text(encoding="utf-8"))
-            model, told = state["model"], int(state["n_told"])
+            model, told = state["model"], {str(key): int(number) for key, number in state.get("told", {}).items()}
+            # How far all receivers were, in the files of version 0.1.0 and before.
+            self._told_to_all = None if "n_told" not in state else int(state["n_told"])
         except FileNotFoundError:
-            self._write_state(0)
-            return 0
-        except (OSError, ValueError, KeyError, TypeError) as error:
-            raise DataError(f"{self._state_path} cannot be read ({error}); remove it, and all events are told again.") from error
+            return {}
+        except (OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
+            raise DataError(
+                f"{self._state_path} cannot be read ({error}); remove it, and what has not been told until now never will be."
+            ) from error
         if model != self._model():
             raise DataError(
                 f"{self._journal.path} holds the scores of another model, which cannot be compared with this one's; name another file."
             )
         return told
 
-    def _write_state(self, told: int) -> None:
+    def _note_told(self, key: str, number: int) -> None:
+        """Write down that a receiver has been told of everything up to an entry; called in the thread that told it."""
+        with self._noting:
+            self._told_to[key] = number
+            self._write_state()
+
+    def _write_state(self) -> None:
         with replacing(self._state_path) as handle:
-            handle.write(json.dumps({"model": self._model(), "n_told": told}).encode())
+            handle.write(json.dumps({"model": self._model(), "told": self._told_to}).encode())
 
     def _model(self) -> str:
         """Return what tells this model from others: its held-out scores."""
