@@ -6,7 +6,7 @@ BIN    := $(VENV)/bin
 PIP    := $(BIN)/python -m pip --disable-pip-version-check install --quiet -c constraints.txt
 
 .DEFAULT_GOAL := help
-.PHONY: help demo photos test campaign mutants check figures notebooks clean
+.PHONY: help demo photos test campaign mutants check sbom audit figures notebooks clean
 
 help: ## Show this list
 	@grep -hE '^[a-z]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{ printf "make %-9s %s\n", $$1, $$2 }'
@@ -38,6 +38,14 @@ check: $(VENV)/installed-dev ## Lint, format, types, walls between the rooms, ex
 	$(BIN)/python -m pytest -q tests/test_architecture.py
 	$(BIN)/python -m pytest -q --doctest-modules src
 
+sbom: $(VENV)/installed-wheel ## Write dist/insphere.cdx.json: what the wheel is made of (CycloneDX)
+	$(VENV)/tools/bin/cyclonedx-py environment --pyproject pyproject.toml --mc-type library --output-reproducible \
+		--of JSON -o dist/insphere.cdx.json $(VENV)/wheel/bin/python
+
+audit: $(VENV)/installed-wheel ## Ask the Python advisory database about what the wheel installs; needs a network
+	$(VENV)/wheel/bin/python -m pip --disable-pip-version-check freeze --exclude insphere | sed 's/+cpu$$//' > dist/requirements.txt
+	$(VENV)/tools/bin/pip-audit --disable-pip --no-deps -r dist/requirements.txt
+
 figures: $(VENV)/installed-test ## Run the demos and the report again; their results and pictures go into README and docs
 	$(BIN)/python docs/run_demo.py
 	$(BIN)/python docs/run_report.py
@@ -66,6 +74,15 @@ $(VENV)/installed-photos: $(VENV)/bin/python pyproject.toml constraints.txt
 $(VENV)/installed-test: $(VENV)/bin/python pyproject.toml constraints.txt
 	$(PIP) -e '.[test]'
 	@touch $@ $(VENV)/installed $(VENV)/installed-photos
+
+# The wheel as users get it, in an environment of its own, and the tools that look at it in another.
+$(VENV)/installed-wheel: $(VENV)/bin/python pyproject.toml constraints.txt
+	$(BIN)/python -m pip --disable-pip-version-check wheel --quiet --no-deps -w dist .
+	$(PYTHON) -m venv $(VENV)/wheel
+	$(VENV)/wheel/bin/python -m pip --disable-pip-version-check install --quiet -c constraints.txt dist/insphere-*.whl
+	$(PYTHON) -m venv $(VENV)/tools
+	$(VENV)/tools/bin/python -m pip --disable-pip-version-check install --quiet cyclonedx-bom==7.5.0 pip-audit==2.10.1
+	@touch $@
 
 $(VENV)/installed-dev: $(VENV)/bin/python pyproject.toml constraints.txt
 	$(PIP) -e '.[dev]'

@@ -13,8 +13,8 @@ SOURCE = Path(__file__).parent.parent / "src" / "insphere"
 # A room imports from its own line and the lines above it.
 FLOORS = (
     ("errors",),
-    ("validation", "fields", "seeding", "estimate", "output_file"),
-    ("ranking", "metrics", "localisation_metrics", "model_file", "scores_file", "drift"),
+    ("validation", "fields", "seeding", "estimate", "output_file", "visible", "toml_file"),
+    ("ranking", "metrics", "localisation_metrics", "model_file", "scores_file", "drift", "signatures"),
     ("data",),
     ("decision",),
     ("nets", "scores"),

@@ -11,6 +11,7 @@ from pathlib import Path
 
 import pytest
 
+from insphere import output_file
 from insphere.output_file import OutputError, append_whole, check_writable, drop_torn_end, make_folder, replacing
 
 
@@ -92,28 +93,73 @@ def test_a_link_to_itself_is_refused(tmp_path: Path) -> None:
         pass
 
 
-def test_what_a_killed_process_left_is_removed_an_hour_later(tmp_path: Path) -> None:
-    path = tmp_path / "model.insphere"
-    program = """
+KILLED = """
 import os, signal, sys
 from insphere.output_file import replacing
 with replacing(sys.argv[1]) as handle:
     handle.write(b"half")
+    handle.flush()
+    print("written", flush=True)
+    if sys.argv[2] == "waits":
+        sys.stdin.read()
     os.kill(os.getpid(), signal.SIGKILL)
 """
-    for _ in range(2):
-        subprocess.run([sys.executable, "-c", program, str(path)], check=False)
-    old, young = sorted(tmp_path.iterdir())
-    other = tmp_path / ".insphere-0123456789ab-0123456789ab.partial"  # of another target
-    other.touch()
-    for leftover in (old, other):
-        os.utime(leftover, (time.time() - 3700,) * 2)
-    with pytest.raises(ValueError), replacing(path):  # a failed write cleans up after itself only
-        raise ValueError
-    assert set(tmp_path.iterdir()) == {old, young, other}
+
+
+@pytest.fixture
+def a_new_run(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("insphere.output_file._swept", {})
+
+
+def age(path: Path, seconds: float) -> None:
+    os.utime(path, (time.time() - seconds,) * 2)
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="files are locked by other means there")
+def test_what_a_killed_process_left_is_removed_by_the_next_run_and_nothing_else(tmp_path: Path, a_new_run: None) -> None:
+    path = tmp_path / "scores.csv"
+    subprocess.run([sys.executable, "-c", KILLED, str(tmp_path / "model.insphere"), "dies"], check=False, stdout=subprocess.DEVNULL)
+    (killed,) = tmp_path.iterdir()
+    with subprocess.Popen([sys.executable, "-c", KILLED, str(path), "waits"], stdin=subprocess.PIPE, stdout=subprocess.PIPE) as alive:
+        assert alive.stdout is not None and alive.stdout.readline() == b"written\n"
+        (held,) = set(tmp_path.iterdir()) - {killed}
+        foreign = [tmp_path / name for name in (".insphere-notes.partial", "0123456789ab.partial")]
+        link = tmp_path / ".insphere-0123456789ab-0123456789ab.partial"
+        link.symlink_to(foreign[0])
+        for leftover in foreign:
+            leftover.touch()
+            age(leftover, 9000)
+        for seconds in (9000, -9000):  # whatever the clock says
+            age(held, seconds)
+        check_writable(path)
+        assert killed.exists()  # too young: its writer might be about to lock it
+        age(killed, 60)
+        output_file._swept.clear()
+        check_writable(path)
+        assert set(tmp_path.iterdir()) == {held, link, *foreign}
+        alive.kill()
+    output_file._swept.clear()
     with replacing(path) as handle:
         handle.write(b"whole")
-    assert set(tmp_path.iterdir()) == {path, young, other}
+    assert set(tmp_path.iterdir()) == {path, link, *foreign}
+
+
+def test_where_files_cannot_be_locked_only_what_is_old_is_removed(tmp_path: Path, a_new_run: None, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("insphere.output_file._lock", lambda descriptor: None)
+    old, young = (tmp_path / f".insphere-0123456789ab-00000000000{number}.partial" for number in range(2))
+    for leftover, seconds in ((old, 3700), (young, 3500)):
+        leftover.touch()
+        age(leftover, seconds)
+    check_writable(tmp_path / "x.csv")
+    assert set(tmp_path.iterdir()) == {young}
+
+
+def test_a_failed_write_cleans_up_after_itself_only(tmp_path: Path) -> None:
+    path = tmp_path / "model.insphere"
+    with pytest.raises(ValueError), replacing(path) as handle:
+        handle.write(b"half")
+        raise ValueError
+    assert list(tmp_path.iterdir()) == []
 
 
 def test_the_longest_legal_name_works(tmp_path: Path) -> None:

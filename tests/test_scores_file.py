@@ -18,6 +18,7 @@ from hypothesis import strategies as st
 
 from insphere.errors import DataError, ParameterError
 from insphere.scores_file import write_scores
+from insphere.visible import csv_text, one_line
 
 COLUMNS = ["anomaly_score", "p_value", "is_anomaly", "error"]
 
@@ -85,7 +86,8 @@ def test_any_name_and_any_score_come_back(tmp_path_factory: pytest.TempPathFacto
     scores = data.draw(st.lists(st.floats(allow_nan=False, allow_infinity=False), min_size=len(names), max_size=len(names)))
     path = tmp_path_factory.mktemp("scores") / f"s{suffix}"
     write(path, [batch(list(range(len(names))), scores)], names)
-    assert [(row["path"], row["anomaly_score"]) for row in read(path)] == list(zip(names, scores, strict=True))
+    shown = [csv_text(one_line(name)) if suffix == ".csv" else one_line(name) for name in names]
+    assert [(row["path"], row["anomaly_score"]) for row in read(path)] == list(zip(shown, scores, strict=True))
 
 
 @pytest.mark.parametrize("suffix", [".parquet", ".csv", ".jsonl"])
@@ -129,6 +131,7 @@ import numpy as np
 from types import SimpleNamespace
 from insphere.output_file import OutputError
 from insphere.scores_file import write_scores
+from insphere.visible import csv_text, one_line
 signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
 resource.setrlimit(resource.RLIMIT_FSIZE, (20_000, {resource.RLIM_INFINITY}))
 scores = np.random.default_rng(0).random(70_000)
@@ -143,3 +146,28 @@ except OutputError as error:
     assert "Cannot write" in done.stdout
     assert done.stderr == ""
     assert os.listdir(tmp_path) == []
+
+
+def test_texts_are_no_formulas_and_hold_no_control_characters(tmp_path: Path) -> None:
+    ids = ["=1+1.png", "-1.png", "'s.png", "a=1.png", "\x1b[2J\n.png", "\udcff.png"]
+    batch = SimpleNamespace(
+        index=np.array([0, 1]),
+        anomaly_score=np.array([-1.5, 2.0]),
+        p_value=np.array([0.5, 0.5]),
+        is_anomaly=np.array([False, True]),
+        errors={2: "@x", 3: "b", 4: "c\x07", 5: "d"},
+    )
+    expected = ["=1+1.png", "-1.png", "'s.png", "a=1.png", "\\x1b[2J\\n.png", "\\udcff.png"]
+    for suffix in (".csv", ".jsonl", ".parquet"):
+        path = tmp_path / f"s{suffix}"
+        with write_scores(path, ids=ids, types=["=x"] * 6) as file:
+            file.append(batch)
+        assert file.n_guarded == (10 if suffix == ".csv" else 0)
+        if suffix == ".csv":
+            lines = list(csv.DictReader(path.read_text().splitlines()))
+            assert [line["path"] for line in lines] == ["'=1+1.png", "'-1.png", "''s.png", *expected[3:]]
+            assert lines[0]["anomaly_score"] == "-1.5" and lines[2]["error"] == "'@x" and lines[4]["error"] == "c\\x07"
+        elif suffix == ".parquet":
+            assert pq.read_table(path)["path"].to_pylist() == expected
+        else:
+            assert [json.loads(line)["path"] for line in path.read_text().splitlines()] == expected

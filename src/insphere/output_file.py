@@ -8,6 +8,7 @@ import errno
 import hashlib
 import io
 import os
+import re
 import secrets
 import stat
 import sys
@@ -19,11 +20,22 @@ from typing import TYPE_CHECKING, BinaryIO
 
 from insphere.errors import InsphereError
 
+if sys.platform != "win32":
+    import fcntl
+
 if TYPE_CHECKING:
     from _typeshed import ReadableBuffer
 
 _STALE_SECONDS = 3600.0
-"""Age at which a temporary file counts as left by a killed process."""
+"""Age at which a temporary file counts as left by a killed process, where files cannot be locked to ask."""
+
+_SETTLED_SECONDS = 10.0
+"""Age below which a temporary file is left alone: its writer may be about to lock it."""
+
+_SWEEP_SECONDS = 600.0
+"""Time after which a folder is looked through again by a process that goes on writing to it."""
+
+_swept: dict[Path, float] = {}
 
 _REMEDIES = {
     errno.ENOSPC: "Free some space or choose a folder on another disk",
@@ -67,6 +79,7 @@ def check_writable(path: str | os.PathLike[str]) -> Path:
     finally:
         with suppress(OSError):
             probe.unlink(missing_ok=True)
+    _sweep(target.parent)
     return Path(path)
 
 
@@ -97,7 +110,8 @@ def replacing(path: str | os.PathLike[str]) -> Iterator[BinaryIO]:
 
     On an exception, Ctrl-C included, the temporary file is removed and what was at `path` stays as it was. A new file gets the
     permissions of any new file (the umask), an overwritten one keeps its own; through a symbolic link the file it points to is replaced.
-    What a killed process left behind is removed by a later write to the same place, an hour after it was last touched.
+    What killed processes left behind, whatever they were writing, is removed by the next run that writes to the folder: temporary files of
+    insphere that no process holds (where files cannot be locked, those that nobody has touched for an hour).
 
     Raises
     ------
@@ -124,8 +138,11 @@ def replacing(path: str | os.PathLike[str]) -> Iterator[BinaryIO]:
         with _output_errors(path):
             handle.flush()
             os.fsync(handle.fileno())
-            handle.close()
+            if sys.platform == "win32":  # which does not rename open files
+                handle.close()
+            # Still locked, so that nobody takes it for left behind.
             os.replace(temporary, target)
+            handle.close()
     finally:
         if handle is not None:
             # On a full disk, closing fails once more on what is still buffered; the first error is the one to tell.
@@ -134,7 +151,7 @@ def replacing(path: str | os.PathLike[str]) -> Iterator[BinaryIO]:
         with suppress(OSError):
             temporary.unlink(missing_ok=True)
     _flush_folder(target.parent)
-    _remove_stale(target)
+    _sweep(target.parent)
 
 
 def append_whole(path: str | os.PathLike[str], data: bytes) -> None:
@@ -188,6 +205,7 @@ class _PartialFile(io.FileIO):
         # Not the tempfile module, whose files are private (0600) whatever the umask says; and never more public than the file to replace.
         super().__init__(temporary, "xb", opener=lambda name, flags: os.open(name, flags, 0o666 if mode is None else mode))
         self._path = path
+        _lock(self.fileno())
         if mode is not None and stat.S_IMODE(os.fstat(self.fileno()).st_mode) != mode:
             try:
                 temporary.chmod(mode)
@@ -241,21 +259,55 @@ def _status(target: Path) -> os.stat_result | None:
 
 def _beside(target: Path) -> Path:
     """Return a new temporary name for `target`, in its folder."""
-    return target.with_name(f"{_temporary_prefix(target)}{secrets.token_hex(6)}.partial")
+    # A digest of the name, as the longest legal name leaves no room for itself.
+    digest = hashlib.sha256(os.fsencode(target.name)).hexdigest()[:12]
+    return target.with_name(f".insphere-{digest}-{secrets.token_hex(6)}.partial")
 
 
-def _temporary_prefix(target: Path) -> str:
-    """Return how the temporary names of `target` begin: with a digest of its name, as the longest legal name leaves no room for itself."""
-    return f".insphere-{hashlib.sha256(os.fsencode(target.name)).hexdigest()[:12]}-"
+_TEMPORARY = re.compile(r"\.insphere-[0-9a-f]{12}-[0-9a-f]{12}\.partial")
 
 
-def _remove_stale(target: Path) -> None:
-    """Remove temporary files for `target` that nobody has touched for an hour: a killed process left them."""
-    prefix, limit = _temporary_prefix(target), time.time() - _STALE_SECONDS
-    with suppress(OSError), os.scandir(target.parent) as entries:
+def _sweep(folder: Path) -> None:
+    """Remove the temporary files in a folder that killed processes left."""
+    now = time.monotonic()
+    if now - _swept.get(folder, -_SWEEP_SECONDS) < _SWEEP_SECONDS:
+        return
+    if len(_swept) > 1000:
+        _swept.clear()
+    _swept[folder] = now
+    with suppress(OSError), os.scandir(folder) as entries:
         for entry in entries:
-            if entry.name.startswith(prefix) and entry.name.endswith(".partial") and entry.stat().st_mtime < limit:
-                os.unlink(entry)
+            if _TEMPORARY.fullmatch(entry.name):
+                with suppress(OSError):
+                    _remove_if_left(entry)
+
+
+def _remove_if_left(entry: "os.DirEntry[str]") -> None:
+    status = entry.stat(follow_symlinks=False)
+    age = time.time() - status.st_mtime
+    # A clock that has jumped makes files of now look old, or of the future; a lock has no clock.
+    if not stat.S_ISREG(status.st_mode) or abs(age) < _SETTLED_SECONDS:
+        return
+    descriptor = os.open(entry, os.O_RDWR)
+    try:
+        is_ours = _lock(descriptor)
+    finally:
+        os.close(descriptor)
+    if is_ours or (is_ours is None and age > _STALE_SECONDS):
+        os.unlink(entry)
+
+
+def _lock(descriptor: int) -> bool | None:
+    """Lock an open file until it is closed, or its process is gone: True if it is ours now, False if another has it, None if none can."""
+    if sys.platform == "win32":
+        return None
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return False
+    except OSError:  # a file system without locks
+        return None
+    return True
 
 
 def _flush_folder(folder: Path) -> None:

@@ -18,6 +18,7 @@ from numpy.typing import NDArray
 
 from insphere.errors import DataError, ParameterError, did_you_mean
 from insphere.output_file import replacing
+from insphere.visible import csv_text, one_line
 
 Record = dict[str, Any]
 
@@ -57,6 +58,11 @@ class ScoresFile:
         Rows written so far: with a score, flagged among them, and without a score.
     """
 
+    @property
+    def n_guarded(self) -> int:
+        """Cells of a CSV file that begin like a formula (= + - @) or an apostrophe, and have an apostrophe put before them."""
+        return self._table.n_guarded
+
     def __init__(self, table: "_AbstractTable", ids: Sequence[str] | None, known: Mapping[str, Sequence[Any]]) -> None:
         self._table, self._ids, self._known = table, ids, known
         self.n_scored = self.n_anomalies = self.n_errors = 0
@@ -84,7 +90,7 @@ class ScoresFile:
         name = "row" if self._ids is None else "path"
         empty = {"anomaly_score": None, "p_value": None, "is_anomaly": None}
         records: dict[int, Record] = {
-            row: {name: self._identity(row), **empty, "error": _legal_text(text)} for row, text in batch.errors.items()
+            row: {name: self._identity(row), **empty, "error": one_line(text)} for row, text in batch.errors.items()
         }
         columns = (batch.index.tolist(), batch.anomaly_score.tolist(), batch.p_value.tolist(), batch.is_anomaly.tolist())
         for row, score, p_value, flagged in zip(*columns, strict=True):
@@ -93,7 +99,7 @@ class ScoresFile:
         return records
 
     def _identity(self, row: int) -> str | int:
-        return row if self._ids is None else _legal_text(self._ids[row])
+        return row if self._ids is None else one_line(self._ids[row])
 
 
 @contextmanager
@@ -108,7 +114,8 @@ def write_scores(
 
     Columns: `path` (the row's identifier) or `row` (its number, where the source has no identifiers), `anomaly_score` (higher = more
     anomalous), `p_value`, `is_anomaly` (true/false), `error` (why a row has no score; the three before it are then null), and, where
-    they are given, `label` (0 normal, 1 anomaly) and `type`.
+    they are given, `label` (0 normal, 1 anomaly) and `type`. What cannot be printed in texts is written as escapes, and in CSV a text that
+    begins with = + - @ or an apostrophe has an apostrophe before it, so that no spreadsheet takes it for a formula.
 
     Parameters
     ----------
@@ -144,7 +151,7 @@ def write_scores(
     make_table = check_suffix(path)
     known: dict[str, Sequence[Any]] = {} if labels is None else {"label": [int(label) for label in labels]}
     if types is not None:
-        known["type"] = [_legal_text(text) for text in types]
+        known["type"] = [one_line(text) for text in types]
     with replacing(path) as handle:
         table = make_table(handle, "row" if ids is None else "path", tuple(known))
         try:
@@ -173,13 +180,10 @@ def check_suffix(path: str | os.PathLike[str]) -> "Callable[[BinaryIO, str, Sequ
     return _FORMATS[suffix]
 
 
-def _legal_text(text: str) -> str:
-    """Return `text` with bytes that are no UTF-8 (file names may have them) written as escapes, which every format can hold."""
-    return text.encode("utf-8", "backslashreplace").decode("utf-8")
-
-
 class _AbstractTable(ABC):
     """A table in one file format, written in pieces."""
+
+    n_guarded = 0
 
     @abstractmethod
     def write(self, records: Sequence[Record]) -> None:
@@ -203,8 +207,11 @@ class _CsvTable(_AbstractTable):
     def write(self, records: Sequence[Record]) -> None:
         self._writer.writerows([self._cell(value) for value in record.values()] for record in records)
 
-    @staticmethod
-    def _cell(value: object) -> object:
+    def _cell(self, value: object) -> object:
+        if isinstance(value, str):
+            guarded = csv_text(value)
+            self.n_guarded += guarded != value
+            return guarded
         return str(value).lower() if isinstance(value, bool) else value
 
     def close(self) -> None:

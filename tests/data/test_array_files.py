@@ -1,21 +1,67 @@
 import io
+import os
 
 import numpy as np
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from insphere.data import open_source
+from insphere.data import ArraySource, open_source
 from insphere.errors import DataError, ParameterError
 
 
-def test_npy_is_mapped_not_read(tmp_path):
+def test_npy_is_read_as_its_rows_are_asked_for(tmp_path):
     X = np.arange(24, dtype=np.float32).reshape(2, 3, 4)
     np.save(tmp_path / "x.npy", X)
     source = open_source(tmp_path / "x.npy")
     assert source.row_shape == (3, 4, 1) and source.name == "x.npy"
     assert np.array_equal(source.load().X[..., 0], X)
     assert source.load().X.flags.writeable
+
+
+@pytest.mark.parametrize("dtype", [np.float32, np.float64, np.float16, np.int32, np.uint8, np.bool_, ">f8"])
+@pytest.mark.parametrize("shape", [(7, 3), (7, 5, 6), (7, 5, 6, 3)])
+@pytest.mark.parametrize("order", ["C", "F"])
+def test_rows_of_a_file_are_those_of_the_array(tmp_path, dtype, shape, order):
+    X = np.asarray(np.random.default_rng(0).integers(0, 2, shape), dtype, order=order)
+    np.save(tmp_path / "x.npy", X)
+    source, array = open_source(tmp_path / "x.npy"), ArraySource(X)
+    assert (source.row_shape, source.dtype, len(source)) == (array.row_shape, array.dtype, 7)
+    for some, same in ((source, array), (source.take([6, 0, 6]), array.take([6, 0, 6]))):
+        for rows, expected in zip(some.batches(2), same.batches(2), strict=True):
+            assert np.array_equal(rows.X, expected.X) and rows.X.dtype == expected.X.dtype and rows.X.flags.writeable
+
+
+def test_images_with_channels_first_are_turned(tmp_path):
+    X = np.random.default_rng(0).random((4, 3, 8, 9)).astype(np.float32)
+    np.save(tmp_path / "x.npy", X)
+    with pytest.raises(DataError, match="channels first"):
+        open_source(tmp_path / "x.npy")
+    assert np.array_equal(open_source(tmp_path / "x.npy", channels="first").load().X, np.moveaxis(X, 1, -1))
+
+
+def test_a_row_that_is_no_number_is_named(tmp_path):
+    np.save(tmp_path / "x.npy", np.array([[0.0, 1.0], [np.nan, 1.0]]))
+    assert open_source(tmp_path / "x.npy").load().errors == {1: "feature 0 is nan"}
+
+
+@pytest.mark.parametrize("change", ["cut", "written", "replaced", "gone"])
+def test_a_file_that_changes_while_it_is_read_is_told(tmp_path, change):
+    path = tmp_path / "x.npy"
+    np.save(path, np.ones((100_000, 4)))
+    batches = open_source(path).batches(10)
+    next(batches)
+    if change == "cut":
+        os.truncate(path, 5000)
+    elif change == "written":
+        np.save(path, np.zeros((100_000, 4)))
+        os.utime(path, ns=(1, 1))
+    else:
+        path.rename(tmp_path / "other.npy")
+        if change == "replaced":
+            np.save(path, np.zeros((100_000, 4)))
+    with pytest.raises(DataError, match="cannot be read: No such file" if change == "gone" else "was changed while it was read"):
+        list(batches)
 
 
 def test_npz_with_labels(tmp_path):

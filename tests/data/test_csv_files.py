@@ -295,3 +295,10 @@ def test_every_line_is_a_row_or_an_error_in_its_place(write, rows, separator, en
         row = filled[position]
         assert len(row) == 3, "a line with another number of cells was read"
         assert values == [float(cell.replace(",", ".")) for cell in row]
+
+
+@pytest.mark.parametrize("end", ["\n", "\n1,2\n", ""])
+def test_a_million_columns_are_refused_at_once(tmp_path, end):
+    (tmp_path / "t.csv").write_text(",".join(["c"] * 1_000_000) + end)
+    with pytest.raises(DataError, match=r"1,000,000 cells in its first line.*np.save"):
+        open_source(tmp_path / "t.csv")

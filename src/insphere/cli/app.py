@@ -28,6 +28,7 @@ from insphere.cli.recalibrating import recalibrate
 from insphere.cli.reporting import report
 from insphere.cli.scoring import evaluate, score
 from insphere.cli.serving import serve
+from insphere.cli.signing import sign
 from insphere.cli.watching import watch
 from insphere.errors import InsphereError, ParameterError, SourceNotice
 
@@ -83,6 +84,7 @@ for command in (
     verify,
     serve,
     watch,
+    sign,
     info,
     datasets,
     detectors,

@@ -4,7 +4,6 @@ import dataclasses
 import io
 import json
 import math
-import re
 import sys
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
@@ -13,12 +12,13 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
+from insphere.visible import visible
+
 
 class Interrupted(Exception):  # noqa: N818 - the user's wish is not an error
     """The user pressed Ctrl-C; the message says what is left and how to go on."""
 
 
-_UNSEEN = re.compile(r"[\x00-\x08\x0b-\x1f\x7f-\x9f\u200e\u200f\u202a-\u202e\u2066-\u2069\ud800-\udfff]")
 _WIDTH_OF_A_FILE = 120  # columns where the output is not a terminal; rich would take 80 and break table cells
 
 
@@ -37,19 +37,6 @@ def results() -> Console:
 def messages() -> Console:
     """Return the console for messages (standard error)."""
     return Console(stderr=True, highlight=False, soft_wrap=True)
-
-
-def visible(text: str) -> str:
-    r"""Return text whose control characters are written out: what a file says must not move the cursor, nor rename the window.
-
-    Line ends and tabs stay; marks that turn the direction of writing are written out too.
-
-    Examples
-    --------
-    >>> visible("\x1b]0;owned\x07 5 × 5")
-    '\\x1b]0;owned\\x07 5 × 5'
-    """
-    return _UNSEEN.sub(lambda found: found[0].encode("unicode_escape").decode("ascii"), text)
 
 
 def say(text: str, *, style: str = "") -> None:

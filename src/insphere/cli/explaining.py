@@ -42,6 +42,7 @@ def explain(
     header: options.Header = None,
     channels: options.Channels = None,
     data_dir: options.DataDir = None,
+    require_signature: options.RequireSignature = None,
     json: options.Json = False,
 ) -> None:
     """Show why rows score as they do: where in the image, beside which normal examples, by which features.
@@ -63,7 +64,7 @@ def explain(
     ExplainOptions(method=method)
     if most < 1:
         raise ParameterError(f"`--most` must be at least 1, got {most}.")
-    detector = catalog.load(model)
+    detector = catalog.load(model, require_signature=require_signature)
     chosen = source_options(locals())
     examples = None if normals is None else detector.open(normals, split="train", **chosen)
     make_folder(output)

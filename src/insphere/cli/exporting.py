@@ -45,6 +45,7 @@ def export(
     header: options.Header = None,
     channels: options.Channels = None,
     data_dir: options.DataDir = None,
+    require_signature: options.RequireSignature = None,
     json: options.Json = False,
 ) -> None:
     """Write a model as one ONNX graph, from raw rows to decisions, for use without insphere and PyTorch.
@@ -61,7 +62,7 @@ def export(
     from insphere.detectors import catalog
     from insphere.export import export_onnx
 
-    detector = catalog.load(model)
+    detector = catalog.load(model, require_signature=require_signature)
     source = None if rows is None else detector.open(rows, **source_options(locals()))
     if not json:
         console.say("Building the graph and comparing it with the model …")
@@ -120,6 +121,7 @@ def verify(
     header: options.Header = None,
     channels: options.Channels = None,
     data_dir: options.DataDir = None,
+    require_signature: options.RequireSignature = None,
     json: options.Json = False,
 ) -> None:
     """Compare an exported graph with its model again, with the ONNX Runtime that is installed here.
@@ -134,10 +136,13 @@ def verify(
     from insphere.detectors import catalog
     from insphere.errors import ParameterError
     from insphere.export import verify as verified
+    from insphere.signatures import check_file, required_key
 
+    if (key := required_key(require_signature)) is not None:
+        check_file(graph, key)
     if rows is not None and model is None:
         raise ParameterError("`--rows` needs `--model`: the model's scores of the rows are what the graph is compared with.")
-    detector = None if model is None else catalog.load(model)
+    detector = None if model is None else catalog.load(model, require_signature=require_signature)
     chosen = source_options(locals())
     source = None if detector is None or rows is None else detector.open(rows, **chosen)
     found = verified(graph, detector=detector, rows=source, model_file=model, certificate=certificate)

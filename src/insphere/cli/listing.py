@@ -8,7 +8,7 @@ import typer
 from insphere.cli import console, options, presenting
 
 
-def info(model: options.Model, json: options.Json = False) -> None:
+def info(model: options.Model, require_signature: options.RequireSignature = None, json: options.Json = False) -> None:
     """Tell all about a model file: data, threshold, false alarms, health, parameters.
 
     For example:
@@ -16,7 +16,7 @@ def info(model: options.Model, json: options.Json = False) -> None:
     """
     from insphere.detectors import catalog
 
-    description = catalog.load(model).describe()
+    description = catalog.load(model, require_signature=require_signature).describe()
     if json:
         console.write_json({"path": model, **description})
         return

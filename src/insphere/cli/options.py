@@ -18,6 +18,16 @@ Source = Annotated[
     ),
 ]
 Model = Annotated[Path, typer.Argument(metavar="MODEL", show_default=False, help="A model file that insphere fit wrote.")]
+RequireSignature = Annotated[
+    Path | None,
+    typer.Option(
+        "--require-signature",
+        metavar="KEY",
+        envvar="INSPHERE_REQUIRE_SIGNATURE",
+        show_default=False,
+        help="Open no model that is not signed with this key (a public one, PEM); see insphere sign.",
+    ),
+]
 Json = Annotated[bool, typer.Option("--json", help="Print one JSON object on standard output and nothing else.")]
 DataDir = Annotated[
     Path | None,

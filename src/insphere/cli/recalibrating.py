@@ -35,6 +35,7 @@ def recalibrate(
     header: options.Header = None,
     channels: options.Channels = None,
     data_dir: options.DataDir = None,
+    require_signature: options.RequireSignature = None,
     json: options.Json = False,
 ) -> None:
     """Set the threshold of a model again, for another target or on new normal rows; scores stay as they are.
@@ -53,7 +54,7 @@ def recalibrate(
         raise ParameterError("`recalibrate` needs SOURCE (new normal rows), --target-fpr, or both.")
     written = model if output is None else output
     check_writable(written)
-    detector = catalog.load(model)
+    detector = catalog.load(model, require_signature=require_signature)
     rows = None if source is None else detector.open(source, split="train", **source_options(locals()))
     detector.recalibrate(rows, target_fpr=target_fpr)
     if rows is not None:

@@ -37,6 +37,7 @@ def report(
     header: options.Header = None,
     channels: options.Channels = None,
     data_dir: options.DataDir = None,
+    require_signature: options.RequireSignature = None,
     json: options.Json = False,
 ) -> None:
     """Write a report on a model and new rows: one HTML file for any browser, which needs no network.
@@ -55,7 +56,7 @@ def report(
     from insphere.detectors import catalog
     from insphere.report import write_report
 
-    detector = catalog.load(model)
+    detector = catalog.load(model, require_signature=require_signature)
     rows = detector.open(source, split=split, **source_options(locals()))
     with RowProgress(f"scoring {rows.name}", len(rows)) as progress:
         written = write_report(

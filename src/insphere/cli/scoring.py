@@ -45,6 +45,7 @@ def score(
     header: options.Header = None,
     channels: options.Channels = None,
     data_dir: options.DataDir = None,
+    require_signature: options.RequireSignature = None,
     json: options.Json = False,
 ) -> None:
     """Score new rows: one line per row, in the order of the source.
@@ -61,7 +62,7 @@ def score(
     from insphere.scores_file import check_suffix, write_scores
 
     check_suffix(output)
-    detector = catalog.load(model)
+    detector = catalog.load(model, require_signature=require_signature)
     rows = detector.open(source, split=split, **source_options(locals()))
     drawn = None if maps is None else map_files(detector, maps, rows)
     with write_scores(output, ids=rows.ids) as table:
@@ -75,6 +76,11 @@ def score(
     console.tell(rows)
     if table.n_errors:
         console.warn(f"{table.n_errors} of {len(rows)} rows could not be scored; the column error of {output} says why.")
+    if table.n_guarded:
+        console.note(
+            f"{table.n_guarded} cells of {output} begin like a formula and have an apostrophe (') put before them, so that no spreadsheet"
+            " computes them; .parquet and .jsonl have them as they are."
+        )
     result = {
         "output": output,
         "source": source,
@@ -103,6 +109,7 @@ def evaluate(
     header: options.Header = None,
     channels: options.Channels = None,
     data_dir: options.DataDir = None,
+    require_signature: options.RequireSignature = None,
     json: options.Json = False,
 ) -> None:
     """Measure a model on labelled rows: how well scores separate, and how the threshold does.
@@ -120,7 +127,7 @@ def evaluate(
     from insphere.detectors import catalog
     from insphere.localising import localiser_for
 
-    detector = catalog.load(model)
+    detector = catalog.load(model, require_signature=require_signature)
     rows = detector.open(source, split="test", **source_options(locals()))
     check_labelled(rows)
     localiser = localiser_for(rows)

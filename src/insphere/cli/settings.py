@@ -7,7 +7,8 @@ from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
-from insphere.errors import DataError, ParameterError, did_you_mean
+from insphere.errors import ParameterError, did_you_mean
+from insphere.toml_file import read_toml
 
 DEFAULT_SEED = 0
 
@@ -160,12 +161,7 @@ def read_config(path: Path) -> dict[str, Any]:
     ParameterError
         If a top-level name is unknown.
     """
-    try:
-        content = tomllib.loads(path.read_text(encoding="utf-8"))
-    except OSError as error:
-        raise DataError(f"Cannot read the configuration {path}: {error.strerror or error}.") from error
-    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
-        raise DataError(f"The configuration {path} is not valid TOML: {error}.") from error
+    content = read_toml(path, "the configuration")
     settings = {name.replace("-", "_"): value for name, value in content.items()}
     for name in settings:
         if name not in _FILE_KEYS:
@@ -201,7 +197,8 @@ def _merge(base: Mapping[str, Any], over: Mapping[str, Any]) -> dict[str, Any]:
 def _parse_value(text: str) -> Any:
     try:
         parsed = tomllib.loads(f"value = {text}")
-    except tomllib.TOMLDecodeError:
+    # Nested too deeply, or a number of more digits than Python reads, besides what is no TOML.
+    except (ValueError, RecursionError):
         return text
     # A line break could smuggle in a second name; then the text was not a single value.
     return parsed["value"] if set(parsed) == {"value"} else text

@@ -46,6 +46,7 @@ def watch(
     tolerated_share: Annotated[
         float, typer.Option("--tolerated-share", metavar="SHARE", help="Share of odd images, 0 to 0.5, that is not a drift yet.")
     ] = 0.05,
+    require_signature: options.RequireSignature = None,
     json: options.Json = False,
 ) -> None:
     """Score images as they arrive in a folder, each once; tell of anomalies and of drift.
@@ -65,7 +66,7 @@ def watch(
 
     receivers = [*map(Webhook, webhook or ()), *map(Command, command or ())]
     chosen = WatchOptions(poll=poll, once=once, tolerated_share=tolerated_share)
-    detector = catalog.load(model)
+    detector = catalog.load(model, require_signature=require_signature)
     watcher = Watcher(detector, folder, open_journal(output), receivers=receivers, options=chosen, on_entry=_show)
     with _until_told_to_stop() as stop, _logged():
         if not once:

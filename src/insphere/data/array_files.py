@@ -7,6 +7,7 @@ from typing import Any
 import numpy as np
 
 from insphere.data.arrays import ArraySource
+from insphere.data.file_rows import open_rows
 from insphere.data.labels import binary_labels, label_texts
 from insphere.data.options import OpenOptions
 from insphere.data.rows import split_positions
@@ -16,7 +17,7 @@ _ZIP_MAGIC = b"PK"
 
 
 def open_array_file(path: Path, options: OpenOptions) -> ArraySource:
-    """Return the source of a .npy file (mapped, not read as a whole) or of the arrays `X` and, optionally, `y` of an .npz file.
+    """Return the source of a .npy file, read as its rows are asked for, or of the arrays `X` and, optionally, `y` of an .npz file.
 
     In an .npz file, `y` holds labels: 0 normal, 1 anomaly, or what `normal_label` says; `label_column` names another array.
 
@@ -48,7 +49,7 @@ def _read(path: Path, label_name: str | None) -> tuple[Any, Any, str]:
                 file.seek(0)
                 with np.load(file, allow_pickle=False) as archive:
                     return _members(path.name, archive, label_name)
-        return np.load(path, mmap_mode="r", allow_pickle=False), None, ""
+        return open_rows(path), None, ""
     except DataError:
         raise
     except OSError as error:

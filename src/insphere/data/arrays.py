@@ -8,6 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from insphere.data.columns import match_columns, told_aside
+from insphere.data.file_rows import FileRows
 from insphere.data.imputation import Imputer
 from insphere.data.labels import binary_labels
 from insphere.data.one_hot import OneHot
@@ -19,7 +20,7 @@ from insphere.validation import check_integer
 
 @final
 class ArraySource(AbstractSource):
-    """Rows of an array in memory or mapped from a file.
+    """Rows of an array in memory or in a .npy file.
 
     Parameters
     ----------
@@ -134,7 +135,7 @@ class ArraySource(AbstractSource):
             raise DataError(f"{self.name} has no names of features, so they cannot be chosen by name.")
         if tuple(self.feature_names) == tuple(names):
             return self
-        X, present = _with_absent_values(self._X, self.feature_names, self.table_spec.one_hot, one_hot)
+        X, present = _with_absent_values(np.asarray(self._X), self.feature_names, self.table_spec.one_hot, one_hot)
         order = match_columns(self.name, present, names)
         told = told_aside(self.name, present, [*names, *aside])
         return self._like(X[:, order], self.facts, tuple(names), (*self.notices, *told), self._row_errors)
@@ -148,12 +149,17 @@ class ArraySource(AbstractSource):
     def imputed(self, imputer: Imputer) -> Self:
         """Return a source of the rows as `Imputer.transform` gives them; what it leaves missing makes its row an error."""
         names = None if self.feature_names is None else imputer.names(self.feature_names)
-        source = self._like(imputer.transform(self._X), self.facts, names, self.notices, self._row_errors)
+        source = self._like(imputer.transform(np.asarray(self._X)), self.facts, names, self.notices, self._row_errors)
         source._keep_missing = False
         return source
 
     def _like(
-        self, X: NDArray[Any], facts: RowFacts, names: Sequence[str] | None, notices: Sequence[Notice], row_errors: Mapping[int, str]
+        self,
+        X: "NDArray[Any] | FileRows",
+        facts: RowFacts,
+        names: Sequence[str] | None,
+        notices: Sequence[Notice],
+        row_errors: Mapping[int, str],
     ) -> Self:
         """Return a source of other rows or features, of which the same is known otherwise."""
         return type(self)(
@@ -236,17 +242,18 @@ def _column_names(X: Any) -> tuple[str, ...] | None:
     return names if names and all(isinstance(name, str) for name in names) else None
 
 
-def _numbers(X: Any, name: str) -> NDArray[Any]:
+def _numbers(X: Any, name: str) -> "NDArray[Any] | FileRows":
     """Return `X` as an array of shape (n, features) or (n, height, width, channels) in a type that is computed with."""
     if hasattr(X, "toarray"):
         raise DataError(f"{name} is a sparse matrix, which is not supported; give `X.toarray()`.")
     if isinstance(X, np.ma.MaskedArray):
         # A masked value is a missing one; `asarray` would take what lies under the mask for data.
         X = np.where(np.ma.getmaskarray(X), np.nan, X.data)
-    try:
-        X = np.asarray(X)
-    except (ValueError, TypeError) as error:
-        raise DataError(f"{name} cannot be made an array, its rows must all have one shape: {error}.") from error
+    if not isinstance(X, FileRows):
+        try:
+            X = np.asarray(X)
+        except (ValueError, TypeError) as error:
+            raise DataError(f"{name} cannot be made an array, its rows must all have one shape: {error}.") from error
     if X.dtype.kind not in "buif":
         remedy = "give a folder or a glob to read files" if X.dtype.kind == "U" else "remove what is not a number and use `X.astype(float)`"
         raise DataError(f"{name} must hold real numbers, but its type is {X.dtype}; {remedy}.")
@@ -257,11 +264,13 @@ def _numbers(X: Any, name: str) -> NDArray[Any]:
         )
     if 0 in X.shape:
         raise DataError(f"{name} must have at least one row and one value per row, but its shape is {X.shape}.")
+    if isinstance(X, FileRows):
+        return X.computed(_computed_type(X.dtype))
     rows: NDArray[Any] = X.astype(_computed_type(X.dtype), copy=False)
     return rows[:, :, :, np.newaxis] if rows.ndim == 3 else rows
 
 
-def _channels_last(X: NDArray[Any], name: str, channels: str) -> NDArray[Any]:
+def _channels_last(X: "NDArray[Any] | FileRows", name: str, channels: str) -> "NDArray[Any] | FileRows":
     """Return images with their channels along the last axis; refuse those that seem to have them along the second.
 
     That is so with 1, 3 or 4 along the second axis and more than 4 along both others: a picture of 3 rows and 32 columns in 32 colours
@@ -270,7 +279,7 @@ def _channels_last(X: NDArray[Any], name: str, channels: str) -> NDArray[Any]:
     if channels == "first":
         if X.ndim != 4:
             raise ParameterError(f"`channels` does not apply to {name}, whose rows have shape {X.shape[1:]}; leave it out.")
-        return np.moveaxis(X, 1, -1)
+        return X.channels_last() if isinstance(X, FileRows) else np.moveaxis(X, 1, -1)
     _, second, height, width = X.shape if X.ndim == 4 else (0, 0, 0, 0)
     if channels == "auto" and second in (1, 3, 4) and min(height, width) > 4:
         raise DataError(

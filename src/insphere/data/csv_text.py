@@ -16,6 +16,9 @@ _SAMPLED_LINES = 200
 _MARKS = ((codecs.BOM_UTF8, "utf-8-sig"), (codecs.BOM_UTF16_LE, "utf-16"), (codecs.BOM_UTF16_BE, "utf-16"))
 _LONGEST_LINE = 1 << 26
 
+MAX_COLUMNS = 100_000
+"""Columns of a CSV file at most: each costs time and memory of its own, however few rows there are."""
+
 
 @dataclass(frozen=True)
 class CsvText:
@@ -58,9 +61,10 @@ def read_text(data: bytes, name: str, header: bool | None = None) -> CsvText:
     Raises
     ------
     DataError
-        If the first line is empty, or the bytes are not text.
+        If the first line is empty, or has more than 100,000 cells, or the bytes are not text.
     """
     data, notices = _as_utf8(data, name)
+    _check_width(data, name)
     said = _SAID_SEPARATOR.match(data)
     data = data[said.end() :] if said else data
     first = data[:_LONGEST_LINE].partition(b"\n")[0].decode("utf-8", "replace").rstrip("\r")
@@ -97,6 +101,16 @@ def _as_utf8(data: bytes, name: str) -> tuple[bytes, list[Notice]]:
         told = f"{name} is not UTF-8; it is read as Latin-1 (western European). If names or texts look wrong, save it as UTF-8."
         return data.decode("latin-1").encode(), [Notice("taken as", 1, told)]
     return data, []
+
+
+def _check_width(data: bytes, name: str) -> None:
+    end = data.find(b"\n")
+    n_cells = 1 + max(data.count(separator.encode(), 0, end if end >= 0 else len(data)) for separator in _SEPARATORS)
+    if n_cells > MAX_COLUMNS:
+        raise DataError(
+            f"{name} has {n_cells:,} cells in its first line, and a CSV file may have {MAX_COLUMNS:,} columns; save the numbers with"
+            " `np.save` as .npy, which takes any, or with rows and columns exchanged if that is what they are."
+        )
 
 
 def _separator(first: str) -> str:

@@ -206,7 +206,7 @@ def _class_names(schema: "pa.Schema", columns: Sequence[str]) -> list[str] | Non
     """Return the class names that Hugging Face writes into a file's metadata for the first of `columns`, None if there are none."""
     try:
         names = json.loads((schema.metadata or {})[b"huggingface"])["info"]["features"][columns[0]]["names"]
-    except (KeyError, IndexError, TypeError, ValueError):
+    except (KeyError, IndexError, TypeError, ValueError, RecursionError):
         return None
     return [str(name) for name in names] if isinstance(names, list) else None
 

@@ -302,7 +302,7 @@ def _read(graph: Path, certificate: Path) -> tuple[bytes, dict[str, Any]]:
         raise ExportError(
             f"{error.filename} cannot be read ({error.strerror}); insphere export writes a graph and its certificate."
         ) from error
-    except ValueError as error:
+    except (ValueError, RecursionError) as error:
         raise ExportError(f"{certificate} is not a parity certificate ({error}); export the graph again.") from error
     if not isinstance(record, dict) or record.get("format_version") != FORMAT_VERSION:
         raise ExportError(f"{certificate} is not a parity certificate of version {FORMAT_VERSION}; export the graph again.")

@@ -16,11 +16,12 @@ from insphere.report.axes import Axis, score_axis
 from insphere.report.charts import curves, histogram, training_curves
 from insphere.report.explaining import Reasons, find_reasons, map_pictures
 from insphere.report.features import FeatureScale, standing_out
-from insphere.report.judging import MAX_TYPES, JudgedRows, legal_text
+from insphere.report.judging import MAX_TYPES, JudgedRows
 from insphere.report.operating import OperatingPoints, operating_points
 from insphere.report.pictures import Gallery, Tile, choose_galleries, data_uri, make_tile, to_pixels
 from insphere.report.sphere_map import RING, SphereMap, sphere_map
 from insphere.report.verdict import reach_verdict
+from insphere.visible import one_line
 
 MAX_ERRORS = 200
 """Unreadable rows that a report lists; it says how many more there are."""
@@ -69,7 +70,7 @@ def _facts(detector: AbstractDetector, rows: JudgedRows) -> dict[str, Any]:
     per_type = {} if rows.evaluation is None else rows.evaluation.per_type
     return {
         "source": {
-            "name": legal_text(source.name),
+            "name": one_line(source.name),
             "shape": "×".join(map(str, source.row_shape)),
             "is_image": source.is_image,
             "is_coarse": max(source.row_shape) <= _COARSE,

@@ -15,6 +15,7 @@ from insphere.detectors.base import AbstractDetector
 from insphere.errors import DataError
 from insphere.localising import LocalisedRows, localiser_for
 from insphere.metrics import Evaluation, evaluate
+from insphere.visible import one_line
 
 MAX_TYPES = 40
 """Types of anomalies, the most frequent ones, that a report tells apart."""
@@ -69,7 +70,7 @@ class JudgedRows:
     def name_at(self, position: int) -> str:
         """Return what the user calls the row at a position of the source."""
         ids = self.source.ids
-        return f"row {position}" if ids is None else legal_text(ids[position])
+        return f"row {position}" if ids is None else one_line(ids[position])
 
     @cached_property
     def groups(self) -> dict[str, NDArray[np.bool_]]:
@@ -112,7 +113,7 @@ def judge(detector: AbstractDetector, source: AbstractSource, on_batch: Callable
         batches.append(dataclasses.replace(batch, maps=None))  # those of all rows would fill the memory
         if on_batch is not None:
             on_batch(batch)
-    errors = {position: legal_text(text) for batch in batches for position, text in batch.errors.items()}
+    errors = {position: one_line(text) for batch in batches for position, text in batch.errors.items()}
     index = np.concatenate([batch.index for batch in batches])
     if not len(index):
         reason = next(iter(errors.values()))
@@ -125,13 +126,8 @@ def judge(detector: AbstractDetector, source: AbstractSource, on_batch: Callable
         p_value=np.concatenate([batch.p_value for batch in batches]),
         is_anomaly=np.concatenate([batch.is_anomaly for batch in batches]),
         labels=facts.labels,
-        types=None if facts.types is None else tuple(legal_text(name) for name in facts.types),
+        types=None if facts.types is None else tuple(one_line(name) for name in facts.types),
         errors=errors,
         n_seen=sum(batch.n_seen for batch in batches),
         places=None if localiser is None else localiser.result(),
     )
-
-
-def legal_text(text: str) -> str:
-    """Return `text` with what is no UTF-8 (file names may hold such bytes) written as escapes."""
-    return text.encode("utf-8", "backslashreplace").decode("utf-8")

@@ -13,9 +13,10 @@ from insphere.detectors.scoring import Rows
 from insphere.errors import DataError, ParameterError
 from insphere.output_file import check_writable, replacing
 from insphere.report.contents import gather
-from insphere.report.judging import judge, legal_text
+from insphere.report.judging import judge
 from insphere.report.layout import render
 from insphere.validation import check_integer
+from insphere.visible import one_line
 
 _SMALL, _LARGE = 64, 160  # pixels of the longer side of a picture
 
@@ -127,7 +128,7 @@ def write_report(
         raise DataError(f"A report needs at least one row, but {opened.name} has none in its {split!r} part.")
     rows = judge(detector, opened, on_batch)
     contents = gather(detector, rows, n_each=max_images, thumbnail_size=size, heatmaps=heatmaps)
-    html = render(contents | {"title": title or f"{detector.name} on {legal_text(opened.name)}"})
+    html = render(contents | {"title": title or f"{detector.name} on {one_line(opened.name)}"})
     verdict = contents["verdict"]
     with replacing(path) as handle:
         handle.write(html)

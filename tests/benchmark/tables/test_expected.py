@@ -92,7 +92,7 @@ def test_a_missing_file_and_one_of_bytes_are_refused(tmp_path):
     with pytest.raises(DataError, match="Cannot read"):
         read_expected(tmp_path / "none.toml")
     (tmp_path / "b.toml").write_bytes(b"\xff\xfe\x00")
-    with pytest.raises(DataError, match="Cannot read"):
+    with pytest.raises(DataError, match="not valid TOML"):
         read_expected(tmp_path / "b.toml")
 
 

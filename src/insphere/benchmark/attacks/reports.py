@@ -35,7 +35,7 @@ def read_attack_report(path: str | os.PathLike[str]) -> dict[str, Any]:
     """
     try:
         report = json.loads(Path(path).read_text(encoding="utf-8"))
-    except (OSError, ValueError) as error:
+    except (OSError, ValueError, RecursionError) as error:
         raise DataError(f"Cannot read the report {path}: {error}. Delete it to have its run done again.") from error
     if not isinstance(report, dict) or report.get("format_version") != FORMAT_VERSION or "attacks" not in report:
         raise DataError(f"{path} is not a report of an attack of format version {FORMAT_VERSION}.")

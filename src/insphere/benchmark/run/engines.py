@@ -1,6 +1,5 @@
 """Where runs are computed: processes of this machine (joblib) or a Ray cluster. A lost process costs a run, never the benchmark."""
 
-import functools
 import os
 import signal
 import threading
@@ -84,7 +83,9 @@ class LocalEngine(AbstractEngine):
 
     def _pool(self, place: Workplace) -> Any:
         # A pool of one would compute in this process. The second of two stays idle, as one run at a time is handed out.
-        with joblib.parallel_config(backend="loky", n_jobs=max(2, self.n_jobs), inner_max_num_threads=place.n_threads):
+        # Those that have not been given a run watch the runner too.
+        watching: dict[str, Any] = {"initializer": _end_with_parent, "initargs": (os.getpid(),)}
+        with joblib.parallel_config(backend="loky", n_jobs=max(2, self.n_jobs), inner_max_num_threads=place.n_threads, **watching):
             return joblib.Parallel(return_as="generator_unordered", pre_dispatch=self.n_jobs, batch_size=1)
 
     def _taken(self, queue: deque[Job], held: dict[str, Job], place: Workplace) -> Iterator[Any]:
@@ -109,14 +110,11 @@ def _closing(results: Any) -> Iterator[Any]:
 def _in_a_process(work: Work, job: Job, place: Workplace) -> Sequence[Finished]:
     # Ctrl-C reaches every process of the terminal; the runner alone decides, and ends the others.
     signal.signal(signal.SIGINT, signal.SIG_IGN)
-    _end_with_parent()
     return work(job, place)
 
 
-@functools.cache
-def _end_with_parent() -> None:
+def _end_with_parent(parent: int) -> None:
     """Have this process end soon after a runner that was killed: nobody would take what it computes."""
-    parent = os.getppid()
 
     def watch() -> None:
         while os.getppid() == parent:

@@ -4,7 +4,6 @@ import dataclasses
 import itertools
 import json
 import os
-import tomllib
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -15,6 +14,7 @@ from insphere.benchmark.run.settings import check_keys, check_name, check_plain,
 from insphere.data.datasets import DATASETS, parse_name
 from insphere.detectors import catalog
 from insphere.errors import DataError, InsphereError, ParameterError, did_you_mean
+from insphere.toml_file import read_toml
 from insphere.validation import check_choice, check_integer
 
 _PLAN_KEYS = ("seeds", "datasets", "methods", "attack", "quick")
@@ -44,12 +44,7 @@ def read_plan(path: str | os.PathLike[str]) -> Plan:
     ['iforest 3 0', 'iforest 8 0', 'knn 3 0', 'knn 8 0', 'iforest 3 1', 'iforest 8 1', 'knn 3 1', 'knn 8 1']
     """
     path = Path(path)
-    try:
-        content = tomllib.loads(path.read_text(encoding="utf-8"))
-    except OSError as error:
-        raise DataError(f"Cannot read the plan {path}: {error.strerror or error}.") from error
-    except (tomllib.TOMLDecodeError, UnicodeDecodeError, ValueError) as error:
-        raise DataError(f"The plan {path} is not valid TOML: {error}.") from error
+    content = read_toml(path, "the plan")
     try:
         return make_plan(content, path.parent)
     except InsphereError as error:

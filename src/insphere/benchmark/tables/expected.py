@@ -4,13 +4,12 @@ import dataclasses
 import math
 import os
 import re
-import tomllib
 from collections.abc import Mapping, Sequence
-from pathlib import Path
 from types import MappingProxyType
 from typing import Any
 
 from insphere.errors import DataError, did_you_mean
+from insphere.toml_file import read_toml
 
 FORMAT_VERSION = 1
 """Version of the file format that is read here."""
@@ -163,13 +162,7 @@ def read_expected(path: str | os.PathLike[str]) -> Expected:
     >>> expected.table_of("digits").mean("knn")
     97.0
     """
-    try:
-        content = tomllib.loads(Path(path).read_text(encoding="utf-8"))
-    except (OSError, UnicodeDecodeError) as error:
-        raise DataError(f"Cannot read {os.fspath(path)}: {error}. Give a TOML file of published values.") from error
-    except (tomllib.TOMLDecodeError, RecursionError) as error:
-        raise DataError(f"{os.fspath(path)} is not valid TOML: {error}.") from error
-    return _Reader(os.fspath(path)).expected(content)
+    return _Reader(os.fspath(path)).expected(read_toml(path, "the published values"))
 
 
 class _Reader:

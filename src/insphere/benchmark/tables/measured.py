@@ -152,7 +152,7 @@ def _run(number: int, record: Mapping[str, Any]) -> Measured:
             parameters=_parameters(record.get("parameters")),
             **{name: _text(record.get(name)) for name in _TEXTS},
         )
-    except (TypeError, ValueError) as error:
+    except (TypeError, ValueError, RecursionError) as error:
         raise DataError(f"Row {number} of the table of results cannot be read: {error}.") from error
 
 
