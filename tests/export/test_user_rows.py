@@ -19,12 +19,12 @@ OF_VECTORS = tuple(name for name in DETECTORS if detector_class(name).takes_vect
 GRAPHS = (*OF_VECTORS, "float images", "int8")  # pixels of whole numbers can't be any of these
 QUICK = ("knn", "iforest", "vae-svdd", "ocsvm", "kde", "float images", "int8")
 
-Exported = tuple[AbstractDetector, Any, NDArray[Any]]
+Exported = tuple[AbstractDetector, Any, NDArray[Any], float]
 
 
 @pytest.fixture(scope="module")
 def exported(tmp_path_factory: pytest.TempPathFactory) -> Any:
-    """Return what exports a graph once: its detector, its session, and rows to spoil."""
+    """Return what exports a graph once: its detector, its session, rows to spoil, and how far scores may be from the detector's."""
     made: dict[str, Exported] = {}
 
     def make(name: str) -> Exported:
@@ -36,8 +36,8 @@ def exported(tmp_path_factory: pytest.TempPathFactory) -> Any:
             rows = (rows_of_kind("grey") / 255.0).astype(np.float32)
             detector = fit_quietly(insphere.VAE(epochs=1, device="cpu", random_state=0), rows)
         path: Path = tmp_path_factory.mktemp("graph") / "m.onnx"
-        export_onnx(detector, path, int8=name == "int8", rows=rows if name == "int8" else None)
-        made[name] = detector, graph.session(path.read_bytes()), rows[:20]
+        cost = export_onnx(detector, path, int8=name == "int8", rows=rows if name == "int8" else None).quantisation
+        made[name] = detector, graph.session(path.read_bytes()), rows[:20], 1e-4 if cost is None else 1.5 * cost.largest_difference
         return made[name]
 
     return make
@@ -68,7 +68,7 @@ def asked(session: Any, rows: NDArray[Any]) -> list[NDArray[Any]]:
 @pytest.mark.parametrize("kind", ROWS)
 @pytest.mark.parametrize("name", [pytest.param(name, marks=[] if name in QUICK else pytest.mark.slow) for name in GRAPHS])
 def test_graphs_answer_as_detectors_do_on_what_users_feed_them(name: str, kind: str, exported: Any) -> None:
-    detector, session, rows = exported(name)
+    detector, session, rows, tolerance = exported(name)
     rows = spoilt(rows, kind)
     scores, p_values, flagged = asked(session, rows)
     smallest = 1 / (len(detector.decision_) + 1)
@@ -77,10 +77,9 @@ def test_graphs_answer_as_detectors_do_on_what_users_feed_them(name: str, kind: 
         return
     expected = detector.anomaly_score(rows)
     size = np.maximum(np.abs(expected), detector.decision_.calibration.scores.std())
-    if name == "int8":  # which costs something, measured and stored at the export; far away there is no doubt
-        assert np.isfinite(scores).all() and (kind == "unrounded" or (flagged == (detector.predict(rows) == -1)).all())
-        return
-    assert (np.abs(scores - expected) <= 1e-4 * size).all()
-    clear = np.abs(expected - detector.threshold_) > 1e-4 * size
+    assert (np.abs(scores - expected) <= tolerance * size).all()
+    clear = np.abs(expected - detector.threshold_) > tolerance * size
+    assert clear.any()
     np.testing.assert_array_equal(flagged[clear], detector.predict(rows)[clear] == -1)
-    np.testing.assert_allclose(p_values, detector.p_value(rows), atol=1.5 * smallest)
+    if name != "int8":  # which costs something, measured and stored at the export
+        np.testing.assert_allclose(p_values, detector.p_value(rows), atol=1.5 * smallest)
