@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from insphere.estimate import Estimate
-from insphere.report.document import Document, Remark, Section
+from insphere.report.document import Document, Section, Statement
 
 LEVELS = ("ok", "skipped", "note", "warning", "error")
 """Levels of a finding: as it should be; not to be checked here, and why; worth knowing; likely to hurt; a defect."""
@@ -99,9 +99,9 @@ class AuditReport:
             "warning": "Think twice",
             "error": "Defects found",
         }[self.level]
-        remarks = tuple(Remark(finding.level, finding.name, finding.text) for finding in self.findings)
+        statements = tuple(Statement(finding.level, finding.name, finding.text) for finding in self.findings)
         facts = tuple((name, told(value)) for name, value in self.facts.items())
-        sections = (Section("Checks", remarks=remarks), Section("What was done", rows=facts))
+        sections = (Section("Checks", statements=statements), Section("What was done", rows=facts))
         return Document("audit", f"Audit of {self.subject} on {self.source}", self.level, headline, f"{self.summary}.", sections)
 
 

@@ -18,6 +18,7 @@ import insphere
 from insphere.cli import console
 from insphere.cli.auditing import audit
 from insphere.cli.benchmarking import benchmark
+from insphere.cli.carding import card
 from insphere.cli.checking import check
 from insphere.cli.demonstrating import demo
 from insphere.cli.explaining import explain
@@ -77,6 +78,7 @@ for command in (
     score,
     evaluate,
     report,
+    card,
     explain,
     recalibrate,
     benchmark,

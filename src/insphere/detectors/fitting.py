@@ -144,6 +144,21 @@ class ReadRows:
     facts: dict[str, Any]
 
 
+def fingerprint(parts: Iterable[NDArray[Any]], dtype: np.dtype[Any], shape: tuple[int, ...]) -> str:
+    """Return the SHA-256 of rows: of their type, the shape of all of them, and their bytes, which may come in parts.
+
+    Examples
+    --------
+    >>> X = np.arange(6.0).reshape(3, 2)
+    >>> fingerprint([X], X.dtype, X.shape) == fingerprint([X[:1], X[1:]], X.dtype, X.shape)
+    True
+    """
+    digest = hashlib.sha256(f"{dtype}{shape}".encode())
+    for part in parts:
+        digest.update(np.ascontiguousarray(part).data)
+    return digest.hexdigest()
+
+
 def read_rows(source: AbstractSource, y: Any = None, groups: Iterable[Any] | None = None) -> ReadRows:
     """Read the rows to fit on.
 
@@ -169,15 +184,13 @@ def read_rows(source: AbstractSource, y: Any = None, groups: Iterable[Any] | Non
         _check_rows(rows, source.name, at_least=_MIN_LABELLED)
     named = groups_of(source, groups)
     hashes = row_hashes(rows)
-    fingerprint = hashlib.sha256(f"{rows.dtype}{rows.shape}".encode())
-    fingerprint.update(np.ascontiguousarray(rows).data)
     facts = {
         "source": source.name,
         "n_rows": len(source),
         "n_unreadable": len(errors),
         "n_labelled": len(source) - len(errors) - len(rows),
         "n_different": len(np.unique(hashes)),
-        "fingerprint": fingerprint.hexdigest(),
+        "fingerprint": fingerprint([rows], rows.dtype, rows.shape),
     }
     units = independent_units(hashes, None if named is None else [named[row] for row in readable])
     return ReadRows(rows, readable, errors, hashes, units, InputContract.of(source), facts)

@@ -1,4 +1,4 @@
-"""Short documents about a model or a detector, of sections with sentences, remarks and tables: the same in Markdown and in HTML."""
+"""Short documents about a model or a detector, of sections with sentences, statements and tables: the same in Markdown and in HTML."""
 
 import dataclasses
 import os
@@ -16,14 +16,14 @@ MARKS = {
     "error": "Error",
     "critical": "Critical",
 }
-"""Level of a remark, and the word for it."""
+"""Level of a statement, and the word for it."""
 
 FORMATS = (".html", ".htm", ".md")
 """Suffixes of the files that a document can be written to."""
 
 
 @dataclasses.dataclass(frozen=True)
-class Remark:
+class Statement:
     """A sentence with a level, under a name.
 
     Attributes
@@ -34,7 +34,7 @@ class Remark:
 
     Examples
     --------
-    >>> Remark("ok", "order", "The order of rows changes nothing.").name
+    >>> Statement("ok", "order", "The order of rows changes nothing.").name
     'order'
     """
 
@@ -52,7 +52,7 @@ class Section:
     title : str
     sentences : tuple of str
         Paragraphs.
-    remarks : tuple of Remark
+    statements : tuple of Statement
     columns : tuple of str
         Heads of the table; () is a table of names and values without a head.
     rows : tuple of tuple of str
@@ -66,7 +66,7 @@ class Section:
 
     title: str
     sentences: tuple[str, ...] = ()
-    remarks: tuple[Remark, ...] = ()
+    statements: tuple[Statement, ...] = ()
     columns: tuple[str, ...] = ()
     rows: tuple[tuple[str, ...], ...] = ()
 
@@ -117,8 +117,10 @@ class Document:
         for section in self.sections:
             lines += [f"## {section.title}", ""]
             lines += [line for sentence in section.sentences for line in (_escaped(sentence), "")]
-            if section.remarks:
-                lines += _table(("check", "level", "outcome"), [(remark.name, remark.level, remark.text) for remark in section.remarks])
+            if section.statements:
+                lines += _table(
+                    ("check", "level", "outcome"), [(statement.name, statement.level, statement.text) for statement in section.statements]
+                )
             if section.rows:
                 lines += _table(section.columns or ("",) * len(section.rows[0]), section.rows)
         return "\n".join(lines)
