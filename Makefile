@@ -6,7 +6,7 @@ BIN    := $(VENV)/bin
 PIP    := $(BIN)/python -m pip --disable-pip-version-check install --quiet -c constraints.txt
 
 .DEFAULT_GOAL := help
-.PHONY: help demo photos test campaign mutants check sbom audit figures notebooks clean
+.PHONY: help demo photos test campaign mutants check site sbom audit figures notebooks clean
 
 help: ## Show this list
 	@grep -hE '^[a-z]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{ printf "make %-9s %s\n", $$1, $$2 }'
@@ -31,12 +31,16 @@ campaign: $(VENV)/installed-test ## Run the tests with examples that differ each
 mutants: $(VENV)/installed-test ## Change one default or branch at a time and see whether the tests notice; half an hour
 	$(BIN)/python benchmarks/mutants.py
 
-check: $(VENV)/installed-dev ## Lint, format, types, walls between the rooms, examples in docstrings
+check: $(VENV)/installed-dev ## Lint, format, types, walls between the rooms, examples in docstrings, the site without a warning
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 	$(BIN)/python -m pytest -q tests/test_architecture.py
 	$(BIN)/python -m pytest -q --doctest-modules src
+	$(BIN)/python -m mkdocs build --strict --quiet
+
+site: $(VENV)/installed-dev ## Build the documentation as a site into build/site; open build/site/index.html
+	$(BIN)/python -m mkdocs build --strict --quiet
 
 sbom: $(VENV)/installed-wheel ## Write dist/insphere.cdx.json: what the wheel is made of (CycloneDX)
 	$(VENV)/tools/bin/cyclonedx-py environment --pyproject pyproject.toml --mc-type library --output-reproducible \

@@ -13,14 +13,14 @@ SOURCE = Path(__file__).parent.parent / "src" / "insphere"
 # A room imports from its own line and the lines above it.
 FLOORS = (
     ("errors",),
-    ("validation", "fields", "seeding", "estimate", "output_file", "visible", "toml_file"),
+    ("validation", "fields", "seeding", "estimate", "output_file", "extensions", "visible", "toml_file"),
     ("ranking", "metrics", "localisation_metrics", "model_file", "scores_file", "drift", "signatures"),
     ("data",),
     ("decision",),
     ("nets", "scores"),
     ("training",),
     ("detectors",),
-    ("checking", "explain", "export", "watching", "attacks", "selection"),
+    ("checking", "explain", "export", "watching", "attacks", "selection", "compat"),
     ("gallery", "localising"),
     ("benchmark", "report", "serving"),
     ("audit",),

@@ -157,9 +157,9 @@ class _Audit:
         except Exception as error:  # whatever a detector of others raises is a finding about it
             return self._broken(name, error)
 
-    def _broken(self, name: str, error: Exception) -> AuditFinding:
+    def _broken(self, name: str, error: Exception, what: str = "It fails") -> AuditFinding:
         message = str(error).strip().split("\n")[0]
-        return AuditFinding(name, "error", f"It fails: {type(error).__name__}: {message}")
+        return AuditFinding(name, "error", f"{what}: {type(error).__name__}: {message}")
 
     def _fit(self, repeat: int, **more: Any) -> Scorer:
         if not self.subject.trains:
@@ -189,7 +189,7 @@ class _Audit:
                 scorers = [scorer] * len(self.rows.repeats)
             return [*self._ranked(scorers), self._guarded("false alarms", lambda: self._alarms(scorers))]
         except Exception as error:
-            return [self._broken("5-NN", error)]
+            return [self._broken(name, error, "In one of the repeats it fails") for name in ("untrained", "5-NN", "false alarms")]
 
     def _ranked(self, scorers: list[Scorer]) -> list[AuditFinding]:
         if not self.rows.labelled:
@@ -207,7 +207,12 @@ class _Audit:
             still = self._still(repeat)
             if still is None:
                 noise = probes.noise_like(part.train, self.seed + repeat)
-                scorer = self.subject.fit(noise, **self.subject.seeded(self.seed + repeat))
+                try:
+                    scorer = self.subject.fit(noise, **self.subject.seeded(self.seed + repeat))
+                except Exception as error:  # noise is ours, so that it can't be fitted on is no fault
+                    return AuditFinding(
+                        "untrained", "skipped", f"It can't be fitted on noise ({type(error).__name__}), nor left untrained."
+                    )
             else:
                 how, scorer = f"untrained ({still[0]})", still[1]
             pairs.append(self._pair(scorer, part))

@@ -62,23 +62,28 @@ def check_training(subject: Subject, part: Parted, scorer: Scorer, still: "tuple
     """Check that training changes scores: against the subject that has not learned, and against one that was fitted on noise."""
     trained = scorer.scores(part.test)
     figures: dict[str, Any] = {}
-    unchanged = []
+    same: list[str] = []
+    alike_to: list[str] = []
     try:
-        on_noise = alike(trained, subject.fit(noise_like(part.train, seed), **subject.seeded(seed)).scores(part.test))
-        figures["rank_correlation_with_fit_on_noise"] = on_noise
-        if on_noise > SAME:
-            unchanged.append("fitted on noise instead of these rows")
+        noise: FloatArray | None = subject.fit(noise_like(part.train, seed), **subject.seeded(seed)).scores(part.test)
     except Exception as error:  # whatever others raise on noise says little of these rows
-        figures["fit_on_noise"] = f"{type(error).__name__}: {error}"
-    if still is not None:
-        as_drawn = alike(trained, still[1].scores(part.test))
-        figures["rank_correlation_with_untrained"] = as_drawn
-        if as_drawn > SAME:
-            unchanged.append(f"not trained at all ({still[0]})")
-    if unchanged:
-        return AuditFinding(
-            "training", "error", f"Training changes nothing: new rows rank the same where it is {' and '.join(unchanged)}.", figures
-        )
+        figures["fit_on_noise"], noise = f"{type(error).__name__}: {error}", None
+    untrained = None if still is None else still[1].scores(part.test)
+    for name, scores, words in (
+        ("rank_correlation_with_fit_on_noise", noise, "fitted on noise instead of these rows"),
+        ("rank_correlation_with_untrained", untrained, f"not trained at all ({'' if still is None else still[0]})"),
+    ):
+        if scores is None or len(scores) != len(trained):
+            continue
+        figures[name] = alike(trained, scores)
+        if figures[name] > SAME:
+            (same if apart(trained, scores) <= ROUNDING else alike_to).append(words)
+    if same:
+        text = f"Training changes nothing: new rows score the same where it is {' and '.join(same)}."
+        return AuditFinding("training", "error", text, figures)
+    if alike_to:
+        text = f"Training changes hardly anything: new rows rank the same (correlation above {SAME}) where it is {' and '.join(alike_to)}."
+        return AuditFinding("training", "warning", text, figures)
     compared = [f"{value:.2f} {text}" for text, value in _compared(figures)]
     if not compared:
         return AuditFinding("training", "skipped", "It could be fitted on these rows only, so there is nothing to compare.", figures)
@@ -293,10 +298,11 @@ def check_untrained(trained: Pairs, untrained: Pairs, how: str, *, on_these_rows
     text = f"AUROC {_percent(own)} trained, {_percent(other)} {how}; difference {_points(gain)} points."
     if gain.low > 0:
         return AuditFinding("untrained", "ok", f"Training helps: {text}", figures)
+    if not on_these_rows:
+        # A detector that learns little more than ranges may rank well after noise of the same ranges: that alone is no reproach.
+        return AuditFinding("untrained", "note", f"Learning these rows is no better than learning noise in their ranges: {text}", figures)
     verb = "Training hurts" if gain.high < 0 else "That training helps can't be seen on these rows"
-    # A detector that learns little more than ranges may rank well after noise of the same ranges: that alone is no reproach.
-    level = "warning" if on_these_rows or gain.high < 0 else "note"
-    return AuditFinding("untrained", level, f"{verb}: {text}", figures)
+    return AuditFinding("untrained", "warning", f"{verb}: {text}", figures)
 
 
 def check_neighbours(trained: Pairs, neighbours: Pairs) -> AuditFinding:

@@ -18,6 +18,7 @@ from insphere.detectors import catalog
 from insphere.detectors.base import AbstractDetector
 from insphere.errors import MissingDependencyError, ParameterError
 from insphere.export.graph import session as graph_session
+from insphere.extensions import imported
 from insphere.validation import check_choice
 
 FloatArray = NDArray[np.float64]
@@ -286,7 +287,7 @@ def _named(text: str) -> Any:
         return catalog.detector_class(text)
     if ":" not in text:
         catalog.detector_class(text)  # which says what there is
-    return catalog.imported(text)
+    return imported(text)
 
 
 def _subject(name: str, make: Callable[..., Any], images: bool | None, settings: dict[str, Any]) -> Subject:

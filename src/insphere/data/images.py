@@ -11,6 +11,7 @@ from typing import IO, TYPE_CHECKING, Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
+from insphere.data.decoders import decoded, decoders
 from insphere.data.image_kinds import is_deep, is_deep_colour, is_grey, remarks
 from insphere.errors import DataError
 from insphere.validation import check_choice, check_integer
@@ -21,7 +22,7 @@ if TYPE_CHECKING:
 MAX_PIXELS = 89_478_485
 """Most pixels (height times width) an image may have to be decoded; Pillow's own limit."""
 
-IMAGE_SUFFIXES = (".png", ".jpg", ".jpeg", ".bmp", ".gif", ".tif", ".tiff", ".webp", ".ppm", ".pgm", ".pbm")
+IMAGE_SUFFIXES = (".png", ".jpg", ".jpeg", ".bmp", ".gif", ".tif", ".tiff", ".webp", ".ppm", ".pgm", ".pbm", *decoders())
 
 # Formats are named one by one so that Pillow never tries one that starts another program (EPS calls Ghostscript).
 _FORMATS = ("PNG", "JPEG", "BMP", "GIF", "TIFF", "WEBP", "PPM")
@@ -273,18 +274,37 @@ def _open(data: Encoded) -> "Image":
     try:
         image = Image.open(io.BytesIO(data) if isinstance(data, bytes | bytearray) else data, formats=_FORMATS)
     except UnidentifiedImageError as error:
+        others, why_not = decoded(_content(data)) if decoders() else (None, "")
+        if others is not None:
+            return _of_bounded_size(others)
         if _begins_as_tiff(data):
             raise DataError(
                 "is a TIFF whose kind of pixels is not read (64-bit floating-point, for example); convert it to 8 or 16 bits, or give it as"
                 " an array."
             ) from error
-        raise DataError("is not an image in a format that is read (PNG, JPEG, BMP, GIF, TIFF, WebP, PPM).") from error
+        told = f"; {why_not}" if why_not else ""
+        raise DataError(f"is not an image in a format that is read (PNG, JPEG, BMP, GIF, TIFF, WebP, PPM{told}).") from error
     except (Image.DecompressionBombError, Image.DecompressionBombWarning) as error:
         raise DataError(f"has more pixels than the limit of {MAX_PIXELS:,}; scale it down.") from error
+    return _of_bounded_size(image)
+
+
+def _of_bounded_size(image: "Image") -> "Image":
     width, height = image.size
     if width * height > MAX_PIXELS:
         raise DataError(f"has {width:,} x {height:,} pixels, more than the limit of {MAX_PIXELS:,}; scale it down.")
     return image
+
+
+def _content(data: Encoded) -> bytes:
+    """Return all bytes of an encoded image."""
+    if isinstance(data, str | os.PathLike):
+        with open(data, "rb") as file:
+            return file.read()
+    if isinstance(data, bytes | bytearray):
+        return bytes(data)
+    data.seek(0)
+    return data.read()
 
 
 def _begins_as_tiff(data: Encoded) -> bool:

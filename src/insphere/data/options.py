@@ -2,7 +2,8 @@
 
 import os
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
+from typing import Any
 
 from insphere.data.image_sizes import check_image_size, choose_spec, natural_size
 from insphere.data.images import ImageSpec
@@ -59,6 +60,12 @@ class OpenOptions:
         for name, given in (("columns", self.columns), ("one_hot", self.one_hot)):
             if isinstance(given, str):
                 raise ParameterError(f"`{name}` must be a list of column names, got the text {given!r}; write [{given!r}].")
+
+    def given(self) -> dict[str, Any]:
+        """Return the options that differ from their defaults, but for the folder of named data sets."""
+        defaults = OpenOptions()
+        values = {field.name: getattr(self, field.name) for field in fields(self) if field.name != "data_dir"}
+        return {name: value for name, value in values.items() if value != getattr(defaults, name)}
 
     def refuse(self, names: Sequence[str], kind: str) -> None:
         """Raise `ParameterError` if an option of `names` is given, which `kind` would ignore."""

@@ -16,6 +16,7 @@ from insphere.data.frames import frame_content, is_frame
 from insphere.data.images import IMAGE_SUFFIXES, ImageSpec
 from insphere.data.many import is_many, open_many, refuse_streams
 from insphere.data.options import OpenOptions
+from insphere.data.own_sets import own_set, target_of
 from insphere.data.parquet_files import open_parquet, partitioned_files
 from insphere.data.rows import AbstractSource, RowFacts, Rows
 from insphere.data.stores import ImageSource
@@ -53,7 +54,8 @@ def open_source(
     ----------
     source : AbstractSource, array-like, str or path
         Of an opened source, the rows of `split` (image files brought to `spec` if one is given); it takes no other option. A text is a
-        path or glob (``"photos/*.png"``) or a named data set (``"mnist:8"``). Paths: .npy, .npz (`X` and optional `y`, 1 = anomaly),
+        path or glob (``"photos/*.png"``), a named data set (``"mnist:8"``), or a function of others, ``module:function``, which returns
+        anything that is taken here. Paths: .npy, .npz (`X` and optional `y`, 1 = anomaly),
         .csv, .parquet, .zip, an image, or a folder of images (flat; ``train/good`` with ``test/<defect>``; ``good`` next to
         ``<defect>``; in any letters, at any depth) or of Parquet shards. Lists and data sets of image paths, Pillow images or arrays:
         see `insphere.data.many.open_many`.
@@ -217,7 +219,7 @@ def check_there(source: str) -> None:
         return
     if os.path.exists(text):
         raise DataError(f"{text} is neither a file nor a folder; give the path of one.")
-    is_set = text.partition(":")[0] in DATASETS or (":" in text and not any(mark in text for mark in "/\\."))
+    is_set = text.partition(":")[0] in DATASETS or target_of(text) is not None or (":" in text and not any(mark in text for mark in "/\\."))
     if not glob.has_magic(text) and not is_set:
         raise DataError(
             f"{text} does not exist; give a file ({_FILE_KINDS}), a folder, a glob or a data set such as 'digits:3'."
@@ -253,5 +255,8 @@ def _open_file(path: Path, options: OpenOptions) -> AbstractSource:
 
 
 def _open_dataset(text: str, options: OpenOptions) -> AbstractSource:
+    target = None if text.partition(":")[0] in DATASETS else target_of(text)
+    if target is not None:
+        return open_source(own_set(target), **options.given())
     options.refuse(("label_column", "normal_label", "columns", "groups"), "a named data set")
     return load_dataset(text, options.split, data_dir=options.data_dir, spec=options.spec, image_size=options.image_size, mode=options.mode)

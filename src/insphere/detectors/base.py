@@ -186,6 +186,8 @@ class AbstractDetector(RowScoring, ParameterisedEstimator, OutlierMixin, BaseEst
     def _conclude(self, fitting: Fitting, fitted: Fitted) -> None:
         """Make the decision, examine the detector's health, and note what it was made with."""
         train_scores, findings = fitted
+        # For who wants scores of the rows that were learned, none its own neighbour; they are not stored with the model.
+        self.training_index_, self.training_scores_ = fitting.readable[fitting.train_index], np.asarray(train_scores)
         self.data_ |= {"n_train": len(fitting.train_index), "n_trimmed": len(fitting.left_out)}
         unseen = unseen_scores(self, fitting, generator(self.seed_, "calibration units"))
         self.decision_ = decide(fitting, train_scores, unseen, self._calibration, self.target_fpr)

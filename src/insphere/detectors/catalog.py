@@ -2,12 +2,11 @@
 
 import dataclasses
 import importlib
-import importlib.metadata
 import os
-import sys
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
+from insphere import extensions
 from insphere.errors import ModelFileError, ParameterError, UnknownParameterError
 from insphere.validation import check_choice
 
@@ -178,40 +177,13 @@ def detector_class(name: str) -> "type[AbstractDetector]":
 
 def installed() -> dict[str, str]:
     """Return the detectors of installed packages: name and ``module:Class`` of each entry point; nothing is imported."""
-    return {point.name: point.value for point in importlib.metadata.entry_points(group=GROUP) if point.name not in DETECTORS}
-
-
-def imported(target: str) -> Any:
-    """Return what ``module:name`` names; modules are looked for where Python finds them, and at last in the working folder.
-
-    Raises
-    ------
-    ParameterError
-        If there is no such module or name, or importing it fails.
-
-    Examples
-    --------
-    >>> imported("math:sqrt")(4.0)
-    2.0
-    """
-    module, _, name = target.partition(":")
-    # At the end and for this import only: nothing in the folder can stand in for a library.
-    sys.path.append(os.getcwd())
-    try:
-        found = importlib.import_module(module)
-        for part in name.split("."):
-            found = getattr(found, part)
-    except (ImportError, AttributeError, ValueError) as error:
-        raise ParameterError(f"{target!r} cannot be imported ({error}); give module:Class, and run where Python finds it.") from error
-    finally:
-        sys.path.remove(os.getcwd())
-    return found
+    return {name: target for name, target in extensions.installed(GROUP).items() if name not in DETECTORS}
 
 
 def _of_others(name: str, target: str) -> "type[AbstractDetector]":
     from insphere.detectors.base import AbstractDetector
 
-    found = imported(target)
+    found = extensions.imported(target)
     if not (isinstance(found, type) and issubclass(found, AbstractDetector)):
         raise ParameterError(f"{name!r} is not a detector: it must be a subclass of insphere.detectors.base.AbstractDetector.")
     return found

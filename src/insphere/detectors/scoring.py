@@ -3,7 +3,7 @@
 import os
 from abc import abstractmethod
 from collections.abc import Iterator
-from typing import Any, ClassVar
+from typing import TYPE_CHECKING, Any, ClassVar
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -19,7 +19,15 @@ from insphere.errors import CollapseError, ParameterError
 
 _BATCH_ROWS = 1024
 
-Rows = ArrayLike | AbstractSource | str | os.PathLike[str]
+if TYPE_CHECKING:
+    Rows = ArrayLike | AbstractSource | str | os.PathLike[str]
+else:
+
+    class Rows:
+        """Rows as users have them: an array, a data frame, an opened source, a path or the name of a data set; see `insphere.open_source`.
+
+        At run time a name for signatures alone: `help` would spell the union out over many lines.
+        """
 
 
 class RowScoring(FittedViews):

@@ -182,10 +182,8 @@ def _promise(detector: AbstractDetector, described: Mapping[str, Any]) -> Sectio
     decision, n = detector.decision_, len(detector.decision_)
     facts = [("threshold", f"{decision.threshold:.6g}"), ("asked for", f"{100 * decision.target_fpr:g} % of normal rows flagged at most")]
     if decision.promised_fpr is None:
-        sentences = (
-            "The threshold is the paper's radius, a quantile of training scores, as was asked: no rate of false alarms is promised.",
-        )
-        return Section("Guarantee and its limits", sentences, rows=tuple(facts))
+        told = "The threshold is the paper's radius, a quantile of training scores, as was asked: no rate of false alarms is promised."
+        return Section("Guarantee and its limits", (told,), rows=tuple(facts))
     expected = decision.expected
     facts += [
         ("promised", f"{100 * decision.promised_fpr:.3g} % at most, in the mean over calibrations"),
@@ -194,8 +192,8 @@ def _promise(detector: AbstractDetector, described: Mapping[str, Any]) -> Sectio
     ]
     sentences = (
         "A new normal row is flagged with at most the promised probability (conformal prediction). That holds where new normal rows are"
-        " like those held out: drawn from the same source, in no particular order. It doesn't hold after a change of camera, light, material or"
-        " process, nor for rows that depend on each other; watch the p-values for drift and recalibrate then.",
+        " like those held out: drawn from the same source, in no particular order. It doesn't hold after a change of camera, light,"
+        " material or process, nor for rows that depend on each other; watch the p-values for drift and recalibrate then.",
         "Nothing is promised of the share of anomalies found: it depends on the anomalies, of which the model has seen none.",
     )
     return Section("Guarantee and its limits", sentences, rows=tuple(facts))

@@ -19,7 +19,7 @@ def render(context: dict[str, Any]) -> bytes:
     MissingDependencyError
         If Jinja2 is not installed.
     """
-    return _page("page.html.jinja", _part("page.js"), context, {"json": _json(context["data"])})
+    return _page("page.html.jinja", context, script=_part("page.js"))
 
 
 def render_document(context: dict[str, Any]) -> bytes:
@@ -30,10 +30,10 @@ def render_document(context: dict[str, Any]) -> bytes:
     MissingDependencyError
         If Jinja2 is not installed.
     """
-    return _page("document.html.jinja", None, context | {"version": version("insphere")}, {})
+    return _page("document.html.jinja", context | {"version": version("insphere")})
 
 
-def _page(template: str, script: str | None, context: dict[str, Any], inside: dict[str, str]) -> bytes:
+def _page(template: str, context: dict[str, Any], script: str | None = None) -> bytes:
     try:
         from jinja2 import Environment, StrictUndefined
         from markupsafe import Markup
@@ -44,7 +44,7 @@ def _page(template: str, script: str | None, context: dict[str, Any], inside: di
     environment.filters |= {"percent": percent, "interval": interval, "number": _number, "sentence": sentence}
     scripts = "'none'" if script is None else _hash(script)
     policy = f"default-src 'none'; img-src data:; style-src {_hash(style)}; script-src {scripts}; base-uri 'none'; form-action 'none'"
-    marked = {name: Markup(text) for name, text in ({"style": style, "script": script or ""} | inside).items()}
+    marked = {"style": Markup(style), "script": Markup(script or ""), "json": Markup(_json(context.get("data")))}
     html: str = environment.from_string(_part(template)).render(**(context | {"policy": policy} | marked))
     return html.encode("utf-8", "backslashreplace")
 

@@ -22,6 +22,7 @@ from insphere.benchmark.run.results import Report, report_path, scores_path, wri
 from insphere.benchmark.run.run import Run
 from insphere.data import AbstractSource, ArraySource, RowFacts, one_class_split
 from insphere.data.datasets import DATA_DIR_VARIABLE, DATASETS
+from insphere.data.own_sets import target_of
 from insphere.decision.scored import ScoredRows
 from insphere.detectors import catalog
 from insphere.detectors.base import AbstractDetector
@@ -244,7 +245,8 @@ def _open(run: Run, place: Workplace) -> tuple[AbstractSource, AbstractSource]:
     else:
         if run.source.get("by_class"):
             options["normal_label"] = run.normal_class
-        split = one_class_split(str(place.folder / Path(location).expanduser()), random_state=run.seed, **options)
+        own = target_of(location) is not None
+        split = one_class_split(location if own else str(place.folder / Path(location).expanduser()), random_state=run.seed, **options)
     return _in_memory(split.train), _in_memory(split.test)
 
 

@@ -12,6 +12,7 @@ from insphere.benchmark.attacks.settings import AttackSettings
 from insphere.benchmark.run.planned import DatasetPlan, MethodPlan, Plan, QuickPlan
 from insphere.benchmark.run.settings import check_keys, check_name, check_plain, check_table, merge, nested, seeds_of
 from insphere.data.datasets import DATASETS, parse_name
+from insphere.data.own_sets import target_of
 from insphere.detectors import catalog
 from insphere.errors import DataError, InsphereError, ParameterError, did_you_mean
 from insphere.toml_file import read_toml
@@ -113,6 +114,8 @@ def _check_source(place: str, name: str, source: Mapping[str, Any], folder: Path
         raise ParameterError(
             f'{place} is not a named data set ({", ".join(DATASETS)}), so it needs source = "FILE or FOLDER".{did_you_mean(name, DATASETS)}'
         )
+    if target_of(source["source"]) is not None:
+        return
     location = Path(source["source"]).expanduser()
     if not any(sign in str(location) for sign in "*?[") and not (folder / location).exists():
         raise DataError(

@@ -1,0 +1,1 @@
+"""insphere behind the habits of other libraries: PyOD's names and codes, columns for scikit-learn's pipelines."""
