@@ -53,6 +53,7 @@ audit: $(VENV)/installed-wheel ## Ask the Python advisory database about what th
 figures: $(VENV)/installed-test ## Run the demos and the report again; their results and pictures go into README and docs
 	$(BIN)/python docs/run_demo.py
 	$(BIN)/python docs/run_report.py
+	$(BIN)/python docs/run_choice.py
 
 notebooks: $(VENV)/installed-test ## Make docs/notebooks from the guides
 	$(BIN)/python docs/make_notebooks.py
