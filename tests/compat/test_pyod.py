@@ -125,5 +125,7 @@ def test_it_passes_an_audit_and_frames_and_named_data_come_in() -> None:
     report = audit("insphere.compat.pyod:PyODDetector", X, parameters={"detector": "knn"}, repeats=1)
     assert "a higher score is more anomalous, as in PyOD" in report.facts["taken to mean"] and not report.at_least("error")
     frame = pd.DataFrame(X, columns=list("abcd"))
-    assert PyODDetector("knn", random_state=0).fit(frame).predict(frame[list("dcba")]).sum() == 30
+    of_frame = PyODDetector("knn", random_state=0).fit(frame)
+    assert of_frame.labels_.sum() == 30
+    np.testing.assert_array_equal(of_frame.decision_function(frame[list("dcba")]), of_frame.decision_function(X))
     assert len(PyODDetector("knn", random_state=0).fit("digits:3").labels_) == 122
