@@ -31,13 +31,12 @@ campaign: $(VENV)/installed-test ## Run the tests with examples that differ each
 mutants: $(VENV)/installed-test ## Change one default or branch at a time and see whether the tests notice; half an hour
 	$(BIN)/python benchmarks/mutants.py
 
-check: $(VENV)/installed-dev ## Lint, format, types, walls between the rooms, examples in docstrings, the site without a warning
+check: $(VENV)/installed-dev ## Lint, format, types, walls between the rooms, examples in docstrings
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 	$(BIN)/python -m pytest -q tests/test_architecture.py
 	$(BIN)/python -m pytest -q --doctest-modules src
-	$(BIN)/python -m mkdocs build --strict --quiet
 
 site: $(VENV)/installed-dev ## Build the documentation as a site into build/site; open build/site/index.html
 	$(BIN)/python -m mkdocs build --strict --quiet

@@ -20,6 +20,7 @@ from insphere.estimate import Estimate
 from insphere.report.document import Document, Section, Statement
 from insphere.report.judging import JudgedRows, judge
 from insphere.report.verdict import LEVELS, interval, percent
+from insphere.signatures import signature_path
 
 NOT_STATED = "Not stated"
 
@@ -269,8 +270,8 @@ def _file(described: Mapping[str, Any], path: str | os.PathLike[str] | None) -> 
 
 
 def _signature(path: Path) -> str:
-    found = sorted(other.name for other in path.parent.glob(f"{path.name}.sig*"))
-    return f"{', '.join(found)} lies beside it; verify it before use" if found else "none"
+    beside = signature_path(path)
+    return f"{beside.name} lies beside it; --require-signature KEY checks it" if beside.is_file() else "none"
 
 
 def _text(value: Any) -> str:
