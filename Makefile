@@ -6,7 +6,7 @@ BIN    := $(VENV)/bin
 PIP    := $(BIN)/python -m pip --disable-pip-version-check install --quiet -c constraints.txt
 
 .DEFAULT_GOAL := help
-.PHONY: help demo photos test campaign mutants check site sbom audit figures notebooks clean
+.PHONY: help demo photos test campaign mutants faults check site sbom audit figures notebooks clean
 
 help: ## Show this list
 	@grep -hE '^[a-z]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{ printf "make %-9s %s\n", $$1, $$2 }'
@@ -21,6 +21,9 @@ photos: $(VENV)/installed-photos ## Install with the weights for photos, make ph
 test: $(VENV)/installed-test ## Install with the test tools and run the tests
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n auto --dist loadfile
 
+KILLS ?= 300
+MUTANTS ?= 50000
+
 # Tests that say how many examples they try try that many more in each round, others a thousand.
 ROUNDS ?= 5
 campaign: $(VENV)/installed-test ## Run the tests with examples that differ each time, ROUNDS times over; hours
@@ -30,6 +33,10 @@ campaign: $(VENV)/installed-test ## Run the tests with examples that differ each
 
 mutants: $(VENV)/installed-test ## Change one default or branch at a time and see whether the tests notice; half an hour
 	$(BIN)/python benchmarks/mutants.py
+
+faults: $(VENV)/installed-test ## Kill commands at random points, fill the disk, change model files; hours. KILLS=300 MUTANTS=50000
+	$(BIN)/python tests/faults/campaign.py --kills $(KILLS)
+	$(BIN)/python tests/faults/mutated_models.py --mutants $(MUTANTS)
 
 check: $(VENV)/installed-dev ## Lint, format, types, walls between the rooms, examples in docstrings
 	$(BIN)/ruff check .

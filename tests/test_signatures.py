@@ -100,6 +100,7 @@ DOORS: dict[str, Callable[[Path, Path], list[object]]] = {
     "export": lambda home, model: [model, "-o", home / "g.onnx"],
     "verify": lambda home, model: [home / "2.onnx", "--model", model],
     "watch": lambda home, model: [model, home / "inbox", "-o", home / "w.csv", "--once"],
+    "audit": lambda home, model: [model, home / "rows.npy", "--repeats", "1", "-o", home / "a.md"],
     "serve": lambda home, model: [model, "--load-timeout", "0", "--port", "0"],
 }
 WRITTEN = ("s.csv", "r.html", "why", "again.insphere", "g.onnx", "w.csv")
@@ -112,10 +113,11 @@ def model(home: Path, tmp_path: Path) -> Path:
 
 def test_every_command_that_opens_a_model_is_among_the_doors() -> None:
     commands = typer.main.get_command(app).commands  # type: ignore[attr-defined]
+    files = ("MODEL", "MODEL...", "GRAPH.onnx", "ESTIMATOR")
     opening = {
         name
         for name, command in commands.items()
-        if any(parameter.metavar in ("MODEL", "MODEL...", "GRAPH.onnx") and parameter.name != "output" for parameter in command.params)
+        if any(parameter.metavar in files and parameter.name != "output" for parameter in command.params)
     }
     assert opening == set(DOORS)
     assert all(any(parameter.name == "require_signature" for parameter in commands[name].params) for name in DOORS)
@@ -156,7 +158,7 @@ def test_neither_does_the_library_nor_the_graph(
     assert main(["verify", str(graph)]) == 1
 
 
-@pytest.mark.parametrize("door", [door for door in DOORS if door != "serve"])
+@pytest.mark.parametrize("door", [door for door in DOORS if door not in ("serve", "audit")])
 def test_what_is_signed_opens(door: str, home: Path, model: Path, capfd: pytest.CaptureFixture[str]) -> None:
     for path in (model, home / "2.onnx"):
         sign(path, home / "ours.pem")

@@ -52,6 +52,7 @@ def audit(
     higher: str = "auto",
     images: bool | None = None,
     on_step: Callable[[str], Any] | None = None,
+    require_signature: str | os.PathLike[str] | None = None,
     **options: Any,
 ) -> AuditReport:
     """Check anybody's detector for what makes its scores worth something.
@@ -80,6 +81,8 @@ def audit(
         Whether it takes images as they are; else each is one row of numbers. Default: insphere's detectors and graphs of images do.
     on_step : callable, optional
         Called with the name of what is done next.
+    require_signature : path-like, optional
+        Public key that a model file or graph must be signed with; see `insphere.load`.
     **options
         As `insphere.open_source`, such as `label_column`.
 
@@ -106,7 +109,7 @@ def audit(
     if stated_fpr is not None:
         check_number("stated_fpr", stated_fpr, above=0, below=1)
     started = time.perf_counter()
-    audited = subject_of(subject, parameters, higher=higher, images=images)
+    audited = subject_of(subject, parameters, higher=higher, images=images, require_signature=require_signature)
     rows = audit_rows(source, n_repeats=repeats, max_rows=max_rows, seed=seed, as_images=audited.images, **options)
     findings = _Audit(audited, rows, seed, stated_fpr, on_step or (lambda step: None)).findings()
     return AuditReport(audited.name, rows.name, _facts(audited, rows, seed, parameters or {}, time.perf_counter() - started), findings)

@@ -19,6 +19,7 @@ from insphere.detectors.base import AbstractDetector
 from insphere.errors import MissingDependencyError, ParameterError
 from insphere.export.graph import session as graph_session
 from insphere.extensions import imported
+from insphere.signatures import check_file, required_key
 from insphere.validation import check_choice
 
 FloatArray = NDArray[np.float64]
@@ -238,7 +239,14 @@ class Subject:
             self.remarks.append(text)
 
 
-def subject_of(subject: Any, parameters: Mapping[str, Any] | None = None, *, higher: str = "auto", images: bool | None = None) -> Subject:
+def subject_of(
+    subject: Any,
+    parameters: Mapping[str, Any] | None = None,
+    *,
+    higher: str = "auto",
+    images: bool | None = None,
+    require_signature: str | os.PathLike[str] | None = None,
+) -> Subject:
     """Return what the user names as a subject.
 
     Parameters
@@ -264,9 +272,9 @@ def subject_of(subject: Any, parameters: Mapping[str, Any] | None = None, *, hig
     if isinstance(subject, str | os.PathLike):
         text = os.fspath(subject)
         if text.endswith(".onnx"):
-            return _graph(text, higher)
+            return _graph(text, higher, required_key(require_signature))
         if os.path.isfile(text):
-            detector = catalog.load(text)
+            detector = catalog.load(text, require_signature=require_signature)
             fitted = Scorer(detector, detector.anomaly_score, lambda X: detector.predict(X) == -1)
             return Subject(text, fitted=fitted, images=True)
         subject = _named(text)
@@ -313,12 +321,12 @@ def _from_callable(name: str, function: Callable[..., Any], images: bool | None,
     return Subject(name, fitted=Scorer(function, lambda X: sign * np.asarray(function(X))), images=bool(images), remarks=remark)
 
 
-def _graph(path: str, higher: str) -> Subject:
+def _graph(path: str, higher: str, key: Path | None) -> Subject:
     """Return an ONNX graph as a subject: insphere's own, or another with an output of one number a row."""
     if not Path(path).is_file():
         raise ParameterError(f"{path} does not exist; give the path of an ONNX graph.")
     try:
-        session = graph_session(Path(path).read_bytes())
+        session = graph_session(Path(path).read_bytes() if key is None else check_file(path, key))
     except ImportError as error:
         raise MissingDependencyError("A graph is run by ONNX Runtime, which isn't installed: pip install 'insphere[export]'.") from error
     entry, outputs = session.get_inputs()[0], [output.name for output in session.get_outputs()]

@@ -65,6 +65,7 @@ def audit(
     header: options.Header = None,
     channels: options.Channels = None,
     data_dir: options.DataDir = None,
+    require_signature: options.RequireSignature = None,
     json: options.Json = False,
 ) -> None:
     """Check anybody's detector for what makes its scores worth something.
@@ -98,6 +99,7 @@ def audit(
         stated_fpr=stated_fpr,
         higher=higher,
         images=images,
+        require_signature=require_signature,
         on_step=None if json else lambda step: console.say(f"{step} …"),
         **source_options(locals()),
     )
