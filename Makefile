@@ -6,7 +6,7 @@ BIN    := $(VENV)/bin
 PIP    := $(BIN)/python -m pip --disable-pip-version-check install --quiet -c constraints.txt
 
 .DEFAULT_GOAL := help
-.PHONY: help demo photos test campaign mutants faults check site sbom audit figures notebooks clean
+.PHONY: help demo photos test campaign mutants faults fuzz check site sbom audit figures notebooks clean
 
 help: ## Show this list
 	@grep -hE '^[a-z]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{ printf "make %-9s %s\n", $$1, $$2 }'
@@ -23,6 +23,7 @@ test: $(VENV)/installed-test ## Install with the test tools and run the tests
 
 KILLS ?= 300
 MUTANTS ?= 50000
+FUZZ_SECONDS ?= 3600
 
 # Tests that say how many examples they try try that many more in each round, others a thousand.
 ROUNDS ?= 5
@@ -37,6 +38,9 @@ mutants: $(VENV)/installed-test ## Change one default or branch at a time and se
 faults: $(VENV)/installed-test ## Kill commands at random points, fill the disk, change model files; hours. KILLS=300 MUTANTS=50000
 	$(BIN)/python tests/faults/campaign.py --kills $(KILLS)
 	$(BIN)/python tests/faults/mutated_models.py --mutants $(MUTANTS)
+
+fuzz: $(VENV)/installed-test ## Feed every reader damaged input, FUZZ_SECONDS=3600 in all
+	$(BIN)/python tests/faults/fuzz.py --seconds $(FUZZ_SECONDS)
 
 check: $(VENV)/installed-dev ## Lint, format, types, walls between the rooms, examples in docstrings
 	$(BIN)/ruff check .

@@ -96,6 +96,7 @@ DOORS: dict[str, Callable[[Path, Path], list[object]]] = {
     "evaluate": lambda home, model: [model, home / "rows.npy"],
     "report": lambda home, model: [model, home / "rows.npy", "-o", home / "r.html"],
     "explain": lambda home, model: [model, home / "rows.npy", "-o", home / "why"],
+    "card": lambda home, model: [model, "-o", home / "c.md"],
     "recalibrate": lambda home, model: [model, "--target-fpr", "0.1", "-o", home / "again.insphere"],
     "export": lambda home, model: [model, "-o", home / "g.onnx"],
     "verify": lambda home, model: [home / "2.onnx", "--model", model],
@@ -103,7 +104,7 @@ DOORS: dict[str, Callable[[Path, Path], list[object]]] = {
     "audit": lambda home, model: [model, home / "rows.npy", "--repeats", "1", "-o", home / "a.md"],
     "serve": lambda home, model: [model, "--load-timeout", "0", "--port", "0"],
 }
-WRITTEN = ("s.csv", "r.html", "why", "again.insphere", "g.onnx", "w.csv")
+WRITTEN = ("c.md", "a.md", "s.csv", "r.html", "why", "again.insphere", "g.onnx", "w.csv")
 
 
 @pytest.fixture

@@ -173,3 +173,11 @@ def test_damaged_files_give_rows_or_a_data_error(tmp_path, data):
     except DataError:
         return
     assert len(rows.X) + len(rows.errors) == len(source)
+
+
+def test_texts_that_are_no_utf8_are_refused(tmp_path):
+    letters = pa.array([b"\xff", b"a"]).cast(pa.binary())
+    text = pa.Array.from_buffers(pa.string(), 2, letters.buffers())  # as damage leaves them
+    pq.write_table(pa.table({"a": [1.0, 2.0], "b": text}), tmp_path / "t.parquet")
+    with pytest.raises(DataError, match="cannot be read as a table"):
+        open_source(tmp_path / "t.parquet")

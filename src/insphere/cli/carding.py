@@ -46,6 +46,7 @@ def card(
     header: options.Header = None,
     channels: options.Channels = None,
     data_dir: options.DataDir = None,
+    require_signature: options.RequireSignature = None,
 ) -> None:
     """Write a model card: purpose, data with hashes, settings, what is promised and what is not, figures, health, changes, versions.
 
@@ -65,7 +66,7 @@ def card(
         check_format(path)
         check_writable(path)
     texts = CardTexts(purpose, not_for, owner, oversight, standards)
-    detector = catalog.load(model)
+    detector = catalog.load(model, require_signature=require_signature)
     rows = None if data is None else detector.open(data, split=split, **source_options(locals()))
     document = model_card(detector, path=model, source=rows, texts=texts)
     if rows is not None:

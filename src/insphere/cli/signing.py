@@ -21,9 +21,9 @@ def sign(
     """Sign a file, so that others can require to open only what you made: FILE.sig, next to it.
 
     The format is that of OpenSSF Model Signing; keys are files, and no network is needed. Whoever has the public key opens nothing else
-    with --require-signature (info, score, evaluate, explain, report, export, verify, recalibrate, audit, watch, serve), or everywhere
-    with the environment variable INSPHERE_REQUIRE_SIGNATURE. A file that is changed, by recalibrate too, must be signed again. The
-    password of an encrypted key goes into INSPHERE_KEY_PASSWORD.
+    with --require-signature, which every command that opens a model has, or everywhere with the environment variable
+    INSPHERE_REQUIRE_SIGNATURE. A file that is changed, by recalibrate too, must be signed again. The password of an encrypted key goes
+    into INSPHERE_KEY_PASSWORD.
 
     For example:
       openssl ecparam -name prime256v1 -genkey -noout -out key.pem && openssl ec -in key.pem -pubout -out key.pub
