@@ -28,7 +28,7 @@ def sign(
     For example:
       openssl ecparam -name prime256v1 -genkey -noout -out key.pem && openssl ec -in key.pem -pubout -out key.pub
       insphere sign model.insphere --key key.pem
-      insphere score model.insphere photos/new --require-signature key.pub
+      insphere score model.insphere photos/new -o scores.csv --require-signature key.pub
     """
     from insphere import signatures
 
