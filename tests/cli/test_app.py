@@ -83,7 +83,7 @@ def test_with_json_an_error_is_the_one_object(run: Run) -> None:
 
 @pytest.mark.parametrize(("error", "message"), [(RuntimeError("oops [/bold]"), r"oops \[/bold\]"), (MemoryError(), "smaller --image-size")])
 def test_a_defect_is_one_message_too(run: Run, monkeypatch: pytest.MonkeyPatch, error: Exception, message: str) -> None:
-    def fail(path: Path) -> None:
+    def fail(path: Path, **_: object) -> None:
         raise error
 
     monkeypatch.setattr("insphere.detectors.catalog.load", fail)
@@ -105,7 +105,7 @@ def test_debug_shows_where_an_error_arose(run: Run, monkeypatch: pytest.MonkeyPa
 
 
 def test_warnings_are_one_line_each(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
-    def load(path: Path) -> None:
+    def load(path: Path, **_: object) -> None:
         warnings.warn("look [here]", UserWarning, stacklevel=1)
         raise insphere.errors.DataError("enough")
 
