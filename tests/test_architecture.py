@@ -34,7 +34,6 @@ HANDED_ON = {"detectors": {"insphere.explain.explain", "insphere.explain.Explana
 # Circles of imports that stand, each by the one import that closes it: (who, whom). A module that is named here and closes none fails.
 CLOSING = {
     ("insphere.detectors.base", "insphere.explain"),  # `AbstractDetector.explain` hands on, see above
-    ("insphere.detectors.stored", "insphere.detectors.base"),  # for type checkers only: `restore` gives what `to_file` took
 }
 
 TORCH_ROOMS = {"nets", "scores", "training", "detectors", "explain", "export", "attacks"}

@@ -14,7 +14,7 @@ from insphere.errors import ParameterError, did_you_mean
 
 @dataclasses.dataclass(frozen=True)
 class Within:
-    """Bounds of a number; None is no bound. In a field's annotation they declare its range, see `insphere.fields`.
+    """Bounds of a number; None leaves a side open. In a field's annotation they declare its range, see `insphere.fields`.
 
     Examples
     --------

@@ -13,7 +13,7 @@ NEAR_GREY_LEVELS = 3.0
 MAX_COMPARED = 30_000
 """Rows that are compared with each other at most; taken evenly from more."""
 
-_NEAR_SHARE = 0.35  # of the median distance to the nearest other row: where all images are alike, alike is no sign of a copy
+_NEAR_SHARE = 0.35  # of the median distance to the nearest other row: where all images are alike, likeness does not show a copy
 _NEAR_CONTRAST = 0.15  # of the image's own contrast
 _N_LINKS = 4
 _N_NEIGHBORS = 5

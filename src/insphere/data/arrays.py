@@ -1,4 +1,4 @@
-"""Arrays as a source: rows with NaN or infinity are reported one by one, types that are no numbers are refused."""
+"""Arrays as a source: rows with NaN or infinity are reported one by one, types other than numbers are refused."""
 
 import dataclasses
 from collections.abc import Iterator, Mapping, Sequence

@@ -254,7 +254,7 @@ def _labels(codes: Sequence[int]) -> NDArray[np.int64] | None:
 
 
 def _masks(names: Sequence[str], places: Sequence[_Place], rows: Sequence[int]) -> tuple[str | None, ...] | None:
-    """Return the mask of each row: of the same stem, in a folder of the same type, or in one of no type that is no other row's."""
+    """Return the mask of each row: of the same stem, in a folder of the same type, or in an untyped one, and no other row's."""
     by_stem: dict[str, list[str]] = {}
     for item, place in zip(names, places, strict=True):
         if place.is_mask:

@@ -75,7 +75,7 @@ def write_plates(
     Parameters
     ----------
     folder : path
-        New or empty, or with nothing but photos of such a set under the same names, which are written anew.
+        New or empty, or with nothing but photos of such a set under the same names, which are written again.
     n_train : int
         Good photos to learn from.
     n_good, n_each : int

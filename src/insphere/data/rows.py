@@ -204,7 +204,7 @@ class AbstractSource(ABC):
         Raises
         ------
         ParameterError
-            If `batch_size` is no whole number of at least 1.
+            If `batch_size` is not a whole number at least 1.
         """
 
     @abstractmethod
@@ -234,7 +234,7 @@ class AbstractSource(ABC):
         Raises
         ------
         ParameterError
-            If the rows are no image files: values of an array are never resampled in silence.
+            If the rows are not image files: values of an array are never resampled in silence.
         """
         raise ParameterError(f"{self.name} holds no image files, so its rows cannot be brought to another image size.")
 

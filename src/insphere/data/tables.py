@@ -248,7 +248,7 @@ def _texts(content: TableContent, column: str, values: Any) -> list[Any]:
 def _labels(content: TableContent, spec: TableSpec, *, remembered: bool) -> tuple[NDArray[np.int64] | None, list[str] | None, list[Notice]]:
     """Return labels and types of the rows, as far as there are any, and what is to be told of them.
 
-    Labels that a model only remembers are no reason to refuse rows: those that cannot be read are told.
+    Rows are not refused for labels that a model only remembers: those that cannot be read are told.
     """
     if spec.label_column is None:
         return None, None, []

@@ -2,7 +2,7 @@
 
 import dataclasses
 from collections.abc import Mapping
-from typing import TYPE_CHECKING, Any, TypeVar, get_args
+from typing import Any, ClassVar, Protocol, TypeVar, get_args
 
 import numpy as np
 from numpy.typing import NDArray
@@ -16,10 +16,30 @@ from insphere.errors import ModelFileError
 from insphere.training.device import Device, is_available
 from insphere.validation import plain
 
-if TYPE_CHECKING:
-    from insphere.detectors.base import AbstractDetector
 
-Detector = TypeVar("Detector", bound="AbstractDetector")
+class Storable(Protocol):
+    """What is stored of a detector: `AbstractDetector` as far as model files see it, so that no module imports the other in a circle."""
+
+    name: ClassVar[str]
+    input_: InputContract
+    seed_: int
+    decision_: Decision
+    data_: dict[str, Any]
+    health_: health.HealthReport
+    versions_: dict[str, str]
+    created_: str
+    row_hashes_: NDArray[np.uint64]
+    training_errors_: dict[int, str]
+
+    def get_params(self, deep: bool = True) -> dict[str, Any]: ...
+    def _parameters_to_json(self) -> dict[str, Any]: ...
+    def _check_parameters(self) -> None: ...
+    def _score(self, X: NDArray[Any]) -> NDArray[np.float64]: ...
+    def _state(self) -> tuple[dict[str, Any], dict[str, NDArray[Any]]]: ...
+    def _restore(self, header: Mapping[str, Any], arrays: Mapping[str, NDArray[Any]]) -> None: ...
+
+
+Detector = TypeVar("Detector", bound=Storable)
 
 KIND = "detector"
 """Kind of the model files that `AbstractDetector.save` writes."""
@@ -29,7 +49,7 @@ _PEAKS = "calibration/peaks"
 _SEEN = "data/row_hashes"
 
 
-def to_file(detector: "AbstractDetector") -> tuple[dict[str, Any], dict[str, NDArray[Any]]]:
+def to_file(detector: Storable) -> tuple[dict[str, Any], dict[str, NDArray[Any]]]:
     """Return the JSON-able header and the arrays from which `restore` makes the same fitted detector."""
     model, arrays = detector._state()
     header = {
@@ -49,7 +69,7 @@ def to_file(detector: "AbstractDetector") -> tuple[dict[str, Any], dict[str, NDA
     return header, arrays | peaks | {_CALIBRATION: decision.calibration.scores, _SEEN: detector.row_hashes_}
 
 
-def parameters_to_json(detector: "AbstractDetector") -> dict[str, Any]:
+def parameters_to_json(detector: Storable) -> dict[str, Any]:
     """Return the parameters of a fitted detector as what JSON can hold and its constructor takes."""
     parameters = {name: _to_json(value) for name, value in detector.get_params(deep=False).items()}
     state = parameters["random_state"]
@@ -95,7 +115,7 @@ def restore(kind: type[Detector], saved: model_file.ModelFile) -> Detector:
         raise ModelFileError(f"The model file is incomplete or of another version: {error}. Save the detector again.") from error
 
 
-def _try_out(detector: "AbstractDetector") -> None:
+def _try_out(detector: Storable) -> None:
     """Score one row of zeros: what cannot score is refused when it is loaded, not at the first row that somebody needs."""
     image = detector.input_.image
     row = np.zeros((1, *detector.input_.model_shape), dtype=np.float64 if image is None else image.dtype)

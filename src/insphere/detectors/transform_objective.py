@@ -39,7 +39,7 @@ class Views(Declared):
     n_projections : int
         How many random affine maps of vectors, at least 2.
     at_once : int
-        How many transformations of each row a step of the training takes, drawn anew each time.
+        How many transformations of each row a step of the training takes, drawn again each time.
     mirror : bool, optional
         Whether half the pictures are mirrored left to right in training, as normal ones too; None does so in colour.
     jitter : int, optional

@@ -114,7 +114,7 @@ def opened_pictures(source: AbstractSource) -> Iterator[PictureOf]:
 
 def _edge(inside: NDArray[np.bool_], thickness: int) -> NDArray[np.bool_]:
     """Return the places inside from which one outside is at most `thickness` pixels away, up, down, left or right."""
-    padded = np.pad(inside, thickness, mode="edge")  # the border of the picture is no edge
+    padded = np.pad(inside, thickness, mode="edge")  # the border of the picture does not count as an edge
     height, width = inside.shape
     core = inside.copy()
     for down, right in ((0, thickness), (2 * thickness, thickness), (thickness, 0), (thickness, 2 * thickness)):
