@@ -72,7 +72,7 @@ BESIDE = (
     ("scores/sphere.py", "1e-12 * largest", "1e-2 * largest", OF_SPHERE),
     ("decision/decision.py", "float(self.calibration.scores[-1])", "float(self.calibration.scores[0])", OF_DECISION),
     ("detectors/unseen.py", "options.radius_quantile)", "0.95)", (*OF_TERM, *OF_DECISION)),
-    ("detectors/fitting.py", "CROSS_FROM = 20", "CROSS_FROM = 2", ("tests/decision",)),
+    ("detectors/fitting.py", "CROSS_FROM = 20", "CROSS_FROM = 2", OF_DECISION),
 )
 
 
@@ -242,10 +242,10 @@ def main() -> int:
 
 
 def _load_libraries() -> None:
-    """Import what all tests need but insphere once, so that each mutant's process, a fork, starts with it."""
+    """Import what tests need but insphere once, so that each mutant's process, a fork, starts with it; pytest sees its plugins first."""
     for name in [name for name in sys.modules if name.partition(".")[0] == "insphere"]:
         del sys.modules[name]
-    for name in ("hypothesis", "numpy", "scipy.stats", "sklearn.covariance", "sklearn.svm", "torch", "lightning_fabric", "pandas"):
+    for name in ("numpy", "scipy.stats", "sklearn.covariance", "sklearn.svm", "torch", "lightning_fabric", "pandas"):
         importlib.import_module(name)
 
 
@@ -261,7 +261,7 @@ def _tests_fail(tests: tuple[str, ...], mutant: Mutant | None = None) -> bool:
             (tree / "src" / "insphere" / mutant.file).write_text(mutant.text, encoding="utf-8")
         child = os.fork()
         if child == 0:
-            os._exit(_run(tree, tests))
+            os._exit(_run(tree, tests, told=mutant is None))
         until = time.monotonic() + MOST_SECONDS
         while True:
             pid, status = os.waitpid(child, os.WNOHANG)
@@ -274,14 +274,18 @@ def _tests_fail(tests: tuple[str, ...], mutant: Mutant | None = None) -> bool:
             time.sleep(0.05)
 
 
-def _run(tree: Path, tests: tuple[str, ...]) -> int:
-    """Run tests in the tree and return pytest's exit code; nothing is printed."""
+def _run(tree: Path, tests: tuple[str, ...], *, told: bool) -> int:
+    """Run tests in the tree and return pytest's exit code; what it says is printed only where `told`, and tests fail."""
     os.chdir(tree)
     os.environ |= {"PYTHONPATH": str(tree / "src"), "OMP_NUM_THREADS": "1"}
     sys.path[:0] = [str(tree / "src"), str(tree / "tests")]
     sys.dont_write_bytecode = True
-    with contextlib.redirect_stdout(io.StringIO()), contextlib.redirect_stderr(io.StringIO()):
-        return int(pytest.main(["-q", "-x", "-p", "no:cacheprovider", "--doctest-modules", *tests]))
+    said = io.StringIO()
+    with contextlib.redirect_stdout(said), contextlib.redirect_stderr(said):
+        code = int(pytest.main(["-q", "-x", "-p", "no:cacheprovider", "--doctest-modules", *tests]))
+    if told and code:
+        print(said.getvalue(), flush=True)
+    return code
 
 
 def _report(tried: Sequence[Mutant], survivors: Sequence[Mutant], seconds: float) -> str:

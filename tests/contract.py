@@ -3,8 +3,10 @@
 A check takes an unfitted detector that trains quickly, and rows of normal examples.
 """
 
+import contextlib
 import random
 import warnings
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -72,14 +74,27 @@ def check_each_row_alone(detector: AbstractDetector, X: NDArray[Any]) -> None:
 
 
 def check_same_seed_same_scores(detector: AbstractDetector, X: NDArray[Any]) -> None:
-    """Fitting twice gives the same scores, and touches no global random state."""
+    """Fitting twice gives the same scores, whatever PyTorch's default type is, and touches no global random state."""
     before = _global_random_state()
     first = fit_quietly(clone(detector).set_params(random_state=3), X)
-    second = fit_quietly(clone(detector).set_params(random_state=3), X)
+    with _default_dtype(torch.float64):
+        second = fit_quietly(clone(detector).set_params(random_state=3), X)
+        scores = second.anomaly_score(X)
+        assert torch.get_default_dtype() == torch.float64
     assert _global_random_state() == before
-    np.testing.assert_array_equal(first.anomaly_score(X), second.anomaly_score(X))
+    np.testing.assert_array_equal(first.anomaly_score(X), scores)
     other = fit_quietly(clone(detector).set_params(random_state=4, calibration={"method": "split"}), X)
     assert (first.anomaly_score(X) != other.anomaly_score(X)).any()
+
+
+@contextlib.contextmanager
+def _default_dtype(dtype: torch.dtype) -> Iterator[None]:
+    before = torch.get_default_dtype()
+    torch.set_default_dtype(dtype)
+    try:
+        yield
+    finally:
+        torch.set_default_dtype(before)
 
 
 def _global_random_state() -> tuple[object, ...]:

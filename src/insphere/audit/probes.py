@@ -299,7 +299,7 @@ def check_untrained(trained: Pairs, untrained: Pairs, how: str, *, on_these_rows
     if gain.low > 0:
         return AuditFinding("untrained", "ok", f"Training helps: {text}", figures)
     if not on_these_rows:
-        # A detector that learns little more than ranges may rank well after noise of the same ranges: that alone is no reproach.
+        # A detector that learns little more than ranges may rank well after noise of the same ranges: that alone is not held against it.
         return AuditFinding("untrained", "note", f"Learning these rows is no better than learning noise in their ranges: {text}", figures)
     verb = "Training hurts" if gain.high < 0 else "That training helps can't be seen on these rows"
     return AuditFinding("untrained", "warning", f"{verb}: {text}", figures)
