@@ -32,7 +32,7 @@ campaign: $(VENV)/installed-test ## Run the tests with examples that differ each
 		INSPHERE_TEST_PROFILE=campaign OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n auto --dist loadfile || exit 1; \
 	done
 
-mutants: $(VENV)/installed-test ## Change one default or branch at a time and see whether the tests notice; an hour
+mutants: $(VENV)/installed-test ## Change one default or branch at a time and see whether the tests notice; takes long
 	$(BIN)/python benchmarks/mutants.py
 
 faults: $(VENV)/installed-test ## Kill commands at random points, fill the disk, change model files; hours. KILLS=300 MUTANTS=50000

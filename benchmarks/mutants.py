@@ -1,6 +1,6 @@
 """Mutants: one default or branch changed at a time, and the tests of that room run.
 
-    python benchmarks/mutants.py            # all of them; an hour
+    python benchmarks/mutants.py            # all of them; takes long
     python benchmarks/mutants.py --list     # what would be changed
     python benchmarks/mutants.py --only sphere_term
 
