@@ -48,9 +48,10 @@ check: $(VENV)/installed-dev ## Lint, format, types, walls between the rooms, ex
 	$(BIN)/mypy
 	$(BIN)/python -m pytest -q tests/test_architecture.py
 	$(BIN)/python -m pytest -q --doctest-modules src
+	NO_MKDOCS_2_WARNING=1 $(BIN)/python -m mkdocs build --strict --quiet
 
 site: $(VENV)/installed-dev ## Build the documentation as a site into build/site; open build/site/index.html
-	$(BIN)/python -m mkdocs build --strict --quiet
+	NO_MKDOCS_2_WARNING=1 $(BIN)/python -m mkdocs build --strict --quiet
 
 sbom: $(VENV)/installed-wheel ## Write dist/insphere.cdx.json: what the wheel is made of (CycloneDX)
 	$(VENV)/tools/bin/cyclonedx-py environment --pyproject pyproject.toml --mc-type library --output-reproducible \

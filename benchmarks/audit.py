@@ -46,13 +46,18 @@ SUBJECTS = {
     "PyOD DeepSVDD": "pyod.models.deep_svdd:DeepSVDD",
     "PyOD LUNAR": "pyod.models.lunar:LUNAR",
     "PyOD SO_GAAL": "pyod.models.so_gaal:SO_GAAL",
-    "PyOD DIF": "pyod.models.dif:DIF",
     "scikit-learn IsolationForest": "sklearn.ensemble:IsolationForest",
     "scikit-learn OneClassSVM": "sklearn.svm:OneClassSVM",
     "insphere knn": "knn",
     "insphere iforest": "iforest",
     "insphere vae-svdd": "vae-svdd",
 }
+WHY = {
+    "PyOD ECOD": "It ranks new rows among the training rows and each other.",
+    "PyOD COPOD": "It ranks new rows among the training rows and each other.",
+    "PyOD VAE": "It draws the code when it scores, too.",
+    "PyOD LUNAR": "It keeps the weights that validate best on negatives that it makes; here those before the first step did.",
+}  # as read in the source of PyOD 3.6.7
 FIELDS = ("subject", "estimator", "set", "check", "level", "text", "seconds", "version", "commit")
 MARKS = {"ok": "ok", "skipped": "–", "note": "note", "warning": "**warning**", "error": "**error**"}
 
@@ -141,6 +146,7 @@ def page(lines: list[dict[str, str]], repeats: int, max_rows: int) -> str:
         found = [line for line in lines if line["subject"] == name and line["level"] in ("error", "warning")]
         text += [f"**{name}** (`{next(line['estimator'] for line in lines if line['subject'] == name)}`)", ""]
         text += [f"- {line['set']}, {line['check']} ({line['level']}): {line['text']}" for line in found] or ["- Nothing."]
+        text += [f"- Why, as its source tells: {WHY[name]}"] if name in WHY and found else []
         text.append("")
     text.append("## What each check asks")
     text += ["", *(f"- **{name}**: {question}." for name, question in CHECKS.items()), ""]

@@ -12,7 +12,7 @@ from typing import Any
 from mkdocs.structure.files import File, Files
 
 ROOT = Path(__file__).resolve().parent.parent
-PAGES = ("CHANGELOG.md", "CONTRIBUTING.md", "papers/vae-svdd-2021/README.md", "benchmarks/reports/*.md")
+PAGES = ("CHANGELOG.md", "CONTRIBUTING.md", "SECURITY.md", "papers/vae-svdd-2021/README.md", "benchmarks/reports/*.md")
 FILES = ("papers/vae-svdd-2021/figures/*.png",)
 
 _LINK = re.compile(r"(!?\[[^\]]*\]\()([^)#\s]+)((?:#[^)]*)?\))")
