@@ -328,3 +328,53 @@ def _evaluate_types(
         area = roc_area(normal, np.sort(score[rows])) if len(normal) else Estimate.undefined()
         found[name] = TypeEvaluation(len(rows), area, proportion(int(is_flagged[rows].sum()), len(rows)))
     return found
+
+
+@dataclasses.dataclass(frozen=True)
+class CategoryRates:
+    """How the decisions went in one category (camera, product, shift).
+
+    Attributes
+    ----------
+    name : str or None
+        None: rows without a category, which are judged by all together.
+    n_normal, n_anomaly : int
+    false_alarm_rate, recall : Estimate
+        Share of the normal rows, and of the anomalies, that is flagged.
+    """
+
+    name: str | None
+    n_normal: int
+    n_anomaly: int
+    false_alarm_rate: Estimate
+    recall: Estimate
+
+    def to_json(self) -> dict[str, Any]:
+        """Return the fields as a JSON-able dict."""
+        rates = {"false_alarm_rate": self.false_alarm_rate.to_json(), "recall": self.recall.to_json()}
+        return {"name": self.name, "n_normal": self.n_normal, "n_anomaly": self.n_anomaly, **rates}
+
+
+def rates_by_category(labels: ArrayLike, flagged: ArrayLike, categories: Sequence[str | None]) -> tuple[CategoryRates, ...]:
+    """Return how the decisions went in each category, by name; rows without one come last.
+
+    Parameters
+    ----------
+    labels : array-like of shape (n,)
+        0 normal, 1 anomaly.
+    flagged : array-like of bool, shape (n,)
+    categories : sequence of n texts or None
+
+    Examples
+    --------
+    >>> [(entry.name, entry.false_alarm_rate.value) for entry in rates_by_category([0, 0, 0], [True, False, False], ["a", "a", "b"])]
+    [('a', 0.5), ('b', 0.0)]
+    """
+    is_anomaly, is_flagged = np.asarray(labels) == 1, np.asarray(flagged, dtype=np.bool_)
+    found = []
+    for name in sorted(set(categories), key=lambda name: (name is None, name or "")):
+        of_it = np.array([own == name for own in categories])
+        normal, anomaly = of_it & ~is_anomaly, of_it & is_anomaly
+        rates = [proportion(int((part & is_flagged).sum()), int(part.sum())) for part in (normal, anomaly)]
+        found.append(CategoryRates(name, int(normal.sum()), int(anomaly.sum()), *rates))
+    return tuple(found)

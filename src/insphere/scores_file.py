@@ -22,6 +22,8 @@ from insphere.visible import csv_text, one_line
 
 Record = dict[str, Any]
 
+_ARROW_TYPES = {"label": pa.int64, "adjusted_p_value": pa.float64, "is_discovery": pa.bool_, "audit": pa.bool_}
+
 _ROWS_PER_GROUP = 65_536  # of a Parquet file: one read of a few megabytes
 
 
@@ -63,12 +65,20 @@ class ScoresFile:
         """Cells of a CSV file that begin like a formula (= + - @) or an apostrophe, and have an apostrophe put before them."""
         return self._table.n_guarded
 
-    def __init__(self, table: "_AbstractTable", ids: Sequence[str] | None, known: Mapping[str, Sequence[Any]]) -> None:
-        self._table, self._ids, self._known = table, ids, known
+    def __init__(
+        self, table: "_AbstractTable", ids: Sequence[str] | None, known: Mapping[str, Sequence[Any]], further: Sequence[str] = ()
+    ) -> None:
+        self._table, self._ids, self._known, self._further = table, ids, known, further
         self.n_scored = self.n_anomalies = self.n_errors = 0
 
-    def append(self, batch: ScoredBatch) -> None:
+    def append(self, batch: ScoredBatch, columns: Mapping[str, Sequence[Any]] | None = None) -> None:
         """Write the rows of the next batch, scored or not, in the order of the source.
+
+        Parameters
+        ----------
+        batch : ScoredBatch
+        columns : mapping of str to sequence, optional
+            For each of the further columns that `write_scores` was told of, one value for each scored row of the batch.
 
         Raises
         ------
@@ -81,6 +91,10 @@ class ScoresFile:
         expected = range(self.n_scored + self.n_errors, self.n_scored + self.n_errors + len(records))
         if sorted(records) != list(expected):
             raise DataError(f"A batch of scores must go on at row {expected.start} and leave out no row, got rows {sorted(records)[:5]} ….")
+        for column in self._further:
+            values = iter(() if columns is None else columns[column])
+            for row in expected:
+                records[row][column] = next(values) if records[row]["error"] is None else None
         self._table.write([records[row] | {column: values[row] for column, values in self._known.items()} for row in expected])
         self.n_scored += len(batch.index)
         self.n_anomalies += int(np.count_nonzero(batch.is_anomaly))
@@ -109,13 +123,15 @@ def write_scores(
     ids: Sequence[str] | None = None,
     labels: Sequence[int] | NDArray[np.int64] | None = None,
     types: Sequence[str] | None = None,
+    categories: Sequence[str | None] | None = None,
+    further: Sequence[str] = (),
 ) -> Iterator[ScoresFile]:
     """Write scores to `path` while the block lasts; the file appears, complete, when the block ends well.
 
     Columns: `path` (the row's identifier) or `row` (its number, where the source has no identifiers), `anomaly_score` (higher = more
     anomalous), `p_value`, `is_anomaly` (true/false), `error` (why a row has no score; the three before it are then null), and, where
-    they are given, `label` (0 normal, 1 anomaly) and `type`. What cannot be printed in texts is written as escapes, and in CSV a text that
-    begins with = + - @ or an apostrophe has an apostrophe before it, so that no spreadsheet takes it for a formula.
+    they are given, `label` (0 normal, 1 anomaly), `type` and `category`. What cannot be printed in texts is written as escapes, and in CSV
+    a text that begins with = + - @ or an apostrophe has an apostrophe before it, so that no spreadsheet takes it for a formula.
 
     Parameters
     ----------
@@ -127,6 +143,10 @@ def write_scores(
         What every row is known to be: 0 normal, 1 anomaly.
     types : sequence of str, optional
         Class or defect type of every row.
+    categories : sequence of str or None, optional
+        Camera, product or shift by which every row was judged; None where all together were.
+    further : sequence of str
+        Names of columns whose values come with each batch: see `ScoresFile.append`.
 
     Raises
     ------
@@ -152,10 +172,12 @@ def write_scores(
     known: dict[str, Sequence[Any]] = {} if labels is None else {"label": [int(label) for label in labels]}
     if types is not None:
         known["type"] = [one_line(text) for text in types]
+    if categories is not None:
+        known["category"] = [None if text is None else one_line(text) for text in categories]
     with replacing(path) as handle:
-        table = make_table(handle, "row" if ids is None else "path", tuple(known))
+        table = make_table(handle, "row" if ids is None else "path", (*further, *known))
         try:
-            yield ScoresFile(table, ids, known)
+            yield ScoresFile(table, ids, known, further)
             table.close()
         except BaseException:
             table.abandon()
@@ -247,7 +269,7 @@ class _ParquetTable(_AbstractTable):
     def __init__(self, handle: BinaryIO, identity: str, known: Sequence[str]) -> None:
         fields = [(identity, pa.int64() if identity == "row" else pa.string()), ("anomaly_score", pa.float64())]
         fields += [("p_value", pa.float64()), ("is_anomaly", pa.bool_()), ("error", pa.string())]
-        fields += [(name, pa.int64() if name == "label" else pa.string()) for name in known]
+        fields += [(name, _ARROW_TYPES.get(name, pa.string)()) for name in known]
         self._schema = pa.schema(fields)
         self._writer = pq.ParquetWriter(handle, self._schema)
         self._waiting: list[Record] = []

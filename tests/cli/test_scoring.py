@@ -149,3 +149,41 @@ def test_a_larger_photo_is_brought_to_the_models_size(run: Run, model: Path, tmp
     Image.new("RGB", (300, 200), "red").save(tmp_path / "photo.jpg")
     assert run("score", model, tmp_path / "photo.jpg", "-o", tmp_path / "s.csv").code == 0
     assert read_csv(tmp_path / "s.csv")[0]["path"] == "photo.jpg"
+
+
+def test_scores_of_a_batch_with_a_false_discovery_rate_and_of_cameras(run, tmp_path):
+    rng = np.random.default_rng(0)
+    cameras = rng.choice(["left", "right"], 2000)
+
+    def write(name, X):
+        lines = [f"{a:.6f},{b:.6f},{camera}" for (a, b), camera in zip(X, cameras, strict=False)]
+        (tmp_path / name).write_text("\n".join(["a,b,camera", *lines, ""]))
+        return tmp_path / name
+
+    model, scores = tmp_path / "m.insphere", tmp_path / "scores.csv"
+    fit = ["fit", write("fit.csv", rng.normal(size=(2000, 2))), "-o", model, "--detector", "knn", "--category", "camera", "--json"]
+    told = json.loads(run(*fit).out)
+    assert [entry["name"] for entry in told["decision"]["categories"]] == ["left", "right"]
+    batch = write("new.csv", np.concatenate([rng.normal(size=(90, 2)), np.full((10, 2), 9.0)]))
+    result = json.loads(run("score", model, batch, "-o", scores, "--fdr", "0.1", "--json").out)
+    lines = read_csv(scores)
+    assert list(lines[0]) == ["row", "anomaly_score", "p_value", "is_anomaly", "error", "adjusted_p_value", "is_discovery", "category"]
+    assert {line["is_discovery"] for line in lines[90:]} == {"true"}
+    assert result["fdr"]["n_discoveries"] == sum(line["is_discovery"] == "true" for line in lines)
+    assert [line["category"] for line in lines] == cameras[:100].tolist()
+    assert result["n_pooled"] == 0
+
+
+def test_a_row_of_a_camera_that_the_model_does_not_have_is_an_error(run, tmp_path):
+    rng = np.random.default_rng(0)
+
+    def write(name, cameras):
+        lines = [f"{a:.6f},{b:.6f},{camera}" for (a, b), camera in zip(rng.normal(size=(len(cameras), 2)), cameras, strict=True)]
+        (tmp_path / name).write_text("\n".join(["a,b,camera", *lines, ""]))
+        return tmp_path / name
+
+    model, scores = tmp_path / "m.insphere", tmp_path / "scores.jsonl"
+    run("fit", write("fit.csv", ["c1"] * 200), "-o", model, "--detector", "knn", "--category", "camera")
+    result = json.loads(run("score", model, write("new.csv", ["c1", "c2", ""]), "-o", scores, "--json").out)
+    assert (result["n_scored"], result["n_errors"], result["n_pooled"]) == (2, 1, 1)
+    assert "'c2', for which the model is not calibrated" in json.loads(scores.read_text().splitlines()[1])["error"]

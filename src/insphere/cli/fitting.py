@@ -99,6 +99,8 @@ def fit(
     normal_label: options.NormalLabel = None,
     groups: options.Groups = None,
     groups_by: options.GroupsBy = None,
+    category: options.Category = None,
+    category_by: options.CategoryBy = None,
     header: options.Header = None,
     channels: options.Channels = None,
     data_dir: options.DataDir = None,
@@ -107,12 +109,14 @@ def fit(
     """Learn what is normal from good images, or a table of good rows, and write a model file.
 
     Only normal rows are used: those in train/good, or in good, or labelled normal, or else all.
-    A fifth of them is held out to set the threshold. Unreadable images are skipped and reported.
+    A fifth of them is held out to set the threshold. Unreadable images are skipped and reported. With --category or --category-by each
+    camera, product or shift gets a threshold of its own, so that the rate of false alarms holds for every one of them.
 
     For example:
       insphere fit photos/good -o model.insphere
       insphere fit tiles.zip -o tiles.insphere --target-fpr 0.01
       insphere fit parts.csv -o m.insphere --label-column state --normal-label ok
+      insphere fit photos -o line.insphere --category-by '(?P<category>cam[0-9]+)'
       insphere fit mnist:8 -o m.insphere --set alpha=0.1 --set training.lr=0.001
     """
     from insphere.output_file import check_writable
@@ -131,6 +135,8 @@ def fit(
         "normal_label": normal_label,
         "groups": groups,
         "groups_by": groups_by,
+        "category": category,
+        "category_by": category_by,
         "header": header,
         "channels": channels,
         "data_dir": data_dir,
@@ -148,6 +154,8 @@ def fit(
         console.write_json({"output": output, "seconds": seconds, "notices": console.noted(rows), **description})
         return
     console.results().print(presenting.model_facts(str(output), description, seconds=seconds))
+    for table in presenting.category_tables(description["decision"]):
+        console.results().print(table)
     console.say(f"Next: insphere score {output} NEW_ROWS -o scores.csv, or insphere info {output} for all there is to know.")
 
 

@@ -129,3 +129,28 @@ Groups = Annotated[
         help="Column whose equal values mark near-duplicates (frames of one film); a group is trained on or held out as a whole.",
     ),
 ]
+
+_CATEGORIES = "Cameras, products, shifts: a threshold for each"
+
+Category = Annotated[
+    str | None,
+    typer.Option(
+        "--category",
+        metavar="NAME",
+        show_default=False,
+        rich_help_panel=_CATEGORIES,
+        help="Column of a table that says which camera, product or shift a row is from; each is calibrated by itself. Not --groups, whose"
+        " rows depend on each other.",
+    ),
+]
+CategoryBy = Annotated[
+    str | None,
+    typer.Option(
+        "--category-by",
+        metavar="REGEX|folder",
+        show_default=False,
+        rich_help_panel=_CATEGORIES,
+        help="Finds it in an image's path ('(?P<category>cam[0-9]+)'); folder: the nearest folder whose name does not mean normal, defect,"
+        " training or test. A model remembers both options.",
+    ),
+]

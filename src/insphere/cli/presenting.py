@@ -1,6 +1,6 @@
 """Results as tables for people; the JSON for programs is the library's own."""
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -10,7 +10,7 @@ from insphere.cli import console
 
 if TYPE_CHECKING:
     from insphere.localisation_metrics import Localisation
-    from insphere.metrics import Estimate, Evaluation
+    from insphere.metrics import CategoryRates, Estimate, Evaluation
     from insphere.report import WrittenReport
 
 NEXT_STEPS = """
@@ -72,12 +72,37 @@ def model_tables(title: str, description: Mapping[str, Any]) -> Iterator[Table]:
             )
         )
     yield console.facts("", rows)
+    yield from category_tables(description["decision"])
     if description["decision"]["history"]:
         yield decision_history(description["decision"])
     parameters = ((name, "default" if value is None else value) for name, value in description["parameters"].items())
     yield console.table("Parameters", ("name", "value"), parameters)
     findings = description["health"]["findings"]
     yield console.table("Health", ("check", "level", "outcome"), ((entry["name"], entry["level"], entry["text"]) for entry in findings))
+
+
+def category_tables(decision: Mapping[str, Any]) -> Iterator[Table]:
+    """Yield how each camera, product or shift is decided, where they are told apart."""
+    if not decision.get("categories"):
+        return
+    rows = (
+        (
+            entry["name"],
+            entry["n_calibration"],
+            f"{entry['threshold']:.4g}",
+            "none" if entry["promised_fpr"] is None else f"{100 * entry['promised_fpr']:.3g}",
+            "of all (too few rows of its own)" if entry["borrows"] else "its own",
+            "" if entry["expected"] is None else _interval(entry["expected"]),
+        )
+        for entry in decision["categories"]
+    )
+    columns = ("category", "rows", "threshold", "promised %", "threshold is", "expected % (95 % interval)")
+    yield console.table("Categories", columns, rows, numbers=[1, 2, 3])
+
+
+def _interval(expected: Mapping[str, float]) -> str:
+    value, low, high = (f"{100 * expected[name]:.1f}" for name in ("value", "low", "high"))
+    return f"{value} ({low}–{high})"
 
 
 def decision_history(decision: Mapping[str, Any]) -> Table:
@@ -97,6 +122,12 @@ def score_facts(result: Mapping[str, Any]) -> Table:
         ("scored", f"{result['n_scored']} of {result['n_rows']} rows of {result['source']}"),
         ("flagged", f"{result['n_anomalies']}{share}, {_how_decided(result['decision'])}"),
     ]
+    if result.get("fdr"):
+        found = result["fdr"]
+        text = f"{found['n_discoveries']} rows; at most {100 * found['rate']:g} % of them are false alarms, on average over batches"
+        rows.append(("discoveries", text))
+    if result.get("n_pooled"):
+        rows.append(("no category", f"{result['n_pooled']} rows were judged by all categories together"))
     if result["maps"] is not None:
         maps = result["maps"]
         cut_off = f"; {maps['n_cut_off']} of them have values beyond the scale of the files" if maps["n_cut_off"] else ""
@@ -125,6 +156,24 @@ def evaluation_tables(source: str, evaluation: "Evaluation", decision: Mapping[s
             (name, entry.n, console.percent(entry.auroc), console.percent(entry.recall)) for name, entry in evaluation.per_type.items()
         )
         yield console.table("Each type against the normal rows", ("type", "rows", "AUROC %", "recall %"), types, numbers=[1, 2, 3])
+
+
+def category_rates(rates: "Sequence[CategoryRates]") -> Iterator[Table]:
+    """Yield how the decisions went in each camera, product or shift, where they are told apart."""
+    if not rates:
+        return
+    rows = (
+        (
+            entry.name or "(none: by all together)",
+            entry.n_normal,
+            console.percent(entry.false_alarm_rate),
+            entry.n_anomaly,
+            console.percent(entry.recall),
+        )
+        for entry in rates
+    )
+    columns = ("category", "normal", "false alarms %", "anomalies", "recall %")
+    yield console.table("Each category at its threshold", columns, rows, numbers=[1, 2, 3, 4])
 
 
 def localisation_tables(figures: "Localisation") -> Iterator[Table]:
@@ -191,10 +240,12 @@ def _how_decided(decision: Mapping[str, Any]) -> str:
         return "the paper's radius, as asked: the quantile of training scores, which flags more new normal rows than it says"
     rows = {"split": "held-out normal rows", "cross": "normal rows, each left out once", "given": "normal rows given to recalibrate"}
     most = f"{100 * decision['promised_fpr']:.3g} %"
+    own = sum(not entry["borrows"] for entry in decision.get("categories") or ())
+    by_category = f"; each of {own} categories has its own" if own else ""
     how = f"set on {decision['n_calibration']} {rows[decision['method']]} to flag at most {most} of normal rows"
     if decision["promised_fpr"] > decision["target_fpr"]:
         how += f" ({100 * decision['target_fpr']:g} % was asked for, which takes more rows)"
-    return how
+    return how + by_category
 
 
 def _expected_false_alarms(description: Mapping[str, Any]) -> str:

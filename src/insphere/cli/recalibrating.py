@@ -32,6 +32,8 @@ def recalibrate(
     normal_label: options.NormalLabel = None,
     groups: options.Groups = None,
     groups_by: options.GroupsBy = None,
+    category: options.Category = None,
+    category_by: options.CategoryBy = None,
     header: options.Header = None,
     channels: options.Channels = None,
     data_dir: options.DataDir = None,
@@ -41,7 +43,8 @@ def recalibrate(
     """Set the threshold of a model again, for another target or on new normal rows; scores stay as they are.
 
     Rows that the model was fitted on are refused: their scores say nothing of new ones. Of a source with labels only the normal rows
-    are used. The model file keeps the history of its decision (insphere info).
+    are used. Of a model with categories (cameras, products, shifts) the scores of those that occur in SOURCE are replaced, or come new;
+    the others stay. The model file keeps the history of its decision (insphere info).
 
     For example:
       insphere recalibrate model.insphere --target-fpr 0.01
@@ -65,4 +68,6 @@ def recalibrate(
         console.write_json({"output": written, **description})
     else:
         console.results().print(presenting.model_facts(str(written), description))
+        for table in presenting.category_tables(description["decision"]):
+            console.results().print(table)
         console.results().print(presenting.decision_history(description["decision"]))

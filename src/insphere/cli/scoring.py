@@ -1,6 +1,7 @@
 """``insphere score`` and ``insphere evaluate``: a model file meets rows."""
 
-from collections.abc import Callable
+import dataclasses
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -15,11 +16,15 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from insphere.data.sources import AbstractSource
+    from insphere.decision.discoveries import Discoveries
     from insphere.decision.scored import ScoredRows
     from insphere.detectors.base import AbstractDetector
     from insphere.explain.map_files import MapFiles
     from insphere.localising import LocalisedRows
-    from insphere.metrics import Evaluation
+    from insphere.metrics import CategoryRates, Evaluation
+    from insphere.scores_file import ScoresFile
+
+_OF_FDR = ("adjusted_p_value", "is_discovery")
 
 
 def score(
@@ -39,9 +44,21 @@ def score(
             help="Folder for the heat-map of each image (16-bit PNG) and the heat-map over the image; for detectors that have maps.",
         ),
     ] = None,
+    fdr: Annotated[
+        float | None,
+        typer.Option(
+            "--fdr",
+            metavar="RATE",
+            show_default=False,
+            help="Also call anomalies so that at most this share of those called in the batch are false alarms, on average"
+            " (Benjamini–Hochberg); adds the columns adjusted_p_value and is_discovery.",
+        ),
+    ] = None,
     columns: options.Columns = None,
     label_column: options.LabelColumn = None,
     normal_label: options.NormalLabel = None,
+    category: options.Category = None,
+    category_by: options.CategoryBy = None,
     header: options.Header = None,
     channels: options.Channels = None,
     data_dir: options.DataDir = None,
@@ -51,11 +68,14 @@ def score(
     """Score new rows: one line per row, in the order of the source.
 
     Columns: path (or row, a number, for tables and arrays), anomaly_score (higher = more anomalous), p_value (share of normal rows that
-    would score as high), is_anomaly (true or false), error (why a row has no score; unreadable rows do not stop the others).
+    would score as high), is_anomaly (true or false), error (why a row has no score; unreadable rows do not stop the others). Of a model
+    with categories (cameras, products, shifts) also category: each row is judged by its own one, a row without one by all together, which
+    is counted; a row of one that the model does not have is an error.
 
     For example:
       insphere score model.insphere photos/new -o scores.csv
       insphere score model.insphere 'line3/*.png' -o scores.parquet --json
+      insphere score parts.insphere shift.csv -o shift-scores.csv --fdr 0.1
       insphere score photo.insphere photos/new -o scores.csv --maps maps
     """
     from insphere.detectors import catalog
@@ -65,15 +85,27 @@ def score(
     detector = catalog.load(model, require_signature=require_signature)
     rows = detector.open(source, split=split, **source_options(locals()))
     drawn = None if maps is None else map_files(detector, maps, rows)
-    with write_scores(output, ids=rows.ids) as table:
+    n_pooled: list[int] = []
+    categories = None if detector.decision_.categories is None else rows.categories or [None] * len(rows)
+    kept: list[ScoredRows] = []
+    found = None
+    with write_scores(output, ids=rows.ids, categories=categories, further=() if fdr is None else _OF_FDR) as table:
 
         def take(batch: "ScoredRows") -> None:
-            table.append(batch)
+            n_pooled.append(batch.n_pooled)
             if drawn is not None:
                 drawn.append(batch)
+            if fdr is None:
+                table.append(batch)
+            else:
+                kept.append(dataclasses.replace(batch, maps=None))
 
         scored(detector, rows, on_batch=take, maps=drawn is not None)
+        if fdr is not None:
+            found = write_discoveries(table, detector, kept, fdr)
     console.tell(rows)
+    for note in () if found is None else found.notes:
+        console.warn(note)
     if table.n_errors:
         console.warn(f"{table.n_errors} of {len(rows)} rows could not be scored; the column error of {output} says why.")
     if table.n_guarded:
@@ -81,6 +113,7 @@ def score(
             f"{table.n_guarded} cells of {output} begin like a formula and have an apostrophe (') put before them, so that no spreadsheet"
             " computes them; .parquet and .jsonl have them as they are."
         )
+    tell_of_pooled(sum(n_pooled), len(rows))
     result = {
         "output": output,
         "source": source,
@@ -88,6 +121,8 @@ def score(
         "n_scored": table.n_scored,
         "n_errors": table.n_errors,
         "n_anomalies": table.n_anomalies,
+        "n_pooled": sum(n_pooled),
+        "fdr": None if found is None else {"rate": fdr, "n_discoveries": found.n_discoveries, "n_least": found.n_least},
         "maps": None if drawn is None else finished(drawn),
         "decision": detector.describe()["decision"],
         "notices": console.noted(rows),
@@ -106,6 +141,8 @@ def evaluate(
     columns: options.Columns = None,
     label_column: options.LabelColumn = None,
     normal_label: options.NormalLabel = None,
+    category: options.Category = None,
+    category_by: options.CategoryBy = None,
     header: options.Header = None,
     channels: options.Channels = None,
     data_dir: options.DataDir = None,
@@ -132,13 +169,17 @@ def evaluate(
     check_labelled(rows)
     localiser = localiser_for(rows)
     n_seen: list[int] = []
+    n_pooled: list[int] = []
 
     def take(batch: "ScoredRows") -> None:
         n_seen.append(batch.n_seen)
+        n_pooled.append(batch.n_pooled)
         if localiser is not None and detector.has_maps:
             localiser.add(batch)
 
-    evaluation, known = measure(rows, *scored(detector, rows, on_batch=take, maps=localiser is not None))
+    scores, flagged = scored(detector, rows, on_batch=take, maps=localiser is not None)
+    evaluation, known = measure(rows, scores, flagged)
+    by_category = _by_category(detector, rows, flagged, known)
     places = localiser.result() if localiser is not None and detector.has_maps else None
     n_errors = len(rows) - len(known)
     console.tell(rows)
@@ -146,15 +187,20 @@ def evaluate(
         console.warn(seen_text(sum(n_seen), len(rows)))
     if n_errors:
         console.warn(f"{n_errors} of {len(rows)} rows could not be scored and are left out; insphere score lists them with the reason.")
+    tell_of_pooled(sum(n_pooled), len(rows))
     tell_of_places(detector, places, has_masks=localiser is not None)
     decision = detector.describe()["decision"]
     if json:
         counts = {"n_rows": len(rows), "n_errors": n_errors, "n_seen": sum(n_seen)}
         facts = {"model": model, "source": source, **counts, "decision": decision, "notices": console.noted(rows)}
         localisation = None if places is None else places.to_json()
-        console.write_json({**facts, **evaluation.to_json(), "localisation": localisation})
+        console.write_json(
+            {**facts, **evaluation.to_json(), "localisation": localisation, "by_category": [entry.to_json() for entry in by_category]}
+        )
     else:
         for part in presenting.evaluation_tables(source, evaluation, decision):
+            console.results().print(part)
+        for part in presenting.category_rates(by_category):
             console.results().print(part)
         for part in () if places is None else presenting.localisation_tables(places.figures):
             console.results().print(part)
@@ -188,6 +234,41 @@ def finished(drawn: "MapFiles") -> dict[str, Any]:
         name, text = next(iter(drawn.errors.items()))
         console.warn(f"{len(drawn.errors)} heat-maps could not be laid over their pictures; the first, {name}: {text}")
     return {"folder": drawn.folder, "n_maps": len(drawn.rows), "n_overlays": len(drawn.rows) - len(drawn.errors), "n_cut_off": n_cut_off}
+
+
+def write_discoveries(table: "ScoresFile", detector: "AbstractDetector", batches: "Sequence[ScoredRows]", fdr: float) -> "Discoveries":
+    """Write batches with what the false-discovery rate makes of all their rows together; return it."""
+    import numpy as np
+
+    from insphere.decision.discoveries import discover
+
+    found = discover(detector.decision_, np.concatenate([batch.p_value for batch in batches]), fdr)
+    start = 0
+    for batch in batches:
+        own = slice(start, start + len(batch.index))
+        start = own.stop
+        columns = (found.adjusted_p_value[own].tolist(), found.is_discovery[own].tolist())
+        table.append(batch, dict(zip(_OF_FDR, columns, strict=True)))
+    return found
+
+
+def tell_of_pooled(n_pooled: int, n_rows: int) -> None:
+    """Say how many rows were judged by all categories together, because theirs is not known."""
+    from insphere.decision.categories import pooled_text
+
+    if n_pooled:
+        console.warn(pooled_text(n_pooled, n_rows))
+
+
+def _by_category(
+    detector: "AbstractDetector", rows: "AbstractSource", flagged: "NDArray[np.bool_]", known: "NDArray[np.int64]"
+) -> "Sequence[CategoryRates]":
+    """Return the rates of each category of labelled rows; nothing where the detector has none."""
+    from insphere.metrics import rates_by_category
+
+    if detector.decision_.categories is None or rows.categories is None or rows.labels is None:
+        return ()
+    return rates_by_category(rows.labels[known], flagged[known], [rows.categories[row] for row in known.tolist()])
 
 
 def tell_of_places(detector: "AbstractDetector", places: "LocalisedRows | None", *, has_masks: bool) -> None:

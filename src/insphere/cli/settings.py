@@ -23,6 +23,8 @@ _SOURCE_OPTIONS = (
     "one_hot",
     "groups",
     "groups_by",
+    "category",
+    "category_by",
     "header",
     "channels",
     "data_dir",

@@ -26,7 +26,7 @@ def open_array_file(path: Path, options: OpenOptions) -> ArraySource:
     DataError
         If the file cannot be read without unpickling, or has no array that can be taken for the rows.
     """
-    options.refuse(("image_size", "mode", "columns", "groups", "header"), "a NumPy file")
+    options.refuse(("image_size", "mode", "columns", "groups", "header", "category"), "a NumPy file")
     X, y, label_name = _read(path, options.label_column)
     if y is None:
         options.refuse(("label_column", "normal_label"), "a NumPy file without labels")

@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 from insphere.data.columns import match_columns, told_aside
 from insphere.data.file_rows import FileRows
 from insphere.data.imputation import Imputer
-from insphere.data.labels import binary_labels
+from insphere.data.labels import binary_labels, label_text
 from insphere.data.one_hot import OneHot
 from insphere.data.rows import AbstractSource, Notice, RowFacts, Rows
 from insphere.data.table_spec import TableSpec
@@ -31,7 +31,7 @@ class ArraySource(AbstractSource):
         What messages call it.
     labels : array-like of shape (n,), optional
         0 normal, 1 anomaly.
-    types, groups, ids, parts, masks : sequence of str, optional
+    types, groups, ids, parts, masks, categories : sequence of str, optional
         One entry per row; see `RowFacts`.
     feature_names : sequence of str, optional
         Names of the features; taken from a data frame's columns if not given.
@@ -78,6 +78,7 @@ class ArraySource(AbstractSource):
         channels: str = "auto",
         keep_missing: bool = False,
         masks: Sequence[str | None] | None = None,
+        categories: Sequence[Any] | None = None,
     ) -> None:
         facts = RowFacts(
             ids=_texts(ids),
@@ -86,6 +87,7 @@ class ArraySource(AbstractSource):
             groups=_texts(groups),
             parts=_texts(parts),
             masks=None if masks is None else tuple(masks),
+            categories=None if categories is None else tuple(None if value is None else label_text(value) for value in categories),
         )
         names = _texts(feature_names) if feature_names is not None else _column_names(X)
         self._X = _channels_last(_numbers(X, name), name, channels)
@@ -178,6 +180,7 @@ class ArraySource(AbstractSource):
             channels="last",
             keep_missing=self._keep_missing,
             masks=facts.masks,
+            categories=facts.categories,
         )
 
     def _batches(self, batch_size: int) -> Iterator[Rows]:

@@ -120,13 +120,16 @@ def open_images(name: str, names: Sequence[str], store: AbstractStore, options: 
     DataError
         If the split has no image, or none can be read; or if the split is for training, and what is normal is in doubt.
     """
-    options.refuse(("label_column", "columns", "groups"), "images in a folder or zip")
+    options.refuse(("label_column", "columns", "groups", "category"), "images in a folder or zip")
     layout = read_layout(names, name=name, normal_label=options.normal_label)
     if options.split == "train" and layout.doubt is not None:
         raise DataError(layout.doubt)
     facts = layout.facts
     if options.groups_by is not None:
         facts = replace(facts, groups=groups_of(facts.ids or (), options.groups_by))
+    by = options.category_by or options.remembered.category_by
+    if by is not None:
+        facts = replace(facts, categories=categories_of(facts.ids or (), by, types=facts.types, asked=options.category_by is not None))
     codes = None if facts.types is None else layout.codes
     positions = split_positions(options.split, len(layout.positions), codes, facts.parts, name=name, remedy=_remedy(layout, options))
     chosen = store.take([layout.positions[position] for position in positions])
@@ -164,15 +167,63 @@ def groups_of(ids: Sequence[str], pattern: str) -> tuple[str, ...]:
     """
     if pattern == "folder":
         return tuple(item.rpartition("/")[0] for item in ids)
+    found = _searched(ids, pattern, "group", "groups_by")
+    if ids and all(name is None for name in found):
+        raise ParameterError(f"`groups_by` {pattern!r} matches none of the {len(ids)} paths; the first is {ids[0]!r}.")
+    return tuple(item if name is None else name for item, name in zip(ids, found, strict=True))
+
+
+def categories_of(
+    ids: Sequence[str], pattern: str, *, types: Sequence[str] | None = None, asked: bool = True
+) -> tuple[str | None, ...] | None:
+    """Return the category of each image (its camera, product or shift): what the pattern finds in its path, None where it finds nothing.
+
+    Parameters
+    ----------
+    ids : sequence of str
+        Relative posix paths.
+    pattern : str
+        A regular expression, searched for in the path. The group called `category` is taken, or else the first, or else the whole match;
+        or "folder": the nearest folder above an image whose name does not mean normal, defect, training or test.
+    types : sequence of str, optional
+        Class or defect type of each image: a folder of that name is not its category.
+    asked : bool
+        Whether the user asks for it now; what a model remembers refuses no row.
+
+    Raises
+    ------
+    ParameterError
+        If it is not a regular expression, or is asked for and matches no path.
+
+    Examples
+    --------
+    >>> categories_of(["cam1/good/a.png", "cam2/good/b.png", "c.png"], "folder")
+    ('cam1', 'cam2', None)
+    >>> categories_of(["left_1.png", "right_1.png"], "(?P<category>left|right)_")
+    ('left', 'right')
+    """
+    if pattern == "folder":
+        own = types if types is not None else [""] * len(ids)
+        found = [
+            next((part for part in reversed(item.split("/")[:-1]) if word(part) not in _WITH_MEANING and part != kind), None)
+            for item, kind in zip(ids, own, strict=True)
+        ]
+    else:
+        found = _searched(ids, pattern, "category", "category_by")
+    if ids and asked and not any(found):
+        raise ParameterError(f"`category_by` {pattern!r} matches none of the {len(ids)} paths; the first is {ids[0]!r}.")
+    return tuple(found) if any(found) else None
+
+
+def _searched(ids: Sequence[str], pattern: str, group: str, option: str) -> list[str | None]:
+    """Return what a regular expression finds in each path: the named group, or else the first, or else the whole match."""
     try:
         expression = re.compile(pattern)
     except re.error as error:
-        raise ParameterError(f"`groups_by` must be a regular expression such as '(?P<group>[^_]+)_', got {pattern!r}: {error}.") from error
-    found = [expression.search(item) for item in ids]
-    if ids and not any(found):
-        raise ParameterError(f"`groups_by` {pattern!r} matches none of the {len(ids)} paths; the first is {ids[0]!r}.")
-    wanted: str | int = "group" if "group" in expression.groupindex else min(1, expression.groups)
-    return tuple(item if match is None or match[wanted] is None else match[wanted] for item, match in zip(ids, found, strict=True))
+        raise ParameterError(f"`{option}` must be a regular expression such as '(?P<{group}>[^_]+)_', got {pattern!r}: {error}.") from error
+    wanted: str | int = group if group in expression.groupindex else min(1, expression.groups)
+    found = (expression.search(item) for item in ids)
+    return [None if match is None else match[wanted] for match in found]
 
 
 def open_folder(path: Path, options: OpenOptions) -> ImageSource | None:

@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from insphere.data.guesses import unread_labels
-from insphere.data.labels import binary_labels, class_texts, label_texts
+from insphere.data.labels import binary_labels, class_texts, label_text, label_texts
 from insphere.data.options import OpenOptions
 from insphere.data.parquet_store import ImageFile, ParquetStore
 from insphere.data.rows import Notice, RowFacts, split_positions
@@ -95,20 +95,25 @@ def open_image_table(name: str, files: Sequence[Path], image: str, options: Open
     DataError
         If a column is missing, a label is not understood, the split has no row, or no image can be read.
     """
-    options.refuse(("columns",), "a table of images")
+    options.refuse(("columns", "category_by"), "a table of images")
     names = read_schema(files[0]).names
     label = options.label_column or (_LABEL_COLUMN if _LABEL_COLUMN in names else None)
     if label is None:
         options.refuse(("normal_label",), "a table of images without a label column (name it with `label_column`)")
-    read = read_image_table(files, image, [column for column in (label, options.groups) if column is not None])
+    remembered = options.remembered.category
+    category = options.category or (remembered if remembered in names else None)
+    read = read_image_table(files, image, [column for column in (label, options.groups, category) if column is not None])
     facts = RowFacts(ids=_unique(read.paths), parts=parts)
     if options.groups is not None:
         subject = f"column {options.groups!r} of {name}"
         facts = replace(facts, groups=label_texts(read.columns[options.groups], subject=subject))
+    if category is not None:
+        found = read.columns[category].tolist()
+        facts = replace(facts, categories=tuple(None if value is None or value != value else label_text(value) for value in found))
     if label is not None:
         facts = _labelled(facts, read, label, name, options)
     labels = None if facts.labels is None else facts.labels.tolist()
-    notices, doubt = _told(facts, label, names, {image, label, options.groups}, name)
+    notices, doubt = _told(facts, label, names, {image, label, options.groups, category}, name)
     if doubt is not None and options.split == "train":
         raise DataError(doubt)
     positions = split_positions(options.split, len(read.store), labels, None, name=name, remedy="")

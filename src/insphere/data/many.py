@@ -71,7 +71,7 @@ def open_many(source: Any, options: OpenOptions) -> AbstractSource:
     if isinstance(source[0], str | os.PathLike):
         _check_kinds(source, lambda item: isinstance(item, str | os.PathLike), "a path")
         return open_image_files(list(source), options)
-    options.refuse(("columns", "groups", "header", "groups_by"), "a list of images")
+    options.refuse(("columns", "groups", "header", "groups_by", "category", "category_by"), "a list of images")
     items, values = _unpacked(source, options)
     labels, notices, doubt = _meaning(values, options)
     name = f"a list of {len(items)} images"

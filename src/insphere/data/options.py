@@ -47,6 +47,8 @@ class OpenOptions:
     groups_by: str | None = None
     sized: Callable[[float, float], tuple[int, int]] | None = None
     one_hot: Sequence[str] | None = None
+    category: str | None = None
+    category_by: str | None = None
 
     def __post_init__(self) -> None:
         """Check the values."""
@@ -67,6 +69,11 @@ class OpenOptions:
         values = {field.name: getattr(self, field.name) for field in fields(self) if field.name != "data_dir"}
         return {name: value for name, value in values.items() if value != getattr(defaults, name)}
 
+    @property
+    def remembered(self) -> TableSpec:
+        """What a fitted model knows of later rows; nothing where there is none."""
+        return self.table_spec or TableSpec()
+
     def refuse(self, names: Sequence[str], kind: str) -> None:
         """Raise `ParameterError` if an option of `names` is given, which `kind` would ignore."""
         defaults = OpenOptions()
@@ -85,9 +92,11 @@ class OpenOptions:
         masks: MaskImages | None = None,
     ) -> ImageSource:
         """Return the source of encoded images, brought to the spec asked for or to the one that their headers suggest."""
+        by = self.category_by or self.remembered.category_by
+        known = TableSpec(category=self.category or self.remembered.category, category_by=by)
         if self.spec is not None:
-            return ImageSource(name, store, facts, self.spec, notices=notices, doubt=doubt, masks=masks)
+            return ImageSource(name, store, facts, self.spec, notices=notices, doubt=doubt, masks=masks, table_spec=known)
         headers = probe_store(store, name)
         spec = choose_spec(headers, image_size=self.image_size, mode=self.mode, sized=self.sized)
         natural = None if self.image_size is not None else natural_size(headers)
-        return ImageSource(name, store, facts, spec, notices=notices, doubt=doubt, masks=masks, natural=natural)
+        return ImageSource(name, store, facts, spec, notices=notices, doubt=doubt, masks=masks, natural=natural, table_spec=known)

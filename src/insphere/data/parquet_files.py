@@ -10,7 +10,6 @@ from insphere.data.image_tables import image_column, open_image_table
 from insphere.data.options import OpenOptions
 from insphere.data.rows import AbstractSource, Notice
 from insphere.data.table_content import TableContent
-from insphere.data.table_spec import TableSpec
 from insphere.data.tables import first_line, open_table, read_or_refuse, read_schema
 from insphere.errors import DataError
 
@@ -62,8 +61,8 @@ def _folder_columns(files: Sequence[Path]) -> list[dict[str, str]]:
 
 
 def _asked_for(options: OpenOptions) -> set[str]:
-    remembered = options.table_spec or TableSpec()
-    named = [options.label_column, options.groups, remembered.label_column, remembered.groups]
+    remembered = options.remembered
+    named = [options.label_column, options.groups, options.category, remembered.label_column, remembered.groups, remembered.category]
     return {column for column in (*named, *(options.columns or ()), *(remembered.feature_names or ())) if column is not None}
 
 
@@ -81,7 +80,7 @@ def _told_folders(name: str, aside: Sequence[str]) -> tuple[Notice, ...]:
         return ()
     text = (
         f"The folders of {name} are called by the values of {', '.join(map(repr, aside))}, which is left aside; to use it, name it in"
-        " `columns` (--columns), `label_column` (--label-column) or `groups` (--groups)."
+        " `columns` (--columns), `label_column` (--label-column), `groups` (--groups) or `category` (--category)."
     )
     return (Notice("left out", len(aside), text, tuple(aside)),)
 

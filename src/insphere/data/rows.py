@@ -106,6 +106,8 @@ class RowFacts:
         "train" or "test" where the source keeps them apart.
     masks : sequence of str or None, optional
         Name of the image that says where the row's anomaly is; None for a row without one.
+    categories : sequence of str or None, optional
+        Camera, product or shift that each row is from, where these are calibrated one by one; None for a row of which it is not known.
 
     Examples
     --------
@@ -119,6 +121,7 @@ class RowFacts:
     groups: Sequence[str] | None = None
     parts: Sequence[str] | None = None
     masks: Sequence[str | None] | None = None
+    categories: Sequence[str | None] | None = None
 
     def take(self, positions: Sequence[int] | NDArray[np.int64]) -> Self:
         """Return the facts of the rows at `positions`."""
@@ -128,11 +131,12 @@ class RowFacts:
 
         labels = None if self.labels is None else self.labels[np.asarray(positions, dtype=np.int64)]
         masks = None if self.masks is None else tuple(self.masks[int(position)] for position in positions)
-        return type(self)(pick(self.ids), labels, pick(self.types), pick(self.groups), pick(self.parts), masks)
+        categories = None if self.categories is None else tuple(self.categories[int(position)] for position in positions)
+        return type(self)(pick(self.ids), labels, pick(self.types), pick(self.groups), pick(self.parts), masks, categories)
 
     def check(self, n_rows: int) -> None:
         """Raise `DataError` if a known field has not exactly `n_rows` entries."""
-        for name in ("ids", "labels", "types", "groups", "parts", "masks"):
+        for name in ("ids", "labels", "types", "groups", "parts", "masks", "categories"):
             values = getattr(self, name)
             if values is not None and len(values) != n_rows:
                 raise DataError(f"`{name}` must have one entry per row: {n_rows} rows, but {len(values)} entries.")
@@ -271,6 +275,11 @@ class AbstractSource(ABC):
     def groups(self) -> Sequence[str] | None:
         """Group of near-duplicates that each row belongs to; None if there are none."""
         return self.facts.groups
+
+    @property
+    def categories(self) -> Sequence[str | None] | None:
+        """Camera, product or shift of each row; None if they are not told apart."""
+        return self.facts.categories
 
     @property
     def parts(self) -> Sequence[str] | None:

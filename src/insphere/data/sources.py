@@ -28,6 +28,8 @@ __all__ = ["AbstractSource", "ArraySource", "ImageSource", "RowFacts", "Rows", "
 
 _FILE_KINDS = ".npy, .npz, .csv, .parquet, .zip, an image"
 
+_CATEGORY = ("category", "category_by")
+
 
 def open_source(
     source: Any,
@@ -47,6 +49,8 @@ def open_source(
     groups_by: str | None = None,
     sized: Callable[[float, float], tuple[int, int]] | None = None,
     one_hot: list[str] | tuple[str, ...] | None = None,
+    category: str | None = None,
+    category_by: str | None = None,
 ) -> AbstractSource:
     """Return the rows that `source` points at.
 
@@ -94,6 +98,12 @@ def open_source(
         Columns of a table that hold words, or numbers that only name kinds. Each of their values becomes a feature that is 1 where the
         row has it and else 0 (``colour=red``), at most a hundred a column. A fitted model keeps the values; a new one has a 0 in all of
         them, and that is told. An empty cell is a missing value.
+    category : str, optional
+        Column of a table that says which camera, product or shift a row is from, each of which is to have a calibration of its own. (Not
+        `groups`, whose rows depend on each other.)
+    category_by : str, optional
+        Of image files: a regular expression that finds the category in a path (``"(?P<category>cam[0-9]+)"``), or "folder": the nearest
+        folder above an image whose name does not mean normal, defect, training or test.
 
     Returns
     -------
@@ -132,6 +142,8 @@ def open_source(
         groups_by,
         sized,
         one_hot,
+        category,
+        category_by,
     )
     if isinstance(source, AbstractSource):
         return _narrowed(source, options)
@@ -145,7 +157,8 @@ def open_source(
     if is_many(source):
         return open_many(source, options)
     options.refuse(
-        ("image_size", "mode", "label_column", "normal_label", "columns", "groups", "header", "groups_by", "one_hot"), "an array"
+        ("image_size", "mode", "label_column", "normal_label", "columns", "groups", "header", "groups_by", "one_hot", *_CATEGORY),
+        "an array",
     )
     return ArraySource(source, channels=options.channels)
 
@@ -153,7 +166,7 @@ def open_source(
 def _narrowed(source: AbstractSource, options: OpenOptions) -> AbstractSource:
     """Return the rows of an opened source that the options ask for; nothing that is asked for is dropped."""
     subject = f"{source.name}, which is opened already"
-    told_before = ("label_column", "normal_label", "columns", "one_hot", "groups", "groups_by", "header", "channels")
+    told_before = ("label_column", "normal_label", "columns", "one_hot", "groups", "groups_by", "header", "channels", *_CATEGORY)
     fixed = ("image_size", "mode", "data_dir", *told_before)
     options.refuse(fixed, subject)
     found = source.part(options.split)
@@ -194,7 +207,7 @@ def _open_path(text: str, options: OpenOptions) -> AbstractSource:
     path = Path(text)
     suffix = "" if os.path.isdir(text) else path.suffix.lower()
     if suffix and suffix not in (*IMAGE_SUFFIXES, ".zip") and not glob.has_magic(text):
-        options.refuse(("groups_by",), "what is not a set of image files")
+        options.refuse(("groups_by", "category_by"), "what is not a set of image files")
     if suffix not in (".npy", ".npz"):
         options.refuse(("channels",), "what is not an array")
     if suffix != ".csv":
@@ -258,5 +271,5 @@ def _open_dataset(text: str, options: OpenOptions) -> AbstractSource:
     target = None if text.partition(":")[0] in DATASETS else target_of(text)
     if target is not None:
         return open_source(own_set(target), **options.given())
-    options.refuse(("label_column", "normal_label", "columns", "groups"), "a named data set")
+    options.refuse(("label_column", "normal_label", "columns", "groups", *_CATEGORY), "a named data set")
     return load_dataset(text, options.split, data_dir=options.data_dir, spec=options.spec, image_size=options.image_size, mode=options.mode)

@@ -17,6 +17,7 @@ from insphere.data.image_notices import told_of, told_of_size
 from insphere.data.images import ImageHeader, ImageSpec, decode_telling, probe
 from insphere.data.masks import decode_mask, mask_at_size
 from insphere.data.rows import AbstractSource, Notice, RowFacts, Rows
+from insphere.data.table_spec import TableSpec
 from insphere.errors import DataError
 from insphere.validation import check_integer
 
@@ -164,6 +165,8 @@ class ImageSource(AbstractSource):
         The masks that `facts` names.
     natural : (float, float), optional
         Their common or median height and width, where the spec's size was chosen from it: a detector may want another.
+    table_spec : TableSpec, optional
+        Where the category of an image is found.
 
     Examples
     --------
@@ -184,11 +187,12 @@ class ImageSource(AbstractSource):
         doubt: str | None = None,
         masks: MaskImages | None = None,
         natural: tuple[float, float] | None = None,
+        table_spec: TableSpec | None = None,
     ) -> None:
         if len(store) == 0:
             raise DataError(f"{name} has no images.")
         facts.check(len(store))
-        super().__init__(name, spec.shape, np.dtype(spec.dtype), facts, spec=spec, notices=notices, doubt=doubt)
+        super().__init__(name, spec.shape, np.dtype(spec.dtype), facts, spec=spec, notices=notices, doubt=doubt, table_spec=table_spec)
         self._store = store
         self._masks = masks
         self._brought_to = spec
@@ -210,7 +214,7 @@ class ImageSource(AbstractSource):
         return self._like(self._store.take(positions), facts, self._brought_to)
 
     def _like(self, store: AbstractStore, facts: RowFacts, spec: ImageSpec) -> Self:
-        told = {"notices": self._notices, "doubt": self.doubt}
+        told = {"notices": self._notices, "doubt": self.doubt, "table_spec": self.table_spec}
         return type(self)(self.name, store, facts, spec, masks=self._masks, natural=self.natural, **told)  # type: ignore[arg-type]
 
     @property

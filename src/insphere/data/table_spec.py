@@ -17,12 +17,14 @@ class TableSpec:
     ----------
     feature_names : tuple of str, optional
         Columns that are features, in the order of the model's input. None: all columns, by position.
-    label_column, groups : str, optional
+    label_column, groups, category : str, optional
     normal_label : object, optional
     header : bool, optional
         As `insphere.open_source`.
     one_hot : tuple of OneHot
         Columns of words, whose indicators are among the features.
+    category_by : str, optional
+        Of image files, as `insphere.open_source`.
 
     Examples
     --------
@@ -36,11 +38,13 @@ class TableSpec:
     groups: str | None = None
     header: bool | None = None
     one_hot: tuple[OneHot, ...] = ()
+    category: str | None = None
+    category_by: str | None = None
 
     @property
     def set_aside(self) -> tuple[str, ...]:
-        """Columns that are known not to be features: the label and the groups."""
-        return tuple(column for column in (self.label_column, self.groups) if column is not None)
+        """Columns that are known not to be features: the label, the groups and the category."""
+        return tuple(column for column in (self.label_column, self.groups, self.category) if column is not None)
 
     @property
     def normal_text(self) -> str | None:

@@ -44,7 +44,7 @@ def open_table(content: TableContent, options: OpenOptions, parts: Sequence[str]
     DataError
         If a column is missing, a feature does not hold numbers, a label is not understood, or there are no rows.
     """
-    options.refuse(("image_size", "mode"), "a table of numbers")
+    options.refuse(("image_size", "mode", "category_by"), "a table of numbers")
     remembered = options.table_spec or TableSpec()
     if options.normal_label is not None and options.label_column is None and remembered.label_column is None:
         raise ParameterError("`normal_label` says which value of a column is normal; name that column with `label_column`.")
@@ -53,6 +53,11 @@ def open_table(content: TableContent, options: OpenOptions, parts: Sequence[str]
     groups = None
     if spec.groups is not None:
         groups = label_texts(_values(content, spec.groups), subject=f"column {spec.groups!r} of {content.name}")
+    categories = None
+    if spec.category is not None:
+        # A row of which the category is not known is no reason to refuse the others.
+        found = _values(content, spec.category).tolist()
+        categories = [None if value is None or value != value or value == "" else value for value in found]
     labels, types, told_of_labels = _labels(content, spec, remembered=options.label_column is None)
     source = ArraySource(
         features.X,
@@ -66,6 +71,7 @@ def open_table(content: TableContent, options: OpenOptions, parts: Sequence[str]
         table_spec=spec,
         row_errors=features.errors,
         doubt=doubt,
+        categories=categories,
     )
     if labels is None or options.split != "train":
         return source
@@ -120,7 +126,8 @@ def _meaning(content: TableContent, options: OpenOptions) -> tuple[TableContent,
     label = options.label_column or _if_present(content, remembered.label_column)
     groups = options.groups or _if_present(content, remembered.groups)
     normal = remembered.normal_label if options.normal_label is None and options.label_column is None else options.normal_label
-    spec = TableSpec(None, label, None if label is None else normal, groups, options.header)
+    category = options.category or _if_present(content, remembered.category)
+    spec = TableSpec(None, label, None if label is None else normal, groups, options.header, category=category)
     for column in spec.set_aside:
         content.column(column)
     content, spec, told = _with_words(content, options, spec)
@@ -191,7 +198,7 @@ def _named_columns(content: TableContent, columns: Sequence[str], spec: TableSpe
     names = tuple(str(column) for column in columns)
     for column in spec.set_aside:
         if column in names:
-            raise ParameterError(f"`columns` names {column!r}, which is the label or group column; leave it out.")
+            raise ParameterError(f"`columns` names {column!r}, which is the label, group or category column; leave it out.")
     _check_names(content, names)
     return names
 

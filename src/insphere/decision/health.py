@@ -72,10 +72,11 @@ class HealthReport:
         """Whether a finding is critical, so that scoring is refused."""
         return self.level == "critical"
 
-    def replaced(self, finding: Finding) -> "HealthReport":
-        """Return the report with `finding` in the place of the one of its name."""
-        findings = tuple(finding if old.name == finding.name else old for old in self.findings)
-        return dataclasses.replace(self, findings=findings)
+    def replaced(self, *findings: Finding | None) -> "HealthReport":
+        """Return the report with each finding in the place of the one of its name, or at the end where there was none."""
+        new = {finding.name: finding for finding in findings if finding is not None}
+        kept = [new.pop(old.name, old) for old in self.findings]
+        return dataclasses.replace(self, findings=(*kept, *new.values()))
 
     def warn(self) -> None:
         """Issue a `HealthWarning` for each finding that is not ok."""
@@ -159,6 +160,26 @@ def check_calibration(decision: Decision) -> Finding:
         f" {1 / (n + 1):.3g} is what can be promised. The threshold is the highest of their scores. Give {wanted}, or raise target_fpr."
     )
     return Finding("calibration", "warning", float(n), text)
+
+
+def check_categories(decision: Decision) -> Finding | None:
+    """Find out which categories have too few calibration scores of their own; None where there are no categories."""
+    if decision.categories is None:
+        return None
+    sizes, borrowing = decision.categories.sizes, decision.borrowing
+    n_needed = rows_needed(decision.target_fpr)
+    if decision.by == "radius":
+        return Finding("categories", "ok", 0.0, f"{len(sizes)} categories have p-values of their own; the radius is one for all, as asked.")
+    if not borrowing:
+        text = f"Each of {len(sizes)} categories has a threshold of its own, on {min(sizes.values())} calibration rows or more."
+        return Finding("categories", "ok", 0.0, text)
+    shown = ", ".join(f"{name} ({sizes[name]})" for name in borrowing[:10]) + (", …" if len(borrowing) > 10 else "")
+    text = (
+        f"{len(borrowing)} of {len(sizes)} categories have fewer than the {n_needed} calibration rows that a rate of"
+        f" {decision.target_fpr:.3g} takes, and borrow the threshold of all, raised to their own highest score: {shown}. The rate holds for"
+        " them as far as they score as the others do. Give more normal rows of them, or raise target_fpr."
+    )
+    return Finding("categories", "warning", float(len(borrowing)), text)
 
 
 def find_suspects(train_scores: NDArray[np.float64]) -> NDArray[np.int64]:

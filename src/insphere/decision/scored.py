@@ -25,6 +25,9 @@ class ScoredRows:
         A heat-map a row, higher = more anomalous, where the detector scores places of a picture; None where it does not.
     seen : ndarray of bool, shape (m,), optional
         Whether each row equals one that was given to `fit`: figures on such rows are too good.
+    categories : ndarray of int64, shape (m,), optional
+        Code of the category by which each row was judged, -1 where none is known and all categories together were; None where the model
+        has no categories.
 
     Examples
     --------
@@ -40,6 +43,12 @@ class ScoredRows:
     errors: Mapping[int, str]
     maps: NDArray[np.float32] | None = None
     seen: NDArray[np.bool_] | None = None
+    categories: NDArray[np.int64] | None = None
+
+    @property
+    def n_pooled(self) -> int:
+        """How many of the rows were judged by all categories together, because theirs is not known."""
+        return 0 if self.categories is None else int((self.categories < 0).sum())
 
     @property
     def n_seen(self) -> int:

@@ -101,6 +101,7 @@ class AbstractDetector(RowScoring, ParameterisedEstimator, OutlierMixin, BaseEst
         y: Any = None,
         *,
         groups: Sequence[Any] | None = None,
+        categories: Sequence[Any] | None = None,
         checkpoint: Path | None = None,
         resume: bool = False,
         on_epoch: Callable[[Any], None] | None = None,
@@ -119,6 +120,9 @@ class AbstractDetector(RowScoring, ParameterisedEstimator, OutlierMixin, BaseEst
         groups : sequence of length n, optional
             Rows of one group are near-duplicates (frames of one track): they are held out for calibration together or not at all, and count
             as one. Labels go by position. Equal rows are one group by themselves.
+        categories : sequence of length n, optional
+            Camera, product or shift that each row is from. Each gets a calibration of its own: the target then holds for every one of
+            them, not only on average (see `Decision`). The model itself is one for all. None for a row of which it is not known.
         checkpoint : Path, optional
             File that keeps the training's state after every epoch. Ignored by detectors that do not train in epochs.
         resume : bool
@@ -139,7 +143,7 @@ class AbstractDetector(RowScoring, ParameterisedEstimator, OutlierMixin, BaseEst
         ParameterError
             If a parameter breaks its rule.
         """
-        fitting = self._prepare(X, y, groups)
+        fitting = self._prepare(X, y, groups, categories)
         context = FitContext(None if checkpoint is None else Path(checkpoint), resume, on_epoch, on_rows)
         fitted = self._fit_model(fitting.training_rows, dataclasses.replace(context, units=fitting.training_units))
         if self._trims(fitted):
@@ -151,11 +155,11 @@ class AbstractDetector(RowScoring, ParameterisedEstimator, OutlierMixin, BaseEst
 
     # The parts of `fit`. Where several detectors are trained as one, `insphere.detectors.batched` puts them together itself.
 
-    def _prepare(self, X: Rows, y: Any = None, groups: Sequence[Any] | None = None) -> Fitting:
+    def _prepare(self, X: Rows, y: Any = None, groups: Sequence[Any] | None = None, categories: Sequence[Any] | None = None) -> Fitting:
         """Check the parameters, read the rows and part them into those to train on and those to calibrate on."""
         self._check_parameters()
         source = self._as_source(X, fitting=True)
-        read = read_rows(keeping_missing(source) if self.missing == "impute" else source, y, groups)
+        read = read_rows(keeping_missing(source) if self.missing == "impute" else source, y, groups, categories)
         self.input_, self.training_errors_ = read.contract, read.errors
         self.seed_ = resolve_seed(self.random_state)
         imputing = self.missing == "impute"
@@ -218,7 +222,13 @@ class AbstractDetector(RowScoring, ParameterisedEstimator, OutlierMixin, BaseEst
         )
 
     def recalibrate(
-        self, X: Rows | None = None, *, target_fpr: float | None = None, groups: Sequence[Any] | None = None, **options: Any
+        self,
+        X: Rows | None = None,
+        *,
+        target_fpr: float | None = None,
+        groups: Sequence[Any] | None = None,
+        categories: Sequence[Any] | None = None,
+        **options: Any,
     ) -> Self:
         """Change the decision of a fitted detector, not its scores; the change is noted in ``decision_.history``.
 
@@ -230,6 +240,8 @@ class AbstractDetector(RowScoring, ParameterisedEstimator, OutlierMixin, BaseEst
             Share of normal rows that may be flagged from now on, in (0, 1).
         groups : sequence of length n, optional
             Rows of one group are near-duplicates and count as one, as equal rows do.
+        categories : sequence of length n, optional
+            Camera, product or shift of each row. The scores of those that occur are replaced, or come new; those of others stay.
         **options
             Further arguments of `insphere.open_source` for `X`.
 
@@ -249,12 +261,13 @@ class AbstractDetector(RowScoring, ParameterisedEstimator, OutlierMixin, BaseEst
             raise ParameterError("`recalibrate` needs new normal rows (`X`), another `target_fpr`, or both.")
         if X is not None:
             rng = generator(self.seed_, "recalibration units")
-            new, n_rows = new_scores(self, self.open(X, split="train", **options), groups, self.row_hashes_, rng)
-            self.decision_ = self.decision_.recalibrated(new.scores, n_rows, new.peaks)
+            source = self.open(X, split="train", **options)
+            new, n_rows = new_scores(self, source, groups, categories, self.row_hashes_, rng)
+            self.decision_ = self.decision_.recalibrated(new.scores, n_rows, new.peaks, new.categories)
         if target_fpr is not None:
             self.decision_ = self.decision_.retargeted(check_number("target_fpr", target_fpr, above=0, below=1))
             self.target_fpr = self.decision_.target_fpr
-        self.health_ = self.health_.replaced(health.check_calibration(self.decision_))
+        self.health_ = self.health_.replaced(health.check_calibration(self.decision_), health.check_categories(self.decision_))
         return self
 
     # What may be scored, and why it scores so; the scoring itself is in `scoring.py`.

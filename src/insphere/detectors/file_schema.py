@@ -23,7 +23,12 @@ MAX_DEPTH = 32
 
 _MAX_ROWS = 2**53
 
-_COMMON_ARRAYS = {"calibration/scores": "float64", "calibration/peaks": "float64", "data/row_hashes": "uint64"}
+_COMMON_ARRAYS = {
+    "calibration/scores": "float64",
+    "calibration/peaks": "float64",
+    "calibration/categories": "int64",
+    "data/row_hashes": "uint64",
+}
 
 Check = Callable[[Any, str], None]
 
@@ -148,6 +153,7 @@ HEADER = _record(
                 "n_calibration": _COUNT,
                 "n_rows": _COUNT,
                 "history": _list(_CHANGE),
+                "categories": _or_null(_list(_record({"name": _text}))),
             },
         ),
         "data": _record(

@@ -1,6 +1,7 @@
 """How a fit goes, whatever the detector: rows read and parted, the model fitted, the decision made, the health examined."""
 
 import dataclasses
+import functools
 import hashlib
 import math
 import platform
@@ -16,6 +17,7 @@ from numpy.typing import NDArray
 from insphere.data import AbstractSource
 from insphere.decision import health
 from insphere.decision.calibration import Calibration, fold_rows, rows_needed, split_rows
+from insphere.decision.categories import RowCategories
 from insphere.decision.decision import Decision
 from insphere.decision.health import Finding
 from insphere.decision.labels import normal_rows
@@ -79,6 +81,8 @@ class Fitting:
         Fold of each row where all rows train and each is scored by a model without its fold; None where rows are held out.
     left_out : ndarray of int64
         Positions among `rows` of those that a second fit goes without, the most suspicious first.
+    categories : RowCategories, optional
+        Camera, product or shift of each row, where each is to have a calibration of its own.
 
     Examples
     --------
@@ -95,6 +99,7 @@ class Fitting:
     units: NDArray[np.int64] | None = None
     folds: NDArray[np.int64] | None = None
     left_out: NDArray[np.int64] = dataclasses.field(default_factory=lambda: np.empty(0, np.int64))
+    categories: RowCategories | None = None
 
     @property
     def training_units(self) -> NDArray[np.int64] | None:
@@ -133,6 +138,8 @@ class ReadRows:
         What the detector will take.
     facts : mapping
         What is to be remembered of the rows: their source, numbers, fingerprint.
+    categories : RowCategories, optional
+        Of each row.
     """
 
     rows: NDArray[Any]
@@ -142,6 +149,7 @@ class ReadRows:
     units: NDArray[np.int64] | None
     contract: InputContract
     facts: dict[str, Any]
+    categories: RowCategories | None = None
 
 
 def fingerprint(parts: Iterable[NDArray[Any]], dtype: np.dtype[Any], shape: tuple[int, ...]) -> str:
@@ -159,13 +167,15 @@ def fingerprint(parts: Iterable[NDArray[Any]], dtype: np.dtype[Any], shape: tupl
     return digest.hexdigest()
 
 
-def read_rows(source: AbstractSource, y: Any = None, groups: Iterable[Any] | None = None) -> ReadRows:
+def read_rows(
+    source: AbstractSource, y: Any = None, groups: Iterable[Any] | None = None, categories: Iterable[Any] | None = None
+) -> ReadRows:
     """Read the rows to fit on.
 
     Parameters
     ----------
     source : AbstractSource
-    y, groups
+    y, groups, categories
         See `AbstractDetector.fit`.
 
     Raises
@@ -193,7 +203,9 @@ def read_rows(source: AbstractSource, y: Any = None, groups: Iterable[Any] | Non
         "fingerprint": fingerprint([rows], rows.dtype, rows.shape),
     }
     units = independent_units(hashes, None if named is None else [named[row] for row in readable])
-    return ReadRows(rows, readable, errors, hashes, units, InputContract.of(source), facts)
+    known = categories_of(source, categories)
+    known = None if known is None else known.take(readable)
+    return ReadRows(rows, readable, errors, hashes, units, InputContract.of(source), facts, known)
 
 
 def part_rows(
@@ -227,17 +239,40 @@ def part_rows(
     n_units = n_rows if units is None else int(units.max()) + 1
     if not imputing and _crosses(options, target_fpr, n_units, cross_below):
         every = np.arange(n_rows)
-        return Fitting(read.rows, read.readable, every, every, units, fold_rows(n_rows, options.n_folds, units=units, rng=rng))
+        folds = fold_rows(n_rows, options.n_folds, units=units, rng=rng)
+        return Fitting(read.rows, read.readable, every, every, units, folds, categories=read.categories)
     if options.method == "cross":
         warnings.warn(
             f'`calibration.method="cross"` takes {CROSS_FROM} independent rows at least, got {n_units}: some were held out instead.',
             DataNotice,
             stacklevel=5,
         )
-    train_index, calibration_index = split_rows(
-        n_rows, fraction=options.fraction, max_rows=options.max_rows, target_fpr=target_fpr, units=units, rng=rng
-    )
-    return Fitting(read.rows, read.readable, train_index, calibration_index, units)
+    train_index, calibration_index = _split(n_rows, units, read.categories, options, target_fpr, rng)
+    return Fitting(read.rows, read.readable, train_index, calibration_index, units, categories=read.categories)
+
+
+def _split(
+    n_rows: int,
+    units: NDArray[np.int64] | None,
+    categories: RowCategories | None,
+    options: Calibration,
+    target_fpr: float,
+    rng: np.random.Generator,
+) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+    """Hold rows out: of each category by itself, so that each gets as many as the target needs, or half of its own."""
+    split = functools.partial(split_rows, fraction=options.fraction, max_rows=options.max_rows, target_fpr=target_fpr, rng=rng)
+    if categories is None:
+        return split(n_rows, units=units)
+    unit_of_row = np.arange(n_rows) if units is None else units
+    # A unit that has rows of several categories goes with its first one: it trains, or is held out, as a whole.
+    _, first, unit = np.unique(unit_of_row, return_index=True, return_inverse=True)
+    code_of_row = categories.codes[first][unit]
+    held_out = np.zeros(n_rows, dtype=np.bool_)
+    for code in np.unique(code_of_row):
+        rows = np.flatnonzero(code_of_row == code)
+        own = np.unique(unit_of_row[rows], return_inverse=True)[1]
+        held_out[rows[split(len(rows), units=own)[1]]] = True
+    return np.flatnonzero(~held_out), np.flatnonzero(held_out)
 
 
 def examine(
@@ -257,6 +292,7 @@ def examine(
         return health.HealthReport((scores, *findings))
     positions, trimmed = fitting.readable[fitting.train_index], fitting.readable[fitting.left_out]
     suspects = health.find_suspects(train_scores)
+    categories = health.check_categories(decision)
     return health.HealthReport(
         (
             scores,
@@ -265,6 +301,7 @@ def examine(
             health.check_held_out(train_scores, decision.calibration.scores, decision.radius),
             health.check_calibration(decision),
             health.check_contamination(len(suspects), len(train_scores), n_trimmed=len(trimmed)),
+            *(() if categories is None else (categories,)),
         ),
         tuple(int(position) for position in [*trimmed, *positions[suspects[:MAX_SUSPECTS]]]),
     )
@@ -305,6 +342,17 @@ def groups_of(source: AbstractSource, groups: Iterable[Any] | None) -> list[Any]
     if named is not None and len(named) != len(source):
         raise DataError(f"`groups` must have one label per row: {len(source)}, got {len(named)}.")
     return named
+
+
+def categories_of(source: AbstractSource, categories: Iterable[Any] | None) -> RowCategories | None:
+    """Return the category of each row of a source, None where there are none.
+
+    Raises
+    ------
+    DataError
+        If there are not as many as rows, or too many different ones.
+    """
+    return RowCategories.of(source.categories if categories is None else categories, len(source))
 
 
 def _crosses(options: Calibration, target_fpr: float, n_units: int, cross_below: int) -> bool:

@@ -16,7 +16,7 @@ from insphere.data.one_hot import OneHot
 from insphere.errors import DataError, ParameterError
 
 _NO_TABLE = TableSpec()
-_TEXTS = ("label_column", "normal_label", "groups")
+_TEXTS = ("label_column", "normal_label", "groups", "category", "category_by")
 
 
 @dataclass(frozen=True)
@@ -163,6 +163,8 @@ class InputContract:
             "groups": table.groups,
             "header": table.header,
             "one_hot": [[entry.column, list(entry.values)] for entry in table.one_hot],
+            "category": table.category,
+            "category_by": table.category_by,
             "channels_first": self.channels_first,
             "imputer": None if self.imputer is None else self.imputer.to_json(),
         }

@@ -73,9 +73,9 @@ class PhotoSpheres(AbstractPhotoDetector):
 
     # Fitting.
 
-    def _prepare(self, X: Rows, y: Any = None, groups: Any = None) -> Fitting:
+    def _prepare(self, X: Rows, y: Any = None, groups: Any = None, categories: Any = None) -> Fitting:
         self._kept: _Settled | None = None
-        return super()._prepare(X, y, groups)
+        return super()._prepare(X, y, groups, categories)
 
     def _settled(self) -> Mapping[str, Any]:
         return {"_kept": self.settled_}

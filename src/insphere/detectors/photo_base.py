@@ -85,9 +85,9 @@ class AbstractPhotoDetector(AbstractDetector):
     def _collapse_advice(self) -> str:
         return "All pictures look alike to the network: check that they are not blank, and that they are not much smaller than 24 pixels."
 
-    def _prepare(self, X: Rows, y: Any = None, groups: Any = None) -> Fitting:
+    def _prepare(self, X: Rows, y: Any = None, groups: Any = None, categories: Any = None) -> Fitting:
         self._memo: dict[int, Maps] | None = None
-        fitting = super()._prepare(X, y, groups)
+        fitting = super()._prepare(X, y, groups, categories)
         if fitting.folds is not None:  # models of folds see the same pictures again: their features are computed once
             self._memo = {}
         return fitting

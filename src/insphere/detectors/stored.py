@@ -46,6 +46,7 @@ KIND = "detector"
 
 _CALIBRATION = "calibration/scores"
 _PEAKS = "calibration/peaks"
+_CATEGORIES = "calibration/categories"
 _SEEN = "data/row_hashes"
 
 
@@ -65,8 +66,10 @@ def to_file(detector: Storable) -> tuple[dict[str, Any], dict[str, NDArray[Any]]
         "model": model,
     }
     decision = detector.decision_
-    peaks = {} if decision.peaks is None else {_PEAKS: decision.peaks.scores}
-    return header, arrays | peaks | {_CALIBRATION: decision.calibration.scores, _SEEN: detector.row_hashes_}
+    more: dict[str, NDArray[Any]] = {} if decision.peaks is None else {_PEAKS: decision.peaks.scores}
+    if decision.categories is not None:
+        more[_CATEGORIES] = decision.categories.codes
+    return header, arrays | more | {_CALIBRATION: decision.calibration.scores, _SEEN: detector.row_hashes_}
 
 
 def parameters_to_json(detector: Storable) -> dict[str, Any]:
@@ -132,7 +135,7 @@ def _restored(kind: type[Detector], header: Mapping[str, Any], arrays: Mapping[s
     detector.seed_, detector.data_ = header["seed"], header["data"]
     detector.health_ = health.HealthReport.from_json(header["health"])
     detector.versions_, detector.created_ = header["versions"], header["created"]
-    detector.decision_ = Decision.from_json(header["decision"], arrays[_CALIBRATION], arrays.get(_PEAKS))
+    detector.decision_ = Decision.from_json(header["decision"], arrays[_CALIBRATION], arrays.get(_PEAKS), arrays.get(_CATEGORIES))
     detector.row_hashes_ = arrays.get(_SEEN, np.empty(0, np.uint64))
     detector.training_errors_ = {}
     detector._restore(header["model"], arrays)

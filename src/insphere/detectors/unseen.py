@@ -9,9 +9,10 @@ from numpy.typing import NDArray
 
 from insphere.data import AbstractSource
 from insphere.decision.calibration import Calibration, ConformalCalibration, radius
+from insphere.decision.categories import Categories, RowCategories
 from insphere.decision.decision import Decision
 from insphere.decision.units import independent_units, known_among, one_row_a_unit, row_hashes
-from insphere.detectors.fitting import FitContext, Fitted, Fitting, as_rows, groups_of
+from insphere.detectors.fitting import FitContext, Fitted, Fitting, as_rows, categories_of, groups_of
 from insphere.errors import DataError, TrainingError
 
 
@@ -23,16 +24,19 @@ class Unseen(NamedTuple):
     scores : ndarray of float64, shape (n,)
     peaks : ndarray of float64, shape (n,), optional
         The highest value of each row's heat-map, where there are heat-maps.
+    categories : RowCategories, optional
+        Of each row, where categories are calibrated one by one.
     """
 
     scores: NDArray[np.float64]
     peaks: NDArray[np.float64] | None = None
+    categories: RowCategories | None = None
 
     @classmethod
-    def of(cls, detector: "Scoring", rows: NDArray[Any]) -> "Unseen":
+    def of(cls, detector: "Scoring", rows: NDArray[Any], categories: RowCategories | None = None) -> "Unseen":
         """Return scores and peaks of `rows`, which the detector has not seen."""
         scores, maps = detector._score_maps(rows)
-        return cls(scores, None if maps is None else maps.reshape(len(maps), -1).max(axis=1).astype(np.float64))
+        return cls(scores, None if maps is None else maps.reshape(len(maps), -1).max(axis=1).astype(np.float64), categories)
 
 
 class Scoring(Protocol):
@@ -49,10 +53,11 @@ def unseen_scores(detector: Scoring, fitting: Fitting, rng: np.random.Generator)
     chosen = fitting.calibration_index
     if fitting.units is not None and len(chosen):
         chosen = chosen[one_row_a_unit(fitting.units[chosen], rng)]
+    categories = None if fitting.categories is None else fitting.categories.take(chosen)
     if not len(chosen):
-        return Unseen(np.empty(0))
+        return Unseen(np.empty(0), None, categories)
     if fitting.folds is None:
-        return Unseen.of(detector, fitting.rows[chosen])
+        return Unseen.of(detector, fitting.rows[chosen], categories)
     scores, peaks = np.empty(len(chosen)), np.full(len(chosen), np.nan)
     for fold in range(int(fitting.folds.max()) + 1):
         held_out = fitting.folds[chosen] == fold
@@ -66,16 +71,23 @@ def unseen_scores(detector: Scoring, fitting: Fitting, rng: np.random.Generator)
         scores[held_out] = found.scores
         if found.peaks is not None:
             peaks[held_out] = found.peaks
-    return Unseen(scores, None if np.isnan(peaks).all() else peaks)
+    return Unseen(scores, None if np.isnan(peaks).all() else peaks, categories)
 
 
 def new_scores(
-    detector: Scoring, source: AbstractSource, groups: Iterable[Any] | None, known: NDArray[np.uint64], rng: np.random.Generator
+    detector: Scoring,
+    source: AbstractSource,
+    groups: Iterable[Any] | None,
+    categories: Iterable[Any] | None,
+    known: NDArray[np.uint64],
+    rng: np.random.Generator,
 ) -> tuple[Unseen, int]:
     """Return the scores of one row a unit of new normal rows, and how many rows they stand for.
 
     Parameters
     ----------
+    groups, categories : iterable, optional
+        One a row of the source; by default what the source knows.
     known : ndarray of uint64
         Hashes of the rows that were given to `fit`.
 
@@ -98,7 +110,8 @@ def new_scores(
     named = groups_of(source, groups)
     units = independent_units(hashes, None if named is None else [named[row] for row in loaded.index])
     chosen = np.arange(len(rows)) if units is None else one_row_a_unit(units, rng)
-    return Unseen.of(detector, rows[chosen]), len(rows)
+    of_rows = categories_of(source, categories)
+    return Unseen.of(detector, rows[chosen], None if of_rows is None else of_rows.take(loaded.index[chosen])), len(rows)
 
 
 def decide(fitting: Fitting, train_scores: NDArray[np.float64], unseen: Unseen, options: Calibration, target_fpr: float) -> Decision:
@@ -116,6 +129,7 @@ def decide(fitting: Fitting, train_scores: NDArray[np.float64], unseen: Unseen, 
             "Some training rows have scores that are not finite: the model has diverged. Check the rows for extreme values,"
             " or lower the learning rate."
         )
+    found = unseen.categories
     return Decision(
         ConformalCalibration(unseen.scores),
         radius=radius(train_scores, options.radius_quantile),
@@ -124,4 +138,5 @@ def decide(fitting: Fitting, train_scores: NDArray[np.float64], unseen: Unseen, 
         method="split" if fitting.folds is None else "cross",
         n_rows=len(fitting.calibration_index),
         peaks=None if unseen.peaks is None else ConformalCalibration(unseen.peaks),
+        categories=None if found is None else Categories.of_scores(found.names, found.codes, unseen.scores),
     )

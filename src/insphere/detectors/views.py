@@ -26,14 +26,27 @@ class FittedViews(ABC):
         """Return ``-anomaly_score(X)``: scikit-learn's convention, higher = more normal."""
         return -self.anomaly_score(X)
 
-    def decision_function(self, X: Any) -> NDArray[np.float64]:
-        """Return ``score_samples(X) - offset_``: negative for anomalies."""
-        samples: NDArray[np.float64] = self.score_samples(X) - self.offset_
-        return samples
+    @abstractmethod
+    def _judged(self, X: Any, categories: Any) -> tuple[NDArray[np.float64], NDArray[np.float64], NDArray[np.float64]]:
+        """Return score, p-value and threshold of each row, NaN where it has none."""
 
-    def predict(self, X: Any) -> NDArray[np.int64]:
-        """Return +1 for normal rows and -1 for anomalies; an unreadable row counts as an anomaly."""
-        return np.where(self.decision_function(X) >= 0, 1, -1)
+    def decision_function(self, X: Any, *, categories: Any = None) -> NDArray[np.float64]:
+        """Return ``score_samples(X) - offset_``: negative for anomalies.
+
+        With categories, the threshold is that of the row's own one.
+        """
+        if categories is None and getattr(getattr(self, "decision_", None), "categories", None) is None:
+            samples: NDArray[np.float64] = self.score_samples(X) - self.offset_
+            return samples
+        scores, _, thresholds = self._judged(X, categories)
+        return np.asarray(thresholds - scores)
+
+    def predict(self, X: Any, *, categories: Any = None) -> NDArray[np.int64]:
+        """Return +1 for normal rows and -1 for anomalies; an unreadable row counts as an anomaly.
+
+        `categories` says which camera, product or shift each row is from, where the detector is calibrated by category.
+        """
+        return np.where(self.decision_function(X, categories=categories) >= 0, 1, -1)
 
     @property
     def threshold_(self) -> float:

@@ -8,7 +8,7 @@ from numpy.typing import NDArray
 
 from insphere.detectors.base import AbstractDetector
 from insphere.errors import ExportError
-from insphere.export.graph import MAP_OUTPUT, OUTPUTS, input_name, spread
+from insphere.export.graph import MAP_OUTPUT, OUTPUTS, category_codes, feed, input_name, library_answers, spread
 
 TOLERANCE = 1e-4
 """Largest difference between the graph's score and the library's, relative to the score (or to the spread of the held-out scores)."""
@@ -40,6 +40,8 @@ class Asked:
         Whether it fills missing values.
     n_calibration : int
         Scores that p-values count; the smallest p-value is 1 / (n_calibration + 1).
+    n_categories : int
+        Categories (cameras, products, shifts) that have a threshold of their own.
     """
 
     name: str
@@ -47,12 +49,20 @@ class Asked:
     shape: tuple[int, ...]
     imputes: bool
     n_calibration: int
+    n_categories: int = 0
 
     @classmethod
     def of(cls, detector: AbstractDetector, dtype: str) -> Self:
         """Return how the graph of a fitted detector, which takes rows of `dtype`, is asked."""
         contract = detector.input_
-        return cls(input_name(detector), dtype, contract.shape, contract.imputer is not None, len(detector.decision_))
+        return cls(
+            input_name(detector),
+            dtype,
+            contract.shape,
+            contract.imputer is not None,
+            len(detector.decision_),
+            detector.decision_.n_categories,
+        )
 
 
 @dataclasses.dataclass(frozen=True)
@@ -97,7 +107,7 @@ def compare(detector: AbstractDetector, session: Any, X: NDArray[Any], dtype: st
         If a score of the graph is not finite where the library's is, or rows that are not numbers are not flagged.
     """
     check_refused(session, Asked.of(detector, dtype))
-    batch = next(iter(detector.score_batches(X, batch_size=len(X))))
+    batch = library_answers(detector, X)
     with np.errstate(over="ignore"):
         fed = X.astype(dtype)
     answers = _answers(detector, session, fed, [np.arange(len(X)), *np.arange(min(6, len(X)))[:, None], np.arange(min(3, len(X)))])
@@ -107,10 +117,12 @@ def compare(detector: AbstractDetector, session: Any, X: NDArray[Any], dtype: st
     known = np.isfinite(expected) & np.isfinite(fed.reshape(len(X), -1)).all(axis=1)[rows]
     if not np.isfinite(scores[known]).all():
         raise ExportError(f"The graph of {detector.name} gives scores that are not finite, where the library's are.")
-    rule = {"least_size": spread(detector), "threshold": detector.threshold_}
-    found = differences(scores, flagged, expected, batch.is_anomaly[rows], comparable=known, **rule)
+    size, thresholds = spread(detector), detector.decision_.thresholds(len(X), batch.categories)
+    found = differences(scores, flagged, expected, batch.is_anomaly[rows], comparable=known, least_size=size, threshold=thresholds[rows])
     whole = slice(len(X))  # each row once
-    once = differences(scores[whole], flagged[whole], expected[whole], batch.is_anomaly, comparable=known[whole], **rule)
+    once = differences(
+        scores[whole], flagged[whole], expected[whole], batch.is_anomaly, comparable=known[whole], least_size=size, threshold=thresholds
+    )
     _check_maps(detector, session, X[:_MAPS_COMPARED], fed[:_MAPS_COMPARED])
     return Comparison(
         n_rows=len(X),
@@ -128,7 +140,8 @@ def _check_maps(detector: AbstractDetector, session: Any, X: NDArray[Any], fed: 
     if not detector.has_maps:
         return
     expected = detector.anomaly_map(X)
-    (found,) = session.run([MAP_OUTPUT], {input_name(detector): fed})
+    codes = category_codes(detector.decision_.n_categories, np.arange(len(fed)))
+    (found,) = session.run([MAP_OUTPUT], feed(input_name(detector), fed, codes))
     apart = np.abs(found - expected) / np.maximum(np.abs(expected), 1)
     if found.shape != expected.shape or not apart.max() <= MAP_TOLERANCE:
         raise ExportError(
@@ -181,7 +194,7 @@ def differences(
     expected_flags: NDArray[Any],
     *,
     least_size: float,
-    threshold: float,
+    threshold: float | NDArray[np.float64],
     comparable: NDArray[np.bool_] | None = None,
 ) -> Differences:
     """Return how far a graph's answers are from the expected ones.
@@ -191,7 +204,7 @@ def differences(
     scores, flagged, expected, expected_flags : ndarray, shape (n,)
     least_size : float
         Differences are relative to the expected score, or to this where it is larger.
-    threshold : float
+    threshold : float or ndarray of float64, shape (n,)
         Where an expected score lies on it to within `TOLERANCE`, rounding decides, in the library too: those decisions are counted apart.
     comparable : ndarray of bool, shape (n,), optional
         Rows whose scores can be compared; of the others, and where the expected score is infinite, decisions alone are.
@@ -208,7 +221,8 @@ def differences(
 def _answers(detector: AbstractDetector, session: Any, X: NDArray[Any], parts: list[NDArray[np.int64]]) -> list[NDArray[Any]]:
     """Return the positions of the rows in all parts, and the graph's three answers to them."""
     name = input_name(detector)
-    found = [(part, *session.run(list(OUTPUTS), {name: X[part]})) for part in parts]
+    n_categories = detector.decision_.n_categories
+    found = [(part, *session.run(list(OUTPUTS), feed(name, X[part], category_codes(n_categories, part)))) for part in parts]
     return [np.concatenate(column) for column in zip(*found, strict=True)]
 
 
@@ -221,6 +235,8 @@ def check_refused(session: Any, asked: Asked) -> None:
         rows[row].flat[-1] = rows[row + 3].flat[:] = value
     if asked.imputes:
         rows = rows[1:]  # there a missing value may be one that is filled
-    _, p_values, flagged = session.run(list(OUTPUTS), {asked.name: rows})
+    # Without a category, where all scores count: then the smallest p-value is the one that is known here.
+    codes = np.full(len(rows), -1) if asked.n_categories else None
+    _, p_values, flagged = session.run(list(OUTPUTS), feed(asked.name, rows, codes))
     if not flagged.all() or not (p_values <= 1 / (asked.n_calibration + 1) * (1 + 1e-9)).all():
         raise ExportError("A graph must flag rows with values that are not finite, with the smallest p-value, and this one does not.")

@@ -19,7 +19,7 @@ from insphere.detectors.scoring import Rows
 from insphere.detectors.telling import tell, warn_unreadable
 from insphere.errors import DataError
 from insphere.export.comparing import TOLERANCE
-from insphere.export.graph import ScoringGraph, spread
+from insphere.export.graph import ScoringGraph, category_codes, library_answers, spread
 
 MOST_ROWS = 256
 """Rows of a source that are compared at most, evenly spaced."""
@@ -75,11 +75,13 @@ def pack(detector: AbstractDetector, X: NDArray[Any], dtype: str, *, exact: bool
     """
     n_most = max(1, min(_STORED_ROWS, _STORED_BYTES // max(1, X[0].nbytes)))
     X = X.astype(dtype)
-    batch = next(iter(detector.score_batches(X, batch_size=len(X))))
+    batch = library_answers(detector, X)
+    codes = category_codes(detector.decision_.n_categories, np.arange(len(X)))
     order = np.argsort(batch.anomaly_score, kind="stable")
     chosen = order[np.unique(np.linspace(0, len(X) - 1, min(n_most, len(X))).round().astype(np.int64))]
     return {
         **packed(X[chosen]),
+        **({} if codes is None else {"category": codes[chosen].tolist()}),
         "anomaly_score": batch.anomaly_score[chosen].tolist(),
         "p_value": batch.p_value[chosen].tolist(),
         "is_anomaly": batch.is_anomaly[chosen].tolist(),

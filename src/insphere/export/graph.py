@@ -9,10 +9,13 @@ import warnings
 from collections.abc import Iterator
 from typing import Any
 
+import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from insphere.data import Imputer
+from insphere.decision.scored import ScoredRows
 from insphere.detectors.base import AbstractDetector
 from insphere.detectors.shallow import AbstractShallowDetector
 from insphere.errors import ExportError, MissingDependencyError
@@ -27,6 +30,9 @@ IR_VERSION = 8
 OUTPUTS = ("anomaly_score", "p_value", "is_anomaly")
 """Names of the graph's outputs, in order."""
 
+CATEGORY_INPUT = "category"
+"""Name of one more input, where each camera, product or shift has a threshold of its own: int64, shape (batch,), -1 for not known."""
+
 MAP_OUTPUT = "anomaly_map"
 """Name of one more output, after them, where the detector has heat-maps."""
 
@@ -38,7 +44,8 @@ class ScoringGraph(nn.Module):
 
     A score that differs from the threshold, or from a held-out row's score, by no more than rounding counts as equal to it, as it would
     be in the library: the threshold *is* the score of a held-out row. A row with a value that is not a finite number, or whose score is
-    none, scores infinity: it is flagged, with the smallest p-value. Values that the detector's imputer fills may be missing.
+    none, scores infinity: it is flagged, with the smallest p-value. Values that the detector's imputer fills may be missing. So does a row
+    of a category that the detector does not have: a graph has no errors.
 
     Parameters
     ----------
@@ -63,17 +70,37 @@ class ScoringGraph(nn.Module):
         self.spread = spread(detector)
         self.calibration_scores: Tensor
         self.register_buffer("calibration_scores", torch.from_numpy(detector.conformal_.scores.copy()))
+        known = detector.decision_.categories
+        self.n_categories = detector.decision_.n_categories
+        self.calibration_codes: Tensor
+        self.category_sizes: Tensor
+        if known is not None:
+            self.register_buffer("calibration_codes", torch.from_numpy(known.codes.copy()))
+            self.register_buffer("category_sizes", torch.tensor([*known.sizes.values(), len(known.codes)], dtype=torch.float64))
         self.eval()
 
-    def forward(self, rows: Tensor, threshold: Tensor) -> tuple[Tensor, ...]:
+    def forward(self, rows: Tensor, threshold: Tensor, category: Tensor | None = None) -> tuple[Tensor, ...]:
         """Map raw rows and a threshold to scores and p-values (float64) and decisions (bool), each of shape (n,).
+
+        With categories there is a threshold for each, and last that of all together, and `category` says which one a row is of.
 
         Of a detector with heat-maps these come last: float32, shape (n, map height, map width), in units of held-out normal rows.
         """
         scores, known, heat = self._scores(rows)
         lowered = (scores - self.rounding * scores.abs().clamp(min=self.spread)).masked_fill(~known, math.inf)
-        n_above = (self.calibration_scores >= lowered.unsqueeze(1)).double().sum(dim=1)
-        p_values = (1 + n_above) / (len(self.calibration_scores) + 1)
+        above = self.calibration_scores >= lowered.unsqueeze(1)
+        if category is None:
+            p_values = (1 + above.double().sum(dim=1)) / (len(self.calibration_scores) + 1)
+        else:
+            # Without a category, -1, all scores count; one that is not known is as a row that is not finite.
+            is_known = (category >= -1) & (category < self.n_categories)
+            known = known & is_known
+            code = torch.where((category >= 0) & is_known, category, torch.full_like(category, self.n_categories))
+            counts = above & ((self.calibration_codes == category.unsqueeze(1)) | (code == self.n_categories).unsqueeze(1))
+            p_values = (1 + counts.double().sum(dim=1)) / (self.category_sizes[code] + 1)
+            p_values = torch.where(is_known, p_values, 1 / (self.category_sizes[-1] + 1))
+            threshold = threshold[code]
+            lowered = lowered.masked_fill(~known, math.inf)
         answers = scores.masked_fill(~known, math.inf), p_values, lowered > threshold
         return answers if heat is None else (*answers, heat.masked_fill(~known.reshape(-1, 1, 1), math.inf))
 
@@ -124,6 +151,30 @@ def spread(detector: AbstractDetector) -> float:
     return float(scores.std()) if len(scores) > 1 else 0.0
 
 
+def default_thresholds(detector: AbstractDetector) -> NDArray[np.float64]:
+    """Return what the input `threshold` is where it is not fed: one number, or one for each category and one for all together."""
+    decision = detector.decision_
+    return decision.thresholds_by_code() if decision.n_categories else np.array(decision.threshold)
+
+
+def category_codes(n_categories: int, positions: NDArray[np.int64]) -> NDArray[np.int64] | None:
+    """Return the categories that rows at these positions are compared in: each in turn, and none (-1); None where there are none."""
+    return positions % (n_categories + 1) - 1 if n_categories else None
+
+
+def feed(name: str, rows: NDArray[Any], codes: NDArray[np.int64] | None) -> dict[str, NDArray[Any]]:
+    """Return what a graph is fed."""
+    return {name: rows} if codes is None else {name: rows, CATEGORY_INPUT: codes}
+
+
+def library_answers(detector: AbstractDetector, X: NDArray[Any]) -> ScoredRows:
+    """Return the library's answers to rows, each in the category of `category_codes`."""
+    codes = category_codes(detector.decision_.n_categories, np.arange(len(X)))
+    known = detector.decision_.categories
+    names = None if codes is None or known is None else [known.names[code] if code >= 0 else None for code in codes.tolist()]
+    return next(iter(detector.score_batches(X, batch_size=len(X), categories=names)))
+
+
 def input_name(detector: AbstractDetector) -> str:
     """Return the name of the graph's input: "images", or "x" for vectors."""
     return "x" if detector.image_spec_ is None else "images"
@@ -148,21 +199,26 @@ def build(detector: AbstractDetector, graph: ScoringGraph) -> Any:
     ExportError
         If PyTorch's exporter cannot translate it.
     """
-    import numpy as np
     import onnx
 
-    name = input_name(detector)
+    name, defaults = input_name(detector), default_thresholds(detector)
     example = torch.zeros((2, *detector.input_.shape), dtype=getattr(torch, graph.input_dtype))
+    batch = torch.export.Dim("batch")
+    examples: list[Any] = [example, torch.from_numpy(defaults)]
+    shapes: dict[str, Any] = {"rows": {0: batch}, "threshold": None}
+    if graph.n_categories:
+        examples.append(torch.tensor([0, -1]))
+        shapes["category"] = {0: batch}
     try:
         with quiet():
             program = torch.onnx.export(
                 graph,
-                (example, torch.tensor(detector.threshold_, dtype=torch.float64)),
+                tuple(examples),
                 dynamo=True,
                 verbose=False,
-                input_names=[name, "threshold"],
+                input_names=[name, "threshold", *([CATEGORY_INPUT] if graph.n_categories else [])],
                 output_names=[*OUTPUTS, *([MAP_OUTPUT] if graph.has_maps else [])],
-                dynamic_shapes={"rows": {0: torch.export.Dim("batch")}, "threshold": None},
+                dynamic_shapes=shapes,
                 opset_version=OPSET,
             )
     # The exporter raises errors of PyTorch's tracer, of its decompositions and its own; all mean the same here.
@@ -175,7 +231,7 @@ def build(detector: AbstractDetector, graph: ScoringGraph) -> Any:
     _strip(model)
     model.ir_version = IR_VERSION
     # An input that is also an initialiser has a default: the runtime takes a value where one is fed, else the stored one.
-    model.graph.initializer.append(onnx.numpy_helper.from_array(np.array(detector.threshold_), "threshold"))
+    model.graph.initializer.append(onnx.numpy_helper.from_array(defaults, "threshold"))
     return model
 
 

@@ -12,7 +12,7 @@ from scipy.stats import spearmanr
 
 from insphere.detectors.base import AbstractDetector
 from insphere.errors import ParameterError
-from insphere.export.graph import OUTPUTS, input_name, quiet
+from insphere.export.graph import OUTPUTS, category_codes, default_thresholds, feed, input_name, library_answers, quiet
 from insphere.metrics import auroc
 
 _NETWORK_OPERATORS = ("Conv", "Gemm", "MatMul")
@@ -104,8 +104,9 @@ def quantise(content: bytes, detector: AbstractDetector, X: NDArray[Any]) -> byt
 
 def measure(detector: AbstractDetector, session: Any, X: NDArray[Any], labels: NDArray[np.int64] | None, *, dtype: str) -> QuantisationCost:
     """Compare a quantised graph, which takes `dtype`, with the library on rows, with labels (0 normal, 1 anomaly) where they are known."""
-    batch = next(iter(detector.score_batches(X, batch_size=len(X))))
-    scores, _, flagged = session.run(list(OUTPUTS), {input_name(detector): X.astype(dtype)})
+    batch = library_answers(detector, X)
+    codes = category_codes(detector.decision_.n_categories, np.arange(len(X)))
+    scores, _, flagged = session.run(list(OUTPUTS), feed(input_name(detector), X.astype(dtype), codes))
     expected = batch.anomaly_score
     differences = np.abs(scores - expected) / np.maximum(np.abs(expected), np.finfo(np.float64).tiny)
     varied = np.ptp(scores) > 0 and np.ptp(expected) > 0
@@ -135,8 +136,9 @@ class _Reader:
     """Gives the quantiser one row after the other, as its `CalibrationDataReader` does."""
 
     def __init__(self, name: str, detector: AbstractDetector, X: NDArray[Any]) -> None:
-        threshold = np.array(detector.threshold_)
-        self._rows = iter([{name: X[row : row + 1], "threshold": threshold} for row in range(len(X))])
+        thresholds, n_categories = default_thresholds(detector), detector.decision_.n_categories
+        rows = (feed(name, X[row : row + 1], category_codes(n_categories, np.array([row]))) for row in range(len(X)))
+        self._rows = iter([{**fed, "threshold": thresholds} for fed in rows])
 
     def get_next(self) -> dict[str, NDArray[Any]] | None:
         """Return the next feed, None after the last."""

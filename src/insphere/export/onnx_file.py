@@ -77,6 +77,10 @@ def export_onnx(
     threshold for a default. It gives ``anomaly_score`` and ``p_value`` (float64) and ``is_anomaly`` (bool), each of shape (batch,). A row
     with a value that is not finite is flagged, with the smallest p-value; where the detector imputes, missing features are filled.
 
+    Of a detector that is calibrated by category (camera, product, shift) it also takes ``category``, int64 of shape (batch,): the position
+    of a row's category in the metadata `categories`, or -1 where it is not known. ``threshold`` then has one number for each category and
+    last that of all together. A row of another category is flagged as one that is not finite is.
+
     Next to the graph a certificate is written: the rows compared, both results, the largest difference, the runtime and its version.
     `insphere.export.verify` repeats it elsewhere.
 
@@ -203,6 +207,7 @@ def metadata(detector: AbstractDetector, graph: ScoringGraph) -> dict[str, Any]:
         "expected_false_alarm_rate": decision["expected"],
         "radius": decision["radius"],
         "n_calibration": decision["n_calibration"],
+        "categories": decision["categories"],
         "health": description["health"]["level"],
     }
 

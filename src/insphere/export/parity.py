@@ -22,7 +22,7 @@ from insphere.detectors.scoring import Rows
 from insphere.errors import ExportError, ParameterError
 from insphere.export.comparing import TOLERANCE, Asked, check_equal, check_refused, differences
 from insphere.export.golden import packed, rows_of, unpacked
-from insphere.export.graph import OUTPUTS, check_packages, input_name, session, spread
+from insphere.export.graph import OUTPUTS, category_codes, check_packages, feed, library_answers, session, spread
 
 FORMAT_VERSION = 1
 """Version of the certificate."""
@@ -46,6 +46,13 @@ class _Recorded:
     least_size: float
     threshold: float
     exported_with: str
+    thresholds: NDArray[np.float64]
+
+    @property
+    def of_rows(self) -> NDArray[np.float64]:
+        """The threshold of each row: that of its category."""
+        codes = category_codes(self.asked.n_categories, np.arange(len(self.rows)))
+        return np.full(len(self.rows), self.threshold) if codes is None else self.thresholds[codes]
 
 
 @dataclasses.dataclass(frozen=True)
@@ -150,6 +157,7 @@ def certify(
         "exact": exact,
         "tolerance": TOLERANCE,
         "spread": spread(detector),
+        "thresholds": detector.decision_.thresholds_by_code().tolist(),
         "input": dataclasses.asdict(Asked.of(detector, dtype)),
         "rows": {"kind": "made up", **packed(stored), **_both(detector, session, stored, dtype)},
         "given": None if given is None else {"n_rows": len(given), "sha256": _sha256(given), **_both(detector, session, given, dtype)},
@@ -193,9 +201,9 @@ def verify(
     runtime = session(content)
     known = _recorded(record, where)
     check_refused(runtime, known.asked)
-    scores, _, flagged = _run(runtime, known.asked.name, known.rows, known.asked.dtype)
+    scores, _, flagged = _run(runtime, known.asked, known.rows)
     difference, n_labels, n_near, n_near_that_differ = differences(
-        scores, flagged, known.scores, known.flagged, least_size=known.least_size, threshold=known.threshold
+        scores, flagged, known.scores, known.flagged, least_size=known.least_size, threshold=known.of_rows
     )
     n_rows = len(known.rows)
     if detector is not None:
@@ -216,9 +224,10 @@ def verify(
 
 
 def _both(detector: AbstractDetector, session: Any, X: NDArray[Any], dtype: str) -> dict[str, Any]:
-    batch = next(iter(detector.score_batches(X, batch_size=len(X))))
-    scores, p_values, flagged = _run(session, input_name(detector), X, dtype)
-    found = differences(scores, flagged, batch.anomaly_score, batch.is_anomaly, least_size=spread(detector), threshold=detector.threshold_)
+    batch, decision = library_answers(detector, X), detector.decision_
+    scores, p_values, flagged = _run(session, Asked.of(detector, dtype), X)
+    thresholds = decision.thresholds(len(X), batch.categories)
+    found = differences(scores, flagged, batch.anomaly_score, batch.is_anomaly, least_size=spread(detector), threshold=thresholds)
     return {
         "library": _listed([batch.anomaly_score, batch.p_value, batch.is_anomaly]),
         "graph": _listed([scores, p_values, flagged]),
@@ -229,10 +238,11 @@ def _both(detector: AbstractDetector, session: Any, X: NDArray[Any], dtype: str)
     }
 
 
-def _run(session: Any, name: str, X: NDArray[Any], dtype: str) -> list[NDArray[Any]]:
-    """Return the graph's scores, p-values and decisions."""
+def _run(session: Any, asked: Asked, X: NDArray[Any]) -> list[NDArray[Any]]:
+    """Return the graph's scores, p-values and decisions, of each row in the category of `category_codes`."""
+    codes = category_codes(asked.n_categories, np.arange(len(X)))
     with np.errstate(over="ignore"):
-        answers: list[NDArray[Any]] = session.run(list(OUTPUTS), {name: X.astype(dtype)})
+        answers: list[NDArray[Any]] = session.run(list(OUTPUTS), feed(asked.name, X.astype(asked.dtype), codes))
     return answers
 
 
@@ -254,13 +264,16 @@ def _recorded(record: Mapping[str, Any], certificate: Path) -> _Recorded:
             least_size=float(record["spread"]),
             threshold=float(record["threshold"]),
             exported_with=str(record["versions"]["onnxruntime"]),
+            thresholds=np.array(record.get("thresholds", [record["threshold"]]), dtype=np.float64),
         )
     except (KeyError, TypeError, ValueError, zlib.error) as error:
         raise ExportError(f"{certificate} is not a whole parity certificate ({error}); export the graph again.") from error
     n_rows = len(found.rows)
     if n_rows == 0 or found.scores.shape != (n_rows,) or found.flagged.shape != (n_rows,) or np.isnan(found.scores).any():
         raise ExportError(f"{certificate} must have one score and one decision for each of its {n_rows} rows; export the graph again.")
-    if not np.isfinite([found.least_size, found.threshold]).all():
+    if found.thresholds.shape != (found.asked.n_categories + 1,):
+        raise ExportError(f"{certificate} must have a threshold for each of {found.asked.n_categories} categories; export the graph again.")
+    if not np.isfinite([found.least_size, found.threshold, *found.thresholds]).all():
         raise ExportError(
             f"{certificate} must have a finite spread and threshold, got {found.least_size} and {found.threshold}; export the graph again."
         )

@@ -2,7 +2,7 @@
 
 import dataclasses
 from collections import Counter
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from functools import cached_property
 from typing import Any
 
@@ -47,6 +47,8 @@ class JudgedRows:
         Rows that equal one which was given to `fit`.
     places : LocalisedRows or None
         How well heat-maps find the places that masks mark, where there are both.
+    categories : tuple of str or None, or None
+        Category (camera, product, shift) by which each row was judged; None for a row without one, or where the detector has none.
     """
 
     source: AbstractSource
@@ -59,6 +61,7 @@ class JudgedRows:
     errors: Mapping[int, str]
     n_seen: int = 0
     places: LocalisedRows | None = None
+    categories: tuple[str | None, ...] | None = None
 
     def __len__(self) -> int:
         return len(self.index)
@@ -130,4 +133,13 @@ def judge(detector: AbstractDetector, source: AbstractSource, on_batch: Callable
         errors=errors,
         n_seen=sum(batch.n_seen for batch in batches),
         places=None if localiser is None else localiser.result(),
+        categories=_categories(detector, batches),
     )
+
+
+def _categories(detector: AbstractDetector, batches: Sequence[ScoredRows]) -> tuple[str | None, ...] | None:
+    known = detector.decision_.categories
+    if known is None:
+        return None
+    codes = [code for batch in batches for code in ([] if batch.categories is None else batch.categories.tolist())]
+    return tuple(one_line(known.names[code]) if code >= 0 else None for code in codes)

@@ -4,10 +4,12 @@ import dataclasses
 import math
 from collections.abc import Iterator
 
+from insphere.decision.categories import pooled_text
 from insphere.decision.scored import seen_text
 from insphere.detectors.base import AbstractDetector
 from insphere.estimate import Estimate, proportion
 from insphere.localisation_metrics import MAX_FPR
+from insphere.metrics import rates_by_category
 from insphere.report.judging import JudgedRows
 
 LEVELS = {"ok": "Sound", "warning": "Look before you rely on it", "critical": "Do not rely on it"}
@@ -84,7 +86,7 @@ def reach_verdict(detector: AbstractDetector, rows: JudgedRows) -> Verdict:
     """Return the verdict on a detector from its health and from how it judged these rows."""
     order = list(LEVELS)
     remarks = sorted(
-        [*_of_rates(detector, rows), *_of_places(rows), *_of_rows(rows), *_of_health(detector)],
+        [*_of_rates(detector, rows), *_of_categories(detector, rows), *_of_places(rows), *_of_rows(rows), *_of_health(detector)],
         key=lambda remark: -order.index(remark.level),
     )
     level = max((remark.level for remark in remarks), key=order.index, default="ok")
@@ -137,6 +139,33 @@ def _of_rates(detector: AbstractDetector, rows: JudgedRows) -> Iterator[Remark]:
         listed = ", ".join(hidden[:_MOST_NAMED]) + (" …" if len(hidden) > _MOST_NAMED else "")
         text = f"Not to be told from guessing for {len(hidden)} of {len(types)} types of anomalies: {listed}."
         yield Remark("warning", f"{text} If their marks are small, fit with a larger image size.")
+
+
+def _of_categories(detector: AbstractDetector, rows: JudgedRows) -> Iterator[Remark]:
+    """Say how each camera, product or shift did, and which of them has more false alarms than it was promised."""
+    if rows.categories is None:
+        return
+    promised = {entry["name"]: entry["promised_fpr"] for entry in detector.decision_.to_json()["categories"] or ()}
+    yield Remark(
+        "ok",
+        f"{len(promised)} categories have thresholds of their own; the slider below moves one for all of them together.",
+    )
+    n_pooled = sum(name is None for name in rows.categories)
+    if n_pooled:
+        yield Remark("warning", pooled_text(n_pooled, len(rows)))
+    if rows.labels is None:
+        return
+    for entry in rates_by_category(rows.labels, rows.is_anomaly, rows.categories):
+        most = promised.get(entry.name or "")
+        if most is None or not entry.n_normal:
+            continue
+        alarms = entry.false_alarm_rate
+        text = (
+            f"{entry.name}: {percent(alarms.value)} of its {entry.n_normal} normal rows are flagged (95 % interval {interval(alarms)});"
+            f" {100 * most:.3g} % were promised."
+        )
+        bad = alarms.low > most
+        yield Remark("warning" if bad else "ok", text + (" Recalibrate it with normal rows like these." if bad else ""))
 
 
 def _of_places(rows: JudgedRows) -> Iterator[Remark]:
