@@ -17,6 +17,7 @@ FLOORS = (
     ("ranking", "metrics", "localisation_metrics", "model_file", "scores_file", "drift", "signatures"),
     ("data",),
     ("decision",),
+    ("verdict_files",),
     ("nets", "scores"),
     ("training",),
     ("detectors",),

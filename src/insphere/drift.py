@@ -18,6 +18,20 @@ from insphere.validation import check_integer, check_number
 
 Array = NDArray[np.float64]
 
+_RECALIBRATE = (
+    "then calibrate on normal rows as they are now: insphere recalibrate MODEL ROWS, or score with --draw, look at the drawn rows, and insphere"
+    " feedback MODEL FILE --recalibrate only"
+)
+_ADVICE = {
+    "higher": "Scores have risen, so more normal rows are flagged than promised. Look at the latest flagged rows: if they are bad, the line"
+    f" needs help and not the model; if they are good, look for what changed (lamp, lens, supplier, position), {_RECALIBRATE}.",
+    "lower": "Scores have fallen, so anomalies may pass unseen below the threshold. Look for what changed (focus, exposure, a camera that"
+    f" shows the same picture), {_RECALIBRATE}.",
+    "same on average": "Scores spread otherwise than before: some rows are less usual, others more. Look at the highest and the lowest ones of"
+    f" the latest rows for what changed, {_RECALIBRATE}.",
+}
+"""What to do after an alarm, by where the latest scores lie."""
+
 _MOST_CLASSES = 10
 _TILTS = (-8.0, -3.0, 3.0, 8.0)
 _EMPHASES = (3.0, 9.0)  # how many times likelier than usual one class becomes under a bet on it alone
@@ -65,9 +79,17 @@ class DriftState:
             return "higher"
         return "lower" if self.recent_p_value > 0.6 else "same on average"
 
+    @property
+    def advice(self) -> str | None:
+        """What the alarm promises and what to do; None without drift."""
+        direction = self.direction
+        if direction is None:
+            return None
+        return f"Without a change such an alarm is raised at most once in {self.threshold:g} streams, ever. {_ADVICE[direction]}"
+
     def to_json(self) -> dict[str, Any]:
-        """Return the fields and the direction as a JSON-able dict."""
-        return dataclasses.asdict(self) | {"direction": self.direction}
+        """Return the fields, the direction and the advice as a JSON-able dict."""
+        return dataclasses.asdict(self) | {"direction": self.direction, "advice": self.advice}
 
 
 class DriftMonitor:

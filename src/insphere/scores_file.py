@@ -22,7 +22,7 @@ from insphere.visible import csv_text, one_line
 
 Record = dict[str, Any]
 
-_ARROW_TYPES = {"label": pa.int64, "adjusted_p_value": pa.float64, "is_discovery": pa.bool_, "audit": pa.bool_}
+_ARROW_TYPES = {"label": pa.int64, "adjusted_p_value": pa.float64, "is_discovery": pa.bool_, "drawn": pa.bool_}
 
 _ROWS_PER_GROUP = 65_536  # of a Parquet file: one read of a few megabytes
 

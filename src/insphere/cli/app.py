@@ -23,6 +23,7 @@ from insphere.cli.checking import check
 from insphere.cli.demonstrating import demo
 from insphere.cli.explaining import explain
 from insphere.cli.exporting import export, verify
+from insphere.cli.feeding_back import feedback
 from insphere.cli.fitting import fit
 from insphere.cli.listing import datasets, detectors, info
 from insphere.cli.recalibrating import recalibrate
@@ -81,6 +82,7 @@ for command in (
     card,
     explain,
     recalibrate,
+    feedback,
     benchmark,
     export,
     verify,

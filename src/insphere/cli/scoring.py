@@ -25,6 +25,7 @@ if TYPE_CHECKING:
     from insphere.scores_file import ScoresFile
 
 _OF_FDR = ("adjusted_p_value", "is_discovery")
+_OF_DRAW = ("row_id", "drawn", "verdict")
 
 
 def score(
@@ -52,6 +53,16 @@ def score(
             show_default=False,
             help="Also call anomalies so that at most this share of those called in the batch are false alarms, on average"
             " (Benjamini–Hochberg); adds the columns adjusted_p_value and is_discovery.",
+        ),
+    ] = None,
+    draw: Annotated[
+        float | None,
+        typer.Option(
+            "--draw",
+            metavar="SHARE",
+            show_default=False,
+            help="Draw this share of the rows, whatever they score, for people to look at; adds the columns row_id, drawn and verdict, to be"
+            " filled in for insphere feedback.",
         ),
     ] = None,
     columns: options.Columns = None,
@@ -89,20 +100,22 @@ def score(
     categories = None if detector.decision_.categories is None else rows.categories or [None] * len(rows)
     kept: list[ScoredRows] = []
     found = None
-    with write_scores(output, ids=rows.ids, categories=categories, further=() if fdr is None else _OF_FDR) as table:
+    drawing = _drawing(detector, draw)
+    further = (*(() if fdr is None else _OF_FDR), *(() if draw is None else _OF_DRAW))
+    with write_scores(output, ids=rows.ids, categories=categories, further=further) as table:
 
         def take(batch: "ScoredRows") -> None:
             n_pooled.append(batch.n_pooled)
             if drawn is not None:
                 drawn.append(batch)
             if fdr is None:
-                table.append(batch)
+                table.append(batch, drawing(batch))
             else:
                 kept.append(dataclasses.replace(batch, maps=None))
 
         scored(detector, rows, on_batch=take, maps=drawn is not None)
         if fdr is not None:
-            found = write_discoveries(table, detector, kept, fdr)
+            found = write_discoveries(table, detector, kept, fdr, drawing)
     console.tell(rows)
     for note in () if found is None else found.notes:
         console.warn(note)
@@ -236,7 +249,35 @@ def finished(drawn: "MapFiles") -> dict[str, Any]:
     return {"folder": drawn.folder, "n_maps": len(drawn.rows), "n_overlays": len(drawn.rows) - len(drawn.errors), "n_cut_off": n_cut_off}
 
 
-def write_discoveries(table: "ScoresFile", detector: "AbstractDetector", batches: "Sequence[ScoredRows]", fdr: float) -> "Discoveries":
+def _drawing(detector: "AbstractDetector", share: float | None) -> "Callable[[ScoredRows], dict[str, list[Any]]]":
+    """Return what gives the columns of a draw of this share of the rows for each batch; none where nothing is drawn."""
+    from insphere.decision.verdicts import are_drawn, row_id
+    from insphere.validation import check_number
+
+    if share is None:
+        return lambda batch: {}
+    check_number("draw", share, above=0, at_most=1)
+
+    def columns(batch: "ScoredRows") -> dict[str, list[Any]]:
+        import numpy as np
+
+        hashes = np.empty(0, np.uint64) if batch.hashes is None else batch.hashes
+        drawn = are_drawn(hashes, detector.draw_key, share)
+        seen = np.zeros(len(hashes), np.bool_) if batch.seen is None else batch.seen
+        # Rows that were given to fit say nothing of new ones: they have no name to give a verdict on.
+        names = [None if known else row_id(value) for value, known in zip(hashes.tolist(), seen.tolist(), strict=True)]
+        return {"row_id": names, "drawn": (drawn & ~seen).tolist(), "verdict": [None] * len(hashes)}
+
+    return columns
+
+
+def write_discoveries(
+    table: "ScoresFile",
+    detector: "AbstractDetector",
+    batches: "Sequence[ScoredRows]",
+    fdr: float,
+    more: "Callable[[ScoredRows], dict[str, list[Any]]]",
+) -> "Discoveries":
     """Write batches with what the false-discovery rate makes of all their rows together; return it."""
     import numpy as np
 
@@ -248,7 +289,7 @@ def write_discoveries(table: "ScoresFile", detector: "AbstractDetector", batches
         own = slice(start, start + len(batch.index))
         start = own.stop
         columns = (found.adjusted_p_value[own].tolist(), found.is_discovery[own].tolist())
-        table.append(batch, dict(zip(_OF_FDR, columns, strict=True)))
+        table.append(batch, dict(zip(_OF_FDR, columns, strict=True)) | more(batch))
     return found
 
 

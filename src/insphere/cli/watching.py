@@ -47,6 +47,20 @@ def watch(
         float, typer.Option("--tolerated-share", metavar="SHARE", help="Share of odd images, 0 to 0.5, that is not a drift yet.")
     ] = 0.05,
     require_signature: options.RequireSignature = None,
+    fdr: Annotated[
+        float | None,
+        typer.Option(
+            "--fdr",
+            metavar="RATE",
+            show_default=False,
+            rich_help_panel=_TELLING,
+            help="Tell of so few images that at most this share of the alarms in a window are false, on average. Default: tell of every"
+            " flagged image.",
+        ),
+    ] = None,
+    fdr_window: Annotated[
+        int, typer.Option("--fdr-window", metavar="N", rich_help_panel=_TELLING, help="Images of a window for --fdr.")
+    ] = 100,
     json: options.Json = False,
 ) -> None:
     """Score images as they arrive in a folder, each once; tell of anomalies and of drift.
@@ -55,7 +69,11 @@ def watch(
     is_anomaly, error, size, times) is on the disk before anybody is told. Ctrl-C or SIGTERM ends the watch; the same command goes on
     with it, even after kill -9, and scores nothing twice. A file that is written again is scored again.
 
-    Drift: an alarm when the scores no longer look like those of normal images; without change, 1 watch in 100 ever raises it.
+    An alarm says what it promises: at most the target's share of normal images raises one; with --fdr, at most that share of the alarms
+    in a window of images is false, on average, while normal images are independent and like those that were calibrated on.
+
+    Drift: an alarm when the scores no longer look like those of normal images; without change, 1 watch in 100 ever raises it. It says
+    what to do.
 
     For example:
       insphere watch tiles.insphere /data/line3 -o line3.csv --webhook https://example.org/alarms
@@ -65,7 +83,7 @@ def watch(
     from insphere.watching import Command, Watcher, WatchOptions, Webhook, open_journal
 
     receivers = [*map(Webhook, webhook or ()), *map(Command, command or ())]
-    chosen = WatchOptions(poll=poll, once=once, tolerated_share=tolerated_share)
+    chosen = WatchOptions(poll=poll, once=once, tolerated_share=tolerated_share, fdr=fdr, fdr_window=fdr_window)
     detector = catalog.load(model, require_signature=require_signature)
     watcher = Watcher(detector, folder, open_journal(output), receivers=receivers, options=chosen, on_entry=_show)
     with _until_told_to_stop() as stop, _logged():
@@ -96,6 +114,8 @@ def _facts(summary: "WatchSummary") -> Iterator[tuple[str, object]]:
         yield notice.kind, str(notice)
     drift = summary.drift
     yield "drift", "none found" if not drift.drifted else f"since about row {drift.alarm_row} (scores: {drift.direction})"
+    if drift.advice is not None:
+        yield "what to do", drift.advice
 
 
 @contextlib.contextmanager

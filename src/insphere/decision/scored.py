@@ -28,6 +28,8 @@ class ScoredRows:
     categories : ndarray of int64, shape (m,), optional
         Code of the category by which each row was judged, -1 where none is known and all categories together were; None where the model
         has no categories.
+    hashes : ndarray of uint64, shape (m,), optional
+        See `row_hashes`: what each row is known by later.
 
     Examples
     --------
@@ -44,6 +46,7 @@ class ScoredRows:
     maps: NDArray[np.float32] | None = None
     seen: NDArray[np.bool_] | None = None
     categories: NDArray[np.int64] | None = None
+    hashes: NDArray[np.uint64] | None = None
 
     @property
     def n_pooled(self) -> int:

@@ -20,6 +20,7 @@ from insphere.data.imputation import Missing
 from insphere.decision import health
 from insphere.decision.calibration import Calibration
 from insphere.decision.units import row_hashes
+from insphere.decision.verdicts import VerdictJournal
 from insphere.detectors.fitting import (
     MAX_HASHES,
     MIN_ROWS,
@@ -36,6 +37,7 @@ from insphere.detectors.parameters import ParameterisedEstimator
 from insphere.detectors.scoring import Rows, RowScoring
 from insphere.detectors.stored import KIND, parameters_to_json, restore, to_file
 from insphere.detectors.unseen import decide, new_scores, unseen_scores
+from insphere.detectors.verdict_taking import VerdictTaking
 from insphere.errors import CollapseError, ParameterError
 from insphere.fields import Checked, OpenShare, check_fields
 from insphere.seeding import check_random_state, generator, resolve_seed
@@ -46,7 +48,7 @@ if TYPE_CHECKING:
 
 
 @dataclasses.dataclass(eq=False, repr=False, kw_only=True)
-class AbstractDetector(RowScoring, ParameterisedEstimator, OutlierMixin, BaseEstimator, ABC):  # type: ignore[misc]
+class AbstractDetector(RowScoring, VerdictTaking, ParameterisedEstimator, OutlierMixin, BaseEstimator, ABC):  # type: ignore[misc]
     """A one-class anomaly detector for images and vectors.
 
     A concrete class sets `name` to its key in the catalog, declares its own parameters as fields, and implements `_fit_model`, `_score`,
@@ -197,6 +199,7 @@ class AbstractDetector(RowScoring, ParameterisedEstimator, OutlierMixin, BaseEst
         self.decision_ = decide(fitting, train_scores, unseen, self._calibration, self.target_fpr)
         n_equal = len(fitting.rows) - self.data_["n_different"]
         self.health_ = examine(self.decision_, fitting, train_scores, findings, n_equal=n_equal, advice=self._collapse_advice())
+        self.verdicts_ = VerdictJournal()
         self.versions_ = versions()
         self.created_ = datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds")
 

@@ -131,6 +131,11 @@ _EPOCH = _record(
 
 _CHANGE = _record({"at": _text, "what": _text, "from": _number, "to": _number, "threshold_from": _number, "threshold_to": _number})
 
+_VERDICT = _record(
+    {"row": _text, "verdict": _text, "anomaly_score": _number, "is_anomaly": _flag, "drawn": _flag, "used": _flag, "at": _text},
+    {"category": _or_null(_text)},
+)
+
 _INPUT = _record(
     {
         "shape": _list(_whole(1, MAX_VALUES)),
@@ -176,7 +181,8 @@ HEADER = _record(
         "versions": _mapping(_text),
         "created": _text,
         "model": _record({}, {"latent_dim": _whole(1, 100_000), "history": _list(_EPOCH)}),
-    }
+    },
+    {"verdicts": _list(_VERDICT)},
 )
 """The check of a header: call it with the header and the word "header"."""
 

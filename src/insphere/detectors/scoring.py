@@ -94,9 +94,10 @@ class RowScoring(FittedViews):
                 heat = None if raw is None else (raw / self.decision_.map_level).astype(np.float32)
             else:
                 scores = self._score(X_rows) if len(X_rows) else np.empty(0)
-            seen = known_among(row_hashes(X_rows), self.row_hashes_)
+            hashes = row_hashes(X_rows)
+            seen = known_among(hashes, self.row_hashes_)
             p_values, flagged = self.decision_.p_value(scores), self.decision_.is_anomaly(scores)
-            scored = ScoredRows(rows.index, scores, p_values, flagged, rows.errors, maps=heat, seen=seen)
+            scored = ScoredRows(rows.index, scores, p_values, flagged, rows.errors, maps=heat, seen=seen, hashes=hashes)
             yield scored if codes is None else self._by_category(scored, codes, source, categories)
 
     def _category_codes(self, source: AbstractSource, categories: Iterable[Any] | None) -> NDArray[np.int64] | None:
@@ -127,8 +128,8 @@ class RowScoring(FittedViews):
         kept = own != UNKNOWN
         own, scores = own[kept], raw.anomaly_score[kept]
         judged = scores, self.decision_.p_value(scores, own), self.decision_.is_anomaly(scores, own)
-        maps, seen = (None if values is None else values[kept] for values in (raw.maps, raw.seen))
-        return ScoredRows(raw.index[kept], *judged, errors, maps=maps, seen=seen, categories=own)
+        maps, seen, hashes = (None if values is None else values[kept] for values in (raw.maps, raw.seen, raw.hashes))
+        return ScoredRows(raw.index[kept], *judged, errors, maps=maps, seen=seen, categories=own, hashes=hashes)
 
     def anomaly_score(self, X: Rows) -> NDArray[np.float64]:
         """Return the anomaly score of each row, float64, shape (n,), higher = more anomalous.

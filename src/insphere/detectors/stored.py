@@ -10,9 +10,10 @@ from numpy.typing import NDArray
 from insphere import model_file
 from insphere.decision import health
 from insphere.decision.decision import Decision
+from insphere.decision.verdicts import VerdictJournal
 from insphere.detectors.file_schema import check_file
 from insphere.detectors.inputs import InputContract
-from insphere.errors import ModelFileError
+from insphere.errors import DataError, ModelFileError
 from insphere.training.device import Device, is_available
 from insphere.validation import plain
 
@@ -61,6 +62,7 @@ def to_file(detector: Storable) -> tuple[dict[str, Any], dict[str, NDArray[Any]]
         "decision": detector.decision_.to_json(),
         "data": detector.data_,
         "health": detector.health_.to_json(),
+        "verdicts": detector.verdicts_.to_json(),
         "versions": detector.versions_,
         "created": detector.created_,
         "model": model,
@@ -113,6 +115,8 @@ def restore(kind: type[Detector], saved: model_file.ModelFile) -> Detector:
         return detector
     except ModelFileError:
         raise
+    except DataError as error:
+        raise ModelFileError(f"The model file holds a record that breaks its rule: {error} Save the detector again.") from error
     # Whatever parts that do not belong together do to the code that puts them together, it is the file's fault.
     except (ArithmeticError, AssertionError, AttributeError, LookupError, MemoryError, RuntimeError, TypeError, ValueError) as error:
         raise ModelFileError(f"The model file is incomplete or of another version: {error}. Save the detector again.") from error
@@ -137,6 +141,7 @@ def _restored(kind: type[Detector], header: Mapping[str, Any], arrays: Mapping[s
     detector.versions_, detector.created_ = header["versions"], header["created"]
     detector.decision_ = Decision.from_json(header["decision"], arrays[_CALIBRATION], arrays.get(_PEAKS), arrays.get(_CATEGORIES))
     detector.row_hashes_ = arrays.get(_SEEN, np.empty(0, np.uint64))
+    detector.verdicts_ = VerdictJournal.from_json(header.get("verdicts", ()))
     detector.training_errors_ = {}
     detector._restore(header["model"], arrays)
     return detector

@@ -13,11 +13,14 @@ from pathlib import Path
 from typing import Any
 
 import filelock
+import numpy as np
 
+from insphere.data.folders import categories_of
 from insphere.data.image_notices import told_of
 from insphere.data.images import IMAGE_SUFFIXES
 from insphere.data.rows import Notice, RowFacts
 from insphere.data.stores import FileStore, ImageSource
+from insphere.decision.online import OnlineDiscoveries
 from insphere.detectors.base import AbstractDetector
 from insphere.drift import DriftMonitor, DriftState
 from insphere.errors import DataError
@@ -51,6 +54,11 @@ class WatchOptions:
         Whether to end when every file has its score, instead of waiting for more.
     drift_false_alarms, tolerated_share : float
         See `insphere.drift.DriftMonitor`.
+    fdr : float, optional
+        Share of false alarms among those told in a window, at most, on average; see `insphere.decision.online.OnlineDiscoveries`. None:
+        every flagged image is told.
+    fdr_window : int
+        Images of a window.
 
     Examples
     --------
@@ -63,6 +71,8 @@ class WatchOptions:
     once: bool = False
     drift_false_alarms: float = 0.01
     tolerated_share: float = 0.05
+    fdr: float | None = None
+    fdr_window: int = 100
 
     def __post_init__(self) -> None:
         check_number("poll", self.poll, above=0, at_most=86_400)
@@ -148,7 +158,7 @@ class Watcher:
         self._detector, self._journal, self._options = detector, journal, options or WatchOptions()
         self._receivers, self._on_entry = receivers, on_entry
         self._arrivals = Arrivals(self._folder, IMAGE_SUFFIXES, settled_after=self._options.settled_after, ignored=journal.path)
-        self._monitor = self._new_monitor()
+        self._stream = self._new_stream()
         self._state_path = journal.path.with_name(f"{journal.path.name}.state")
         self._n_before = self._n_files = self._n_anomalies = self._n_errors = 0
         self._remarks: dict[str, dict[int, int]] = {}
@@ -181,7 +191,7 @@ class Watcher:
                 if n_untold:
                     _log.warning("%d events could not be told before the stop; the next run tells them.", n_untold)
         counts = (self._n_files, self._n_anomalies, self._n_errors, self._n_before, n_untold, self._arrivals.n_unsettled)
-        return WatchSummary(*counts, self._monitor.state, self._notices())
+        return WatchSummary(*counts, self._stream.drift.state, self._notices())
 
     def _loop(self, stop: threading.Event, notifier: Notifier) -> None:
         listable = True
@@ -222,7 +232,7 @@ class Watcher:
         for entry in self._journal.entries():
             self._n_before += 1
             self._arrivals.mark(entry.path, (entry.n_bytes, entry.modified_ns))
-            self._events(entry, self._monitor)
+            self._events(entry, self._stream)
         for key in notifier.keys:
             # Who has not been told of anything yet hears of what comes from now on.
             self._told_to.setdefault(key, self._n_before if self._told_to_all is None else self._told_to_all)
@@ -231,17 +241,19 @@ class Watcher:
 
     def _events_so_far(self) -> Iterator[tuple[int, list[Event]]]:
         """Yield the number of each entry in the journal of which there is something to tell, and what."""
-        monitor = self._new_monitor()
+        stream = self._new_stream()
         for number, entry in enumerate(self._journal.entries(), start=1):
-            if events := self._events(entry, monitor):
+            if events := self._events(entry, stream):
                 yield number, events
 
-    def _new_monitor(self) -> DriftMonitor:
-        return DriftMonitor(
-            self._detector.conformal_.scores,
-            false_alarm_rate=self._options.drift_false_alarms,
-            tolerated_share=self._options.tolerated_share,
+    def _new_stream(self) -> "_Stream":
+        options = self._options
+        drift = DriftMonitor(
+            self._detector.conformal_.scores, false_alarm_rate=options.drift_false_alarms, tolerated_share=options.tolerated_share
         )
+        if options.fdr is None:
+            return _Stream(drift)
+        return _Stream(drift, OnlineDiscoveries(self._detector.decision_, fdr=options.fdr, window=options.fdr_window))
 
     def _take_in(self, arrived: Sequence[Arrival], notifier: Notifier) -> None:
         """Score some files, write down what came of it, and have it told."""
@@ -258,13 +270,15 @@ class Watcher:
             self._arrivals.mark(entry.path, (entry.n_bytes, entry.modified_ns))
             if self._on_entry is not None:
                 self._on_entry(entry)
-            was_drifted = self._monitor.state.drifted
-            events = self._events(entry, self._monitor)
-            if self._monitor.state.drifted and not was_drifted:
+            was_drifted = self._stream.drift.state.drifted
+            events = self._events(entry, self._stream)
+            state = self._stream.drift.state
+            if state.drifted and not was_drifted:
                 _log.warning(
-                    "drift: since about %s the scores are no longer those of the held-out normal rows (%s).",
+                    "drift: since about %s the scores are no longer those of the held-out normal rows (%s). %s",
                     entry.path,
-                    self._monitor.state.direction,
+                    state.direction,
+                    state.advice,
                 )
             if events:
                 notifier.submit(self._n_before + self._n_files, events)
@@ -272,7 +286,9 @@ class Watcher:
     def _scored(self, arrived: Sequence[Arrival]) -> Iterator[Entry]:
         names = [arrival.name for arrival in arrived]
         store = FileStore([arrival.path for arrival in arrived])
-        source = ImageSource(str(self._folder), store, RowFacts(tuple(names)), self._spec)
+        by = self._detector.input_.table.category_by
+        categories = None if by is None or self._detector.decision_.categories is None else categories_of(names, by, asked=False)
+        source = ImageSource(str(self._folder), store, RowFacts(tuple(names), categories=categories), self._spec)
         now = datetime.datetime.now(datetime.UTC).isoformat(timespec="milliseconds")
         for batch in self._detector.score_batches(source):
             answers: dict[int, Answer] = {row: (None, None, None, one_line(text)) for row, text in batch.errors.items()}
@@ -285,8 +301,8 @@ class Watcher:
                 self._remarks.setdefault(kind, {})[len(self._remarked)] = amount
                 self._remarked.append(names[row])
 
-    def _events(self, entry: Entry, monitor: DriftMonitor) -> list[Event]:
-        """Return what is to be told of an entry, and count it for drift."""
+    def _events(self, entry: Entry, stream: "_Stream") -> list[Event]:
+        """Return what is to be told of an entry, and count it for drift and alarms."""
         facts: Event = {
             "id": hashlib.sha256(f"{entry.path}\0{entry.n_bytes}\0{entry.modified_ns}".encode()).hexdigest()[:16],
             "path": str(self._folder.absolute() / read_name(entry.path)),
@@ -296,13 +312,23 @@ class Watcher:
             "threshold": self._detector.threshold_,
             "scored_at": entry.scored_at,
         }
-        events: list[Event] = [{"event": "anomaly", **facts}] if entry.is_anomaly else []
-        if entry.p_value is not None:
-            was_drifted = monitor.state.drifted
-            state = monitor.update([entry.p_value])
+        told, promise = bool(entry.is_anomaly), self._promise
+        if stream.online is not None and entry.p_value is not None:
+            told, promise = stream.online.update([entry.p_value])[0], stream.online.promise
+        events: list[Event] = [{"event": "anomaly", **facts, "promise": promise}] if told else []
+        if entry.p_value is not None and entry.anomaly_score is not None:
+            was_drifted = stream.drift.state.drifted
+            # Against the scores of all, as the monitor has them: of a model with categories, p-values are each against its own.
+            state = stream.drift.update(self._detector.decision_.p_value(np.array([entry.anomaly_score])))
             if state.drifted and not was_drifted:
                 events.append({"event": "drift", **facts, "drift": state.to_json()})
         return events
+
+    @property
+    def _promise(self) -> str:
+        """What an alarm says where every flagged image is told."""
+        most = self._detector.decision_.promised_fpr
+        return "The paper's radius promises no rate." if most is None else f"At most {100 * most:.3g} % of normal images raise an alarm."
 
     def _read_state(self) -> dict[str, int]:
         """Return how many entries each receiver has been told of, by its key."""
@@ -336,6 +362,14 @@ class Watcher:
     def _model(self) -> str:
         """Return what tells this model from others: its held-out scores."""
         return hashlib.sha256(self._detector.conformal_.scores.tobytes() + repr(self._detector.threshold_).encode()).hexdigest()
+
+
+@dataclasses.dataclass(frozen=True)
+class _Stream:
+    """What is counted over all entries, in their order."""
+
+    drift: DriftMonitor
+    online: OnlineDiscoveries | None = None
 
 
 @contextlib.contextmanager

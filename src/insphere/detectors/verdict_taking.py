@@ -1,0 +1,52 @@
+"""How a fitted detector takes what people say of rows that it scored."""
+
+from collections.abc import Iterable
+from typing import Any, Self
+
+from insphere.decision import health
+from insphere.decision.decision import Decision
+from insphere.decision.health import HealthReport
+from insphere.decision.verdicts import Verdict, VerdictJournal
+
+
+class VerdictTaking:
+    """The methods of a fitted detector by which verdicts come into its file and its decision."""
+
+    decision_: Decision
+    health_: HealthReport
+    data_: dict[str, Any]
+    verdicts_: VerdictJournal
+
+    @property
+    def draw_key(self) -> str:
+        """What rows are drawn by, besides their content: see `insphere.decision.verdicts.draw_number`."""
+        return str(self.data_["fingerprint"])
+
+    def take_verdicts(self, verdicts: Iterable[Verdict]) -> Self:
+        """Note what people said of rows; the decision stays as it is until `recalibrate_by_verdicts`.
+
+        Raises
+        ------
+        DataError
+            If there are more than a model keeps.
+        """
+        self.verdicts_ = self.verdicts_.with_verdicts(verdicts)
+        return self
+
+    def recalibrate_by_verdicts(self, *, only: bool = False) -> Self:
+        """Let the scores of rows that were drawn at random and found normal enter the calibration; the change is noted in its history.
+
+        Parameters
+        ----------
+        only : bool
+            Whether they take the place of the scores that are there, as after a change of the line, instead of standing beside them.
+
+        Raises
+        ------
+        DataError
+            If there is no such row.
+        """
+        self.decision_ = self.verdicts_.calibrated(self.decision_, only=only)
+        self.verdicts_ = self.verdicts_.all_used()
+        self.health_ = self.health_.replaced(health.check_calibration(self.decision_), health.check_categories(self.decision_))
+        return self
