@@ -357,9 +357,9 @@ def page(lines: list[Line]) -> Iterator[str]:
     inside = [line for line in lines if line.inside]
     yield from ("# Promises after the fit", "", f"{sum(line.holds for line in inside)} of {len(inside)} promises hold.", "")
     yield from (
-        "Means over the splits in %, ± a standard error; *covered*: the share of the splits whose stated 95 % interval holds the real rate.",
-        "**Bold**: a promise that does not hold. *Outside*: the condition is broken on purpose, or it is the way that insphere refuses or does",
-        "without; what stands there is no promise of insphere. What each means: the docstring of `benchmarks/promises.py`.",
+        "Means over the splits in %, ± a standard error; *covered*: share of the splits whose stated 95 % interval holds the real rate.",
+        "**Bold**: a promise that does not hold. *Outside*: the condition is broken on purpose, or it is the way that insphere refuses or",
+        "does without; what stands there is no promise of insphere. What each means: the docstring of `benchmarks/promises.py`.",
     )
     for proof in dict.fromkeys(line.proof for line in lines):
         yield from ("", f"## {proof[0].upper()}{proof[1:]}", "", "| rows | what | splits | promised | measured | covered | |")

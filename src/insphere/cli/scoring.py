@@ -61,8 +61,8 @@ def score(
             "--draw",
             metavar="SHARE",
             show_default=False,
-            help="Draw this share of the rows, whatever they score, for people to look at; adds the columns row_id, drawn and verdict, to be"
-            " filled in for insphere feedback.",
+            help="Draw this share of the rows, whatever they score, for people to look at; adds the columns row_id, drawn and verdict, to"
+            " be filled in for insphere feedback.",
         ),
     ] = None,
     columns: options.Columns = None,
