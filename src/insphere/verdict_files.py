@@ -49,8 +49,8 @@ def read_verdicts(path: str | os.PathLike[str], key: str) -> tuple[list[Verdict]
         except (TypeError, ValueError) as error:
             raise DataError(f"Row {name} of {os.fspath(path)} has a verdict and no score; leave its verdict empty.") from error
         flagged = _flag(record, "is_anomaly", path)
-        told = {"drawn": counted, "category": None if category in (None, "") else str(category)}
-        verdicts.append(Verdict(name, word, score, flagged, **told, at=str(record.get("at") or now)))
+        of = None if category in (None, "") else str(category)
+        verdicts.append(Verdict(name, word, score, flagged, counted, category=of, at=str(record.get("at") or now)))
     if not verdicts:
         raise DataError(f"No row of {os.fspath(path)} has a verdict; fill in the column verdict.")
     return verdicts, n_waiting

@@ -109,6 +109,9 @@ class Verdict:
 
     def __post_init__(self) -> None:
         """Check the word and what it is said of."""
+        # As built-in values, because they go into the JSON of the model file.
+        for name, kind in (("anomaly_score", float), ("is_anomaly", bool), ("drawn", bool)):
+            object.__setattr__(self, name, kind(getattr(self, name)))
         if self.verdict not in VERDICTS:
             raise DataError(f"A verdict must be {', '.join(VERDICTS)}, got {self.verdict[:40]!r}.{did_you_mean(self.verdict, VERDICTS)}")
         if not np.isfinite(self.anomaly_score):
