@@ -19,15 +19,15 @@ from insphere.validation import check_integer, check_number
 Array = NDArray[np.float64]
 
 _RECALIBRATE = (
-    "then calibrate on normal rows as they are now: insphere recalibrate MODEL ROWS, or score with --draw, look at the drawn rows, and insphere"
-    " feedback MODEL FILE --recalibrate only"
+    "then calibrate on normal rows as they are now: insphere recalibrate MODEL ROWS, or score with --draw, look at the drawn rows, and"
+    " insphere feedback MODEL FILE --recalibrate only"
 )
 _ADVICE = {
     "higher": "Scores have risen, so more normal rows are flagged than promised. Look at the latest flagged rows: if they are bad, the line"
     f" needs help and not the model; if they are good, look for what changed (lamp, lens, supplier, position), {_RECALIBRATE}.",
     "lower": "Scores have fallen, so anomalies may pass unseen below the threshold. Look for what changed (focus, exposure, a camera that"
     f" shows the same picture), {_RECALIBRATE}.",
-    "same on average": "Scores spread otherwise than before: some rows are less usual, others more. Look at the highest and the lowest ones of"
+    "same on average": "Scores spread otherwise than before: some rows are less usual, others more. Look at the highest and the lowest of"
     f" the latest rows for what changed, {_RECALIBRATE}.",
 }
 """What to do after an alarm, by where the latest scores lie."""

@@ -6,7 +6,6 @@ from typing import Annotated, Any
 import typer
 
 from insphere.cli import console, options, presenting
-from insphere.validation import check_choice
 
 
 def feedback(
@@ -47,6 +46,7 @@ def feedback(
     """
     from insphere.detectors import catalog
     from insphere.output_file import check_writable
+    from insphere.validation import check_choice
     from insphere.verdict_files import read_verdicts
 
     if recalibrate is not None:
