@@ -31,6 +31,7 @@ class Storable(Protocol):
     created_: str
     row_hashes_: NDArray[np.uint64]
     training_errors_: dict[int, str]
+    verdicts_: VerdictJournal
 
     def get_params(self, deep: bool = True) -> dict[str, Any]: ...
     def _parameters_to_json(self) -> dict[str, Any]: ...
