@@ -158,10 +158,10 @@ def _scoring_routes(registry: Registry) -> list[BaseRoute]:
         places = [(f"/{name}", newest)]
         places += [(f"/{name}/versions/{version}", registry.find(name, version).model) for version in registry.versions(name)]
         for place, model in places:
-            described.add_api_route(f"/models{place}/score", score, methods=["POST"], openapi_extra=_body(_score_body(model)), **SCORE)
+            described.add_api_route(f"/models{place}/score", score, methods=["POST"], openapi_extra=_scored(model), **SCORE)
             described.add_api_route(f"/v2/models{place}/infer", infer, methods=["POST"], openapi_extra=_body(_infer_body(model)), **INFER)
         if len(registry.names) == 1:
-            described.add_api_route("/score", score, methods=["POST"], openapi_extra=_body(_score_body(newest)), **SCORE)
+            described.add_api_route("/score", score, methods=["POST"], openapi_extra=_scored(newest), **SCORE)
     return described.routes
 
 
@@ -197,6 +197,15 @@ def _rows_of_words(model: ServedModel, values: dict[str, Any]) -> list[dict[str,
     words = {entry.column: {"type": ["string", "number"], "examples": list(entry.values[:3])} for entry in model.one_hot}
     both = plain | words
     return [{"type": "object", "required": list(both), "properties": both, "additionalProperties": False}]
+
+
+def _scored(model: ServedModel) -> dict[str, Any]:
+    """Return body and parameters of the scoring routes for this model."""
+    described, known = _body(_score_body(model)), model.detector.decision_.categories
+    if known is None:
+        return described
+    what = "Camera, product or shift that all rows are from; left out: judged by all together."
+    return described | {"parameters": [{"name": "category", "in": "query", "description": what, "schema": {"enum": list(known.names)}}]}
 
 
 def _score_body(model: ServedModel) -> dict[str, Any]:

@@ -13,12 +13,14 @@ import numpy as np
 from numpy.typing import NDArray
 
 from insphere.data.images import ImageSpec
-from insphere.data.rows import RowFacts
+from insphere.data.rows import Notice, RowFacts
 from insphere.data.sources import ArraySource, ImageSource
 from insphere.data.stores import BytesStore
+from insphere.decision.categories import pooled_text, unknown_text
 from insphere.detectors.base import AbstractDetector
 from insphere.drift import DriftMonitor
 from insphere.errors import DataError, ParameterError
+from insphere.serving.answers import Refusal
 from insphere.serving.batching import Scores
 from insphere.serving.score_histogram import ScoreHistogram
 from insphere.signatures import signature_path
@@ -210,6 +212,32 @@ class ServedModel:
         """
         for _ in self.detector.score_batches(ArraySource(np.zeros((1, *self.input_shape), self.dtype))):
             pass
+
+    def judged(self, scores: Scores, category: str | None) -> tuple[Scores, dict[str, Any], list[Notice]]:
+        """Return scores judged by a category (camera, product, shift), how it is decided, and what is to be told.
+
+        Raises
+        ------
+        Refusal
+            422 if the model has no such category.
+        """
+        decision, known = self.detector.decision_, self.detector.decision_.categories
+        if category is None:
+            n_rows = len(scores.anomaly_score)
+            told = [] if known is None or not n_rows else [Notice("taken as", n_rows, pooled_text(n_rows, n_rows))]
+            return scores, self.decision, told
+        names = () if known is None else known.names
+        if category not in names:
+            what = unknown_text(category[:100], names) if names else "is given a category, but this model has none; leave it out"
+            raise Refusal(422, f"The request {what}.")
+        scored = ~np.isnan(scores.anomaly_score)
+        codes = np.full(int(scored.sum()), names.index(category))
+        p_values, flagged = scores.p_value.copy(), scores.is_anomaly.copy()
+        p_values[scored] = decision.p_value(scores.anomaly_score[scored], codes)
+        flagged[scored] = decision.is_anomaly(scores.anomaly_score[scored], codes)
+        entry = next(entry for entry in decision.to_json()["categories"] if entry["name"] == category)
+        of_it = {name: entry[name] for name in ("threshold", "promised_fpr", "expected", "n_calibration")}
+        return Scores(scores.anomaly_score, p_values, flagged), self.decision | of_it, []
 
     def _watch_drift(self, p_values: NDArray[np.float64]) -> None:
         known = self.drift.state.drifted

@@ -79,7 +79,9 @@ class Service:
         if decoded.errors:
             self.metrics.unreadable(model.name, model.version, len(decoded.errors))
         _note(request, model, len(uploads))
-        answer = {"model": model.name, "version": model.version, "decision": model.decision, **_results(uploads, decoded, scores)}
+        scores, decision, told = model.judged(scores, request.query_params.get("category"))
+        answer = {"model": model.name, "version": model.version, "decision": decision, **_results(uploads, decoded, scores)}
+        notices = [*notices, *told]
         answer["notices"] = [{"count": notice.count, "text": str(notice)} for notice in (*notices, *decoded.notices)]
         if heatmap:
             await self._add_heatmaps(answer, model, decoded.X)
