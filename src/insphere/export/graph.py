@@ -235,16 +235,6 @@ def build(detector: AbstractDetector, graph: ScoringGraph) -> Any:
     return model
 
 
-def session(content: bytes) -> Any:
-    """Return an ONNX Runtime session of a graph, on one thread of the CPU and without its log lines."""
-    import onnxruntime
-
-    options = onnxruntime.SessionOptions()
-    options.log_severity_level = 4  # it warns of every input with a default, which is what the threshold is meant to be
-    options.intra_op_num_threads = 1
-    return onnxruntime.InferenceSession(content, options, providers=["CPUExecutionProvider"])
-
-
 @contextlib.contextmanager
 def quiet() -> Iterator[None]:
     """Keep the exporter's progress, warnings and log lines to itself; what matters of them comes as an exception."""
