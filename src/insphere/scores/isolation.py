@@ -76,7 +76,7 @@ class IsolationTrees:
             inner = self.features[nodes] >= 0
             nodes, trees = nodes[inner], trees[inner]
             if not len(nodes):
-                return depths.tolist()  # type: ignore[no-any-return]
+                return depths.tolist()
             depths[np.unique(trees)] += 1
             nodes, trees = np.concatenate([self.left[nodes], self.right[nodes]]), np.concatenate([trees, trees])
 
