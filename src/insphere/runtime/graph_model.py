@@ -221,9 +221,9 @@ def load_any(path: str | os.PathLike[str], *, require_signature: str | os.PathLi
 def _contract(given: Mapping[str, Any]) -> InputContract:
     shape = tuple(int(size) for size in given["shape"])
     if given["axes"][1:] == ["height", "width", "channels"]:
-        return InputContract(
-            shape, ImageSpec(*shape, dtype=str(given["dtype"]), jpeg_draft="draft" in given.get("jpeg", "")), given["units"] == _PIXELS
-        )
+        height, width, channels = shape
+        spec = ImageSpec(height, width, channels, str(given["dtype"]), "draft" in given.get("jpeg", ""))
+        return InputContract(shape, spec, given["units"] == _PIXELS)
     names = given["feature_names"]
     return InputContract(shape, table=TableSpec(None if names is None else tuple(names)))
 

@@ -43,7 +43,8 @@ class Chunk(NamedTuple):
     def halves(self) -> "tuple[Chunk, Chunk]":
         """Return the first and the second half."""
         middle = len(self.names) // 2
-        return Chunk(*(part[:middle] for part in self)), Chunk(*(part[middle:] for part in self))
+        first = Chunk(self.names[:middle], self.n_bytes[:middle], self.modified_ns[:middle])
+        return first, Chunk(self.names[middle:], self.n_bytes[middle:], self.modified_ns[middle:])
 
 
 @dataclass(frozen=True)
