@@ -101,7 +101,9 @@ class _Screen:
             # products, the shift by the middle and its rounding to float32, and that the errors of two references add up.
             # Where squares are so small that they lose digits, the error is not a share of them, and less than the least full number each.
             float32 = np.finfo(np.float32)
-            error = np.float32(16 * (rows.shape[1] + 8)) * (float32.eps * (norms + self._norms.max()) + float32.tiny)
+            # The exact distances lose digits in their own unit, not in that of the screen.
+            least = np.float32(max(float(float32.tiny), float(np.ldexp(np.finfo(np.float64).tiny, 2 * self._exponent))))
+            error = np.float32(16 * (rows.shape[1] + 8)) * (float32.eps * (norms + self._norms.max()) + least)
             limits = np.partition(squares, n_found - 1, axis=1)[:, n_found - 1] + error
             near: NDArray[np.bool_] = ~(squares > limits[:, None])
             return near
