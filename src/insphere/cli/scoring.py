@@ -310,11 +310,11 @@ def finished(drawn: "MapFiles") -> dict[str, Any]:
 
 def _drawing(detector: "AbstractDetector", share: float | None) -> "Callable[[ScoredRows], dict[str, list[Any]]]":
     """Return what gives the columns of a draw of this share of the rows for each batch; none where nothing is drawn."""
+    if share is None:
+        return lambda batch: {}
     from insphere.decision.verdicts import are_drawn, row_id
     from insphere.validation import check_number
 
-    if share is None:
-        return lambda batch: {}
     check_number("draw", share, above=0, at_most=1)
 
     def columns(batch: "ScoredRows") -> dict[str, list[Any]]:
@@ -354,9 +354,9 @@ def write_discoveries(
 
 def tell_of_pooled(n_pooled: int, n_rows: int) -> None:
     """Say how many rows were judged by all categories together, because theirs is not known."""
-    from insphere.decision.categories import pooled_text
-
     if n_pooled:
+        from insphere.decision.categories import pooled_text
+
         console.warn(pooled_text(n_pooled, n_rows))
 
 
