@@ -20,6 +20,7 @@ from insphere.detectors.base import AbstractDetector
 from insphere.detectors.shallow import AbstractShallowDetector
 from insphere.errors import ExportError, MissingDependencyError
 from insphere.export.scorers import scorer
+from insphere.runtime.sessions import session as session
 
 OPSET = 18
 """Operator set of the graphs: the one that PyTorch's exporter is written in, so that nothing is converted afterwards."""
