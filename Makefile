@@ -6,7 +6,7 @@ BIN    := $(VENV)/bin
 PIP    := $(BIN)/python -m pip --disable-pip-version-check install --quiet -c constraints.txt
 
 .DEFAULT_GOAL := help
-.PHONY: help demo photos test campaign mutants faults fuzz check site sbom audit figures notebooks clean
+.PHONY: help demo photos test campaign mutants faults fuzz check site sbom audit bench figures notebooks clean
 
 help: ## Show this list
 	@grep -hE '^[a-z]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{ printf "make %-9s %s\n", $$1, $$2 }'
@@ -60,6 +60,9 @@ sbom: $(VENV)/installed-wheel ## Write dist/insphere.cdx.json: what the wheel is
 audit: $(VENV)/installed-wheel ## Ask the Python advisory database about what the wheel installs; needs a network
 	$(VENV)/wheel/bin/python -m pip --disable-pip-version-check freeze --exclude insphere | sed 's/+cpu$$//' > dist/requirements.txt
 	$(VENV)/tools/bin/pip-audit --disable-pip --no-deps -r dist/requirements.txt
+
+bench: $(VENV)/installed-test ## Time insphere beside others and write docs/performance.md; half an hour, on a machine that does nothing else
+	OMP_NUM_THREADS=1 $(BIN)/python benchmarks/performance.py
 
 figures: $(VENV)/installed-test ## Run the demos and the report again; their results and pictures go into README and docs
 	$(BIN)/python docs/run_demo.py

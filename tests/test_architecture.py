@@ -13,7 +13,7 @@ SOURCE = Path(__file__).parent.parent / "src" / "insphere"
 # A room imports from its own line and the lines above it.
 FLOORS = (
     ("errors",),
-    ("validation", "fields", "seeding", "estimate", "output_file", "extensions", "visible", "toml_file"),
+    ("validation", "fields", "seeding", "estimate", "output_file", "extensions", "visible", "toml_file", "worker_processes"),
     ("ranking", "metrics", "localisation_metrics", "model_file", "scores_file", "drift", "signatures"),
     ("data",),
     ("decision",),
@@ -21,8 +21,8 @@ FLOORS = (
     ("nets", "scores"),
     ("training",),
     ("detectors",),
-    ("checking", "explain", "export", "watching", "attacks", "selection", "compat"),
-    ("gallery", "localising"),
+    ("checking", "explain", "export", "watching", "attacks", "selection", "compat", "runtime"),
+    ("gallery", "localising", "scoring"),
     ("benchmark", "report", "serving"),
     ("audit",),
     ("cli", "__main__", "__init__"),
@@ -46,6 +46,7 @@ FORBIDDEN = {
 EXECUTING = {"pickle", "cPickle", "dill", "cloudpickle", "joblib", "marshal", "shelve"}
 ALLOWED = {
     "benchmark": {"joblib"},  # it starts processes there, and reads no file
+    "scoring": {"joblib"},  # as in benchmark
     "audit": {"pickle"},  # copies of an object of the user's are made in memory, as his libraries would; it reads no file
 }
 

@@ -193,13 +193,13 @@ def check_suffix(path: str | os.PathLike[str]) -> "Callable[[BinaryIO, str, Sequ
         If the suffix is not .parquet, .csv or .jsonl.
     """
     suffix = Path(path).suffix.lower()
-    if suffix not in _FORMATS:
+    if suffix not in FORMATS:
         found = f"the suffix {suffix!r}" if suffix else "no suffix"
         raise ParameterError(
-            f"The scores file must end in {', '.join(_FORMATS)} (the suffix chooses the format), got {os.fspath(path)!r} with {found}."
-            f"{did_you_mean(suffix, _FORMATS)}"
+            f"The scores file must end in {', '.join(FORMATS)} (the suffix chooses the format), got {os.fspath(path)!r} with {found}."
+            f"{did_you_mean(suffix, FORMATS)}"
         )
-    return _FORMATS[suffix]
+    return FORMATS[suffix]
 
 
 class _AbstractTable(ABC):
@@ -292,8 +292,9 @@ class _ParquetTable(_AbstractTable):
         self._writer.is_open = False
 
 
-_FORMATS: dict[str, Callable[[BinaryIO, str, Sequence[str]], _AbstractTable]] = {
+FORMATS: dict[str, Callable[[BinaryIO, str, Sequence[str]], _AbstractTable]] = {
     ".parquet": _ParquetTable,
     ".csv": _CsvTable,
     ".jsonl": _JsonLinesTable,
 }
+"""Suffix of a file of scores, and what writes it."""

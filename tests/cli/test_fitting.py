@@ -245,3 +245,19 @@ def test_columns_of_words_are_declared_once(run: Run, tmp_path: Path) -> None:
     assert fitted.code == 0 and insphere.load(model).feature_names_ == ["rpm", "colour=blue", "colour=red"]
     scored = run("score", model, tmp_path / "new.csv", "-o", tmp_path / "s.csv")
     assert scored.code == 0 and "that the fit did not see ('green')" in " ".join(scored.err.split())
+
+
+def test_a_model_that_was_fitted_on_drafted_photos_scores_drafted_photos(run: Run, tmp_path: Path) -> None:
+    folder = tmp_path / "photos"
+    folder.mkdir()
+    rng = np.random.default_rng(0)
+    for number in range(24):
+        Image.fromarray(rng.integers(0, 255, (16, 16), np.uint8)).resize((128, 128)).save(folder / f"{number}.jpg")
+    words = ("fit", folder, "--detector", "knn", "--image-size", 16, "-o")
+    assert run(*words, tmp_path / "draft.insphere", "--jpeg-draft").code == 0
+    assert run(*words, tmp_path / "full.insphere").code == 0
+    drafted, full = (insphere.load(tmp_path / f"{name}.insphere") for name in ("draft", "full"))
+    assert drafted.image_spec_.jpeg_draft and not full.image_spec_.jpeg_draft
+    assert drafted.open(folder).spec.jpeg_draft
+    assert (drafted.anomaly_score(folder) != full.anomaly_score(folder)).any()
+    assert "jpeg_draft" in run("fit", "digits:3", "--jpeg-draft", "-o", tmp_path / "m.insphere").err

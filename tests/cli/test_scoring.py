@@ -187,3 +187,30 @@ def test_a_row_of_a_camera_that_the_model_does_not_have_is_an_error(run, tmp_pat
     result = json.loads(run("score", model, write("new.csv", ["c1", "c2", ""]), "-o", scores, "--json").out)
     assert (result["n_scored"], result["n_errors"], result["n_pooled"]) == (2, 1, 1)
     assert "'c2', for which the model is not calibrated" in json.loads(scores.read_text().splitlines()[1])["error"]
+
+
+def test_a_folder_of_parts_is_written_and_gone_on_with(run: Run, model: Path, mixed: Path, tmp_path: Path) -> None:
+    outcome = run("score", model, mixed, "-o", f"{tmp_path}/scores/", "--workers", 0)
+    assert outcome.code == 0
+    assert "3 of 5 images" in outcome.out
+    assert "2 images could not be scored" in outcome.err
+    rows = {row["path"]: row for row in pq.read_table(tmp_path / "scores").to_pylist()}
+    run("score", model, mixed, "-o", tmp_path / "s.parquet")
+    for row in pq.read_table(tmp_path / "s.parquet").to_pylist():
+        assert rows[row["path"]] == rows[row["path"]] | row
+    again = run("score", model, mixed, "-o", f"{tmp_path}/scores", "--engine", "local", "--workers", 0, "--json")
+    assert again.code == 0
+    assert (again.result["n_before"], again.result["n_scored"], again.result["engine"]) == (5, 0, "local")
+
+
+def test_what_does_not_go_with_parts_is_refused(run: Run, model: Path, mixed: Path, tmp_path: Path) -> None:
+    for words, text in (
+        (("-o", tmp_path / "s.csv", "--engine", "local"), "folder of parts"),
+        (("-o", tmp_path / "s.csv", "--workers", 2), "--workers"),
+        (("-o", tmp_path / "s.csv", "--model", model), "--model"),
+        (("-o", f"{tmp_path}/s/", "--columns", "a,b"), "columns"),
+        (("-o", f"{tmp_path}/s/", "--split", "test"), "split"),
+        (("-o", f"{tmp_path}/s/", "--engine", "spark"), "engine"),
+    ):
+        outcome = run("score", model, mixed, *words)
+        assert (outcome.code, text in outcome.err) == (2, True), outcome.err

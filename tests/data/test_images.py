@@ -285,3 +285,34 @@ def test_arrays_are_brought_like_files():
     spec = ImageSpec(3, 3, 1)
     assert np.array_equal(bring_array_to(NOISE[np.newaxis], spec)[0], decode(encode(Image.fromarray(NOISE)), spec))
     assert bring_array_to(NOISE[np.newaxis, :, :, :1], ImageSpec(6, 4, 1)) is not None
+
+
+def test_a_drafted_jpeg_is_read_at_a_fraction_of_its_size_and_others_as_they_are() -> None:
+    rng = np.random.default_rng(0)
+    smooth = Image.fromarray(rng.integers(0, 255, (30, 40, 3), np.uint8)).resize((800, 600), Image.Resampling.BICUBIC)
+    held: dict[str, bytes] = {}
+    for kind, exif in (("jpeg", 1), ("png", 1), ("turned", 6)):
+        stream = io.BytesIO()
+        tags = Image.Exif()
+        tags[0x0112] = exif
+        smooth.save(stream, "png" if kind == "png" else "jpeg", exif=tags)
+        held[kind] = stream.getvalue()
+    full, drafted = ImageSpec(75, 100, 3), ImageSpec(75, 100, 3, jpeg_draft=True)
+    with Image.open(io.BytesIO(held["jpeg"])) as image:
+        image.draft(None, (100, 75))
+        assert image.size == (100, 75)
+        np.testing.assert_array_equal(decode(held["jpeg"], drafted), np.asarray(image))
+    assert 0 < np.abs(decode(held["jpeg"], drafted).astype(float) - decode(held["jpeg"], full)).mean() < 4
+    np.testing.assert_array_equal(decode(held["png"], drafted), decode(held["png"], full))
+    upright = ImageSpec(150, 100, 3, jpeg_draft=True)
+    assert decode(held["turned"], upright).shape == (150, 100, 3)
+    # Where a fraction would be too small, all pixels are read.
+    tall = [decode(held["jpeg"], ImageSpec(301, 100, 3, jpeg_draft=drafts)) for drafts in (True, False)]
+    np.testing.assert_array_equal(*tall)
+
+
+def test_the_specification_says_whether_files_are_drafted() -> None:
+    assert ImageSpec(2, 3, 1).to_json() == {"height": 2, "width": 3, "channels": 1, "dtype": "uint8"}
+    assert ImageSpec(**ImageSpec(2, 3, 1, jpeg_draft=True).to_json()) == ImageSpec(2, 3, 1, jpeg_draft=True)
+    with pytest.raises(ParameterError, match="jpeg_draft"):
+        ImageSpec(2, 3, 1, jpeg_draft=1)  # type: ignore[arg-type]

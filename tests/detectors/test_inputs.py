@@ -1,9 +1,12 @@
+from pathlib import Path
+
 import numpy as np
 import pyarrow as pa
 import pytest
+from PIL import Image
 
 import insphere
-from contract import fit_quietly
+from contract import fit_quietly, pictures
 from insphere.data import ArraySource, ImageSpec, TableSpec, open_source
 from insphere.detectors.inputs import InputContract, is_plain_table
 from insphere.detectors.stored import restore, to_file
@@ -187,3 +190,21 @@ def test_labels_that_are_only_remembered_never_refuse_rows(rows, tmp_path):
     assert only_bad.labels.tolist() == [1] * 50
     unknown = detector.open(table.set_column(3, "state", pa.array(["ok", None] * 100)))
     assert unknown.labels is None and "no value in row 1" in unknown.notices[0].text
+
+
+def test_encoded_images_are_scored_as_files_with_these_bytes(tmp_path: Path) -> None:
+    folder = tmp_path / "photos"
+    folder.mkdir()
+    detector = fit_quietly(insphere.KNN(random_state=0), pictures(80))
+    for number, pixels in enumerate(pictures(5, seed=3)):
+        Image.fromarray(pixels[:, :, 0]).save(folder / f"{number}.png")
+    blobs = [path.read_bytes() for path in sorted(folder.iterdir())]
+    scored = detector.score_encoded([blobs[0], b"text", *blobs[1:], None])
+    assert scored.index.tolist() == [0, 2, 3, 4, 5]
+    assert sorted(scored.errors) == [1, 6]
+    np.testing.assert_array_equal(scored.anomaly_score, detector.anomaly_score(folder))
+    with pytest.raises(DataError, match="no images"):
+        detector.score_encoded([])
+    table = fit_quietly(insphere.KNN(random_state=0), np.random.default_rng(0).normal(size=(40, 3)))
+    with pytest.raises(DataError, match="rows of features"):
+        table.score_encoded(blobs)

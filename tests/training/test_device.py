@@ -40,9 +40,9 @@ def test_an_unknown_device_is_refused(name: Any) -> None:
     ("capabilities", "row_values", "convolutional", "expected"),
     [
         ({"amx_bf16": True}, SMALL_ROW + 1, True, "bf16-mixed"),
-        ({"avx512_bf16": True}, SMALL_ROW + 1, True, "bf16-mixed"),
-        ({"avx512_bf16": True}, SMALL_ROW, True, "32-true"),
-        ({"avx512_bf16": True}, SMALL_ROW + 1, False, "32-true"),
+        ({"avx512_bf16": True}, SMALL_ROW + 1, True, "32-true"),
+        ({"amx_bf16": True}, SMALL_ROW, True, "32-true"),
+        ({"amx_bf16": True}, SMALL_ROW + 1, False, "32-true"),
         ({"avx2": True}, SMALL_ROW + 1, True, "32-true"),
     ],
 )

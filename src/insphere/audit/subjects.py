@@ -17,8 +17,8 @@ from sklearn.base import OutlierMixin
 from insphere.detectors import catalog
 from insphere.detectors.base import AbstractDetector
 from insphere.errors import MissingDependencyError, ParameterError
-from insphere.export.graph import session as graph_session
 from insphere.extensions import imported
+from insphere.runtime.sessions import session as graph_session
 from insphere.signatures import check_file, required_key
 from insphere.validation import check_choice
 

@@ -28,6 +28,12 @@ RequireSignature = Annotated[
         help="Open no model that is not signed with this key (a public one, PEM); see insphere sign.",
     ),
 ]
+Scorer = Annotated[
+    Path,
+    typer.Argument(
+        metavar="MODEL", show_default=False, help="A model file that insphere fit wrote, or a graph (.onnx) that insphere export wrote."
+    ),
+]
 Json = Annotated[bool, typer.Option("--json", help="Print one JSON object on standard output and nothing else.")]
 DataDir = Annotated[
     Path | None,
@@ -56,6 +62,15 @@ Mode = Annotated[
         show_default=False,
         rich_help_panel=_IMAGES,
         help="Read images as grey or colour. Default: grey if all of them are.",
+    ),
+]
+JpegDraft = Annotated[
+    bool | None,
+    typer.Option(
+        "--jpeg-draft",
+        show_default=False,
+        rich_help_panel=_IMAGES,
+        help="Decode large JPEG photos at a fraction of their size, which is faster. Kept in the model: it then scores files so too.",
     ),
 ]
 LabelColumn = Annotated[

@@ -13,6 +13,7 @@ from insphere.training.history import EpochRecord
 if TYPE_CHECKING:
     from insphere.benchmark.run.results import Report
     from insphere.benchmark.run.runner import Progress as RunProgress
+    from insphere.scoring import BulkProgress
 
 _LINES_IN_A_LOG = 5
 _SECONDS_BETWEEN_LINES = 60.0  # at most, where nobody sees a bar and work goes on
@@ -108,6 +109,36 @@ class RowProgress:
         if not self._console.is_terminal and time.monotonic() - self._told >= _SECONDS_BETWEEN_LINES:
             self._told = time.monotonic()
             console.say(f"{self._title}: {self._n_done} of {self._n_rows} rows")
+
+
+class BulkRowProgress:
+    """Shows how many images are scored, how many a second, and the time left; `update` goes to ``score_in_bulk(on_progress=…)``."""
+
+    def __init__(self, title: str) -> None:
+        self._title, self._console = title, console.messages()
+        columns = (TextColumn("{task.description}"), BarColumn(bar_width=20), TextColumn("{task.fields[detail]}"))
+        self._bar = Progress(*columns, console=self._console, transient=True, disable=not self._console.is_terminal)
+        self._task = self._bar.add_task(title, total=None, detail="listing, loading the model")
+        self._told = time.monotonic()
+
+    def __enter__(self) -> Self:
+        """Show the bar."""
+        self._bar.start()
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
+        """Take the bar away."""
+        self._bar.stop()
+
+    def update(self, progress: "BulkProgress") -> None:
+        """Show how far the run has come."""
+        left = "" if progress.seconds_left is None else f" · {console.duration(progress.seconds_left)} left"
+        errors = f" · {progress.n_errors} errors" if progress.n_errors else ""
+        detail = f"{progress.n_done}/{progress.n_to_do} images · {progress.rows_per_second:.1f}/s{left}{errors}"
+        self._bar.update(self._task, completed=progress.n_done, total=progress.n_to_do, detail=detail)
+        if not self._console.is_terminal and time.monotonic() - self._told >= _SECONDS_BETWEEN_LINES:
+            self._told = time.monotonic()
+            console.say(f"{self._title}: {detail}")
 
 
 class BenchmarkProgress:

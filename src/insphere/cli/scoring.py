@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from insphere.cli import console, options, presenting
+from insphere.cli.bulk_scoring import is_bulk, score_bulk
 from insphere.cli.settings import source_options
 from insphere.errors import DataError, ParameterError
 
@@ -22,17 +23,26 @@ if TYPE_CHECKING:
     from insphere.explain.map_files import MapFiles
     from insphere.localising import LocalisedRows
     from insphere.metrics import CategoryRates, Evaluation
+    from insphere.runtime import GraphModel
     from insphere.scores_file import ScoresFile
 
 _OF_FDR = ("adjusted_p_value", "is_discovery")
 _OF_DRAW = ("row_id", "drawn", "verdict")
+_BULK = "Many images (SCORES is a folder)"
 
 
 def score(
-    model: options.Model,
+    model: options.Scorer,
     source: options.Source,
     output: Annotated[
-        Path, typer.Option("--output", "-o", metavar="SCORES", show_default=False, help="File to write: .parquet, .csv or .jsonl.")
+        str,
+        typer.Option(
+            "--output",
+            "-o",
+            metavar="SCORES",
+            show_default=False,
+            help="File to write: .parquet, .csv or .jsonl; or, for many images, a folder of Parquet parts (scores/, s3://bucket/scores).",
+        ),
     ],
     split: Annotated[str, typer.Option("--split", metavar="all|train|test", help="Which rows of a source that has parts.")] = "all",
     maps: Annotated[
@@ -65,6 +75,36 @@ def score(
             " be filled in for insphere feedback.",
         ),
     ] = None,
+    engine: Annotated[
+        str | None,
+        typer.Option(
+            "--engine",
+            metavar="local|daft|ray",
+            show_default=False,
+            rich_help_panel=_BULK,
+            help="Who computes: processes of this machine (default), or Daft or Ray, here or on their cluster. SCORES is a folder then.",
+        ),
+    ] = None,
+    workers: Annotated[
+        int | None,
+        typer.Option(
+            "--workers",
+            metavar="N",
+            show_default=False,
+            rich_help_panel=_BULK,
+            help="Processes, one thread each. Default: one a core; 0: none but this.",
+        ),
+    ] = None,
+    also: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--model",
+            metavar="MODEL",
+            show_default=False,
+            rich_help_panel=_BULK,
+            help="One more model for the same images; may be repeated. The columns of each end in _NAME then.",
+        ),
+    ] = None,
     columns: options.Columns = None,
     label_column: options.LabelColumn = None,
     normal_label: options.NormalLabel = None,
@@ -87,20 +127,39 @@ def score(
       insphere score model.insphere photos/new -o scores.csv
       insphere score model.insphere 'line3/*.png' -o scores.parquet --json
       insphere score parts.insphere shift.csv -o shift-scores.csv --fdr 0.1
+      insphere score model.onnx photos/new -o scores.csv
       insphere score photo.insphere photos/new -o scores.csv --maps maps
+
+    Many images, here or in an object store, go into a folder of Parquet parts. Stopped or killed, the same command goes on where it was:
+    nothing is scored twice, and new images are added.
+      insphere score model.insphere 'line3/**/*.jpg' -o scores/
+      insphere score a.insphere 's3://bucket/**/*.jpg' -o s3://bucket-2/scores --model b.insphere --engine ray
     """
-    from insphere.detectors import catalog
+    if is_bulk(output, engine):
+        given = source_options({name: value for name, value in locals().items() if name != "output"})
+        given |= {name: value for name, value in (("fdr", fdr), ("draw", draw)) if value is not None}
+        if given or split != "all":
+            raise ParameterError(f"{', '.join(given) or 'split'}: not for parts, which are written of folders and patterns of images.")
+        score_bulk([model, *(also or ())], source, output, engine or "local", workers, maps, require_signature, as_json=json)
+        return
+    if workers is not None or also:
+        raise ParameterError("`--workers` and `--model` are for a folder of parts; name one with -o (scores/).")
+    from insphere.runtime import load_any
     from insphere.scores_file import check_suffix, write_scores
 
     check_suffix(output)
-    detector = catalog.load(model, require_signature=require_signature)
+    detector = load_any(model, require_signature=require_signature)
     rows = detector.open(source, split=split, **source_options(locals()))
     drawn = None if maps is None else map_files(detector, maps, rows)
     n_pooled: list[int] = []
-    categories = None if detector.decision_.categories is None else rows.categories or [None] * len(rows)
+    fitted: Any = detector  # what a graph lacks is refused here
+    if not hasattr(fitted, "decision_") and (fdr is not None or draw is not None):
+        raise ParameterError("`--fdr` and `--draw` need the model file, whose held-out scores and key a graph does not show.")
+    decision_ = getattr(fitted, "decision_", None)
+    categories = None if decision_ is None or decision_.categories is None else rows.categories or [None] * len(rows)
     kept: list[ScoredRows] = []
     found = None
-    drawing = _drawing(detector, draw)
+    drawing = _drawing(fitted, draw)
     further = (*(() if fdr is None else _OF_FDR), *(() if draw is None else _OF_DRAW))
     with write_scores(output, ids=rows.ids, categories=categories, further=further) as table:
 
@@ -115,7 +174,7 @@ def score(
 
         scored(detector, rows, on_batch=take, maps=drawn is not None)
         if fdr is not None:
-            found = write_discoveries(table, detector, kept, fdr, drawing)
+            found = write_discoveries(table, fitted, kept, fdr, drawing)
     console.tell(rows)
     for note in () if found is None else found.notes:
         console.warn(note)
@@ -149,7 +208,7 @@ def score(
 
 
 def evaluate(
-    model: options.Model,
+    model: options.Scorer,
     source: options.Source,
     columns: options.Columns = None,
     label_column: options.LabelColumn = None,
@@ -174,10 +233,10 @@ def evaluate(
       insphere evaluate eight.insphere mnist:8 --json
     """
     from insphere.decision.scored import seen_text
-    from insphere.detectors import catalog
     from insphere.localising import localiser_for
+    from insphere.runtime import load_any
 
-    detector = catalog.load(model, require_signature=require_signature)
+    detector = load_any(model, require_signature=require_signature)
     rows = detector.open(source, split="test", **source_options(locals()))
     check_labelled(rows)
     localiser = localiser_for(rows)
@@ -219,7 +278,7 @@ def evaluate(
             console.results().print(part)
 
 
-def map_files(detector: "AbstractDetector", folder: Path, rows: "AbstractSource") -> "MapFiles":
+def map_files(detector: "AbstractDetector | GraphModel", folder: Path, rows: "AbstractSource") -> "MapFiles":
     """Return what writes the maps of these rows into a folder.
 
     Raises
@@ -251,11 +310,11 @@ def finished(drawn: "MapFiles") -> dict[str, Any]:
 
 def _drawing(detector: "AbstractDetector", share: float | None) -> "Callable[[ScoredRows], dict[str, list[Any]]]":
     """Return what gives the columns of a draw of this share of the rows for each batch; none where nothing is drawn."""
+    if share is None:
+        return lambda batch: {}
     from insphere.decision.verdicts import are_drawn, row_id
     from insphere.validation import check_number
 
-    if share is None:
-        return lambda batch: {}
     check_number("draw", share, above=0, at_most=1)
 
     def columns(batch: "ScoredRows") -> dict[str, list[Any]]:
@@ -295,24 +354,25 @@ def write_discoveries(
 
 def tell_of_pooled(n_pooled: int, n_rows: int) -> None:
     """Say how many rows were judged by all categories together, because theirs is not known."""
-    from insphere.decision.categories import pooled_text
-
     if n_pooled:
+        from insphere.decision.categories import pooled_text
+
         console.warn(pooled_text(n_pooled, n_rows))
 
 
 def _by_category(
-    detector: "AbstractDetector", rows: "AbstractSource", flagged: "NDArray[np.bool_]", known: "NDArray[np.int64]"
+    detector: "AbstractDetector | GraphModel", rows: "AbstractSource", flagged: "NDArray[np.bool_]", known: "NDArray[np.int64]"
 ) -> "Sequence[CategoryRates]":
     """Return the rates of each category of labelled rows; nothing where the detector has none."""
     from insphere.metrics import rates_by_category
 
-    if detector.decision_.categories is None or rows.categories is None or rows.labels is None:
+    decision = getattr(detector, "decision_", None)
+    if decision is None or decision.categories is None or rows.categories is None or rows.labels is None:
         return ()
     return rates_by_category(rows.labels[known], flagged[known], [rows.categories[row] for row in known.tolist()])
 
 
-def tell_of_places(detector: "AbstractDetector", places: "LocalisedRows | None", *, has_masks: bool) -> None:
+def tell_of_places(detector: "AbstractDetector | GraphModel", places: "LocalisedRows | None", *, has_masks: bool) -> None:
     """Say which masks are not compared with heat-maps, and why."""
     if has_masks and places is None:
         console.say(f"note: there are masks, but {detector.name} gives no heat-maps to compare them with.")
@@ -321,7 +381,11 @@ def tell_of_places(detector: "AbstractDetector", places: "LocalisedRows | None",
 
 
 def scored(
-    detector: "AbstractDetector", rows: "AbstractSource", *, on_batch: "Callable[[ScoredRows], Any] | None" = None, maps: bool = False
+    detector: "AbstractDetector | GraphModel",
+    rows: "AbstractSource",
+    *,
+    on_batch: "Callable[[ScoredRows], Any] | None" = None,
+    maps: bool = False,
 ) -> "tuple[NDArray[np.float64], NDArray[np.bool_]]":
     """Return the score (NaN for unreadable rows) and the decision of every row, with progress on standard error.
 

@@ -28,6 +28,7 @@ _SOURCE_OPTIONS = (
     "header",
     "channels",
     "data_dir",
+    "jpeg_draft",
 )
 _FILE_KEYS = ("detector", *_PARAMETER_OF_OPTION, *_SOURCE_OPTIONS, "params")
 

@@ -254,6 +254,15 @@ def open_glob(pattern: str, options: OpenOptions) -> ImageSource:
     DataError
         If no image file matches, and as `open_images`.
     """
+    base, survey = matching(pattern)
+    names = sorted(item for item in set(survey.names) if is_image_name(item))
+    if not names:
+        raise DataError(f"{pattern} matches no image; looked for {LOOKED_FOR}. Quote the pattern so that the shell does not expand it.")
+    return open_images(pattern, printable(names), FileStore([base / item for item in names]), options, survey.notices())
+
+
+def matching(pattern: str) -> tuple[Path, Survey]:
+    """Return the folder that a pattern begins with, and what of that folder matches."""
     base = Path(*_parts_without_magic(Path(pattern)))
     survey = Survey()
     for match in sorted(set(glob.glob(pattern, recursive=True))):
@@ -262,10 +271,7 @@ def open_glob(pattern: str, options: OpenOptions) -> ImageSource:
             survey.names.append(relative)
         elif not os.path.isdir(match):
             survey.irregular.append(relative)
-    names = sorted(item for item in set(survey.names) if is_image_name(item))
-    if not names:
-        raise DataError(f"{pattern} matches no image; looked for {LOOKED_FOR}. Quote the pattern so that the shell does not expand it.")
-    return open_images(pattern, printable(names), FileStore([base / item for item in names]), options, survey.notices())
+    return base, survey
 
 
 def open_image_file(path: Path, options: OpenOptions) -> ImageSource:

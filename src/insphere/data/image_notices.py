@@ -9,6 +9,8 @@ from insphere.data.rows import Notice
 _MARKS_FROM = 4
 """Pixels from which it is told that marks of fewer are lost."""
 
+_EXAMPLES = 5
+
 _REMARKS = {
     "pages": "Files with more than one page or frame, of which the first is read: {n}; pages left out: {amount}. Store them one by one.",
     "colour": "Images with colours that a grey model does not see, and which are read as grey: {n}.",
@@ -18,13 +20,17 @@ _REMARKS = {
 
 def told_of(remarks: Mapping[str, Mapping[int, int]], ids: Sequence[str] | None) -> list[Notice]:
     """Return what is to be told of decoded images: for each kind of remark the rows that it is true of, and how often."""
-    told = []
-    for kind, text in _REMARKS.items():
-        rows = dict(sorted(remarks.get(kind, {}).items()))
-        if rows:
-            names = tuple(ids[row] if ids is not None else f"row {row}" for row in [*rows][:5])
-            told.append(Notice("left out", len(rows), text.format(n=len(rows), amount=sum(rows.values())), names))
-    return told
+    counted = {}
+    for kind, rows in remarks.items():
+        names = [ids[row] if ids is not None else f"row {row}" for row in sorted(rows)[:_EXAMPLES]]
+        counted[kind] = (len(rows), sum(rows.values()), names)
+    return counted_remarks(counted)
+
+
+def counted_remarks(counted: Mapping[str, tuple[int, int, Sequence[str]]]) -> list[Notice]:
+    """Return the same of remarks that have been counted: for each kind the number of images, how often in all, and some names."""
+    found = [(text, *counted[kind]) for kind, text in _REMARKS.items() if kind in counted and counted[kind][0]]
+    return [Notice("left out", n, text.format(n=n, amount=amount), tuple(names)) for text, n, amount, names in found]
 
 
 def told_of_size(n_images: int, natural: tuple[float, float] | None, spec: ImageSpec) -> list[Notice]:

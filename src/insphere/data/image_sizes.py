@@ -17,6 +17,7 @@ def choose_spec(
     image_size: int | tuple[int, int] | None = None,
     mode: str = "auto",
     sized: Callable[[float, float], tuple[int, int]] | None = None,
+    jpeg_draft: bool = False,
 ) -> ImageSpec:
     """Return the spec for images with these headers.
 
@@ -34,6 +35,8 @@ def choose_spec(
     sized : callable, optional
         Gives height and width to bring images to from their common or median height and width, where no size is asked for; default:
         `small_size`.
+    jpeg_draft : bool
+        See `ImageSpec`.
 
     Examples
     --------
@@ -44,7 +47,7 @@ def choose_spec(
     kinds = {header.kind for header in headers}
     channels = {"grey": 1, "rgb": 3}.get(mode) or (3 if "rgb" in kinds else 1)
     size = (sized or small_size)(*natural_size(headers)) if image_size is None else check_image_size(image_size)
-    return ImageSpec(*size, channels, "float32" if "grey16" in kinds else "uint8")
+    return ImageSpec(*size, channels, "float32" if "grey16" in kinds else "uint8", jpeg_draft)
 
 
 def natural_size(headers: Sequence[ImageHeader]) -> tuple[float, float]:

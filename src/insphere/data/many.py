@@ -87,7 +87,7 @@ def open_many(source: Any, options: OpenOptions) -> AbstractSource:
             for kind, amount in remarks(item, to_grey=spec.channels == 1).items():
                 told.setdefault(kind, {})[row] = amount
     else:
-        options.refuse(("image_size", "mode"), "a list of arrays")
+        options.refuse(("image_size", "mode", "jpeg_draft"), "a list of arrays")
         arrays = [np.asarray(item) for item in items]
         shapes = sorted({array.shape for array in arrays})
         if len(shapes) > 1:

@@ -49,6 +49,7 @@ class OpenOptions:
     one_hot: Sequence[str] | None = None
     category: str | None = None
     category_by: str | None = None
+    jpeg_draft: bool = False
 
     def __post_init__(self) -> None:
         """Check the values."""
@@ -59,6 +60,8 @@ class OpenOptions:
             raise ParameterError(f"`header` must be True, False or None (found by a rule), got {self.header!r}.")
         if self.image_size is not None:
             check_image_size(self.image_size)
+        if not isinstance(self.jpeg_draft, bool):
+            raise ParameterError(f"`jpeg_draft` must be True or False, got {self.jpeg_draft!r}.")
         for name, given in (("columns", self.columns), ("one_hot", self.one_hot)):
             if isinstance(given, str):
                 raise ParameterError(f"`{name}` must be a list of column names, got the text {given!r}; write [{given!r}].")
@@ -97,6 +100,6 @@ class OpenOptions:
         if self.spec is not None:
             return ImageSource(name, store, facts, self.spec, notices=notices, doubt=doubt, masks=masks, table_spec=known)
         headers = probe_store(store, name)
-        spec = choose_spec(headers, image_size=self.image_size, mode=self.mode, sized=self.sized)
+        spec = choose_spec(headers, image_size=self.image_size, mode=self.mode, sized=self.sized, jpeg_draft=self.jpeg_draft)
         natural = None if self.image_size is not None else natural_size(headers)
         return ImageSource(name, store, facts, spec, notices=notices, doubt=doubt, masks=masks, natural=natural, table_spec=known)

@@ -51,6 +51,7 @@ def open_source(
     one_hot: list[str] | tuple[str, ...] | None = None,
     category: str | None = None,
     category_by: str | None = None,
+    jpeg_draft: bool = False,
 ) -> AbstractSource:
     """Return the rows that `source` points at.
 
@@ -104,6 +105,9 @@ def open_source(
     category_by : str, optional
         Of image files: a regular expression that finds the category in a path (``"(?P<category>cam[0-9]+)"``), or "folder": the nearest
         folder above an image whose name does not mean normal, defect, training or test.
+    jpeg_draft : bool
+        Whether JPEG files are decoded at a fraction of their size where that is enough: faster for large photos, with pixels that differ
+        a little; see `ImageSpec`. Where a `spec` is given, that says it.
 
     Returns
     -------
@@ -144,6 +148,7 @@ def open_source(
         one_hot,
         category,
         category_by,
+        jpeg_draft,
     )
     if isinstance(source, AbstractSource):
         return _narrowed(source, options)
@@ -157,7 +162,19 @@ def open_source(
     if is_many(source):
         return open_many(source, options)
     options.refuse(
-        ("image_size", "mode", "label_column", "normal_label", "columns", "groups", "header", "groups_by", "one_hot", *_CATEGORY),
+        (
+            "image_size",
+            "mode",
+            "label_column",
+            "normal_label",
+            "columns",
+            "groups",
+            "header",
+            "groups_by",
+            "one_hot",
+            "jpeg_draft",
+            *_CATEGORY,
+        ),
         "an array",
     )
     return ArraySource(source, channels=options.channels)
@@ -167,7 +184,7 @@ def _narrowed(source: AbstractSource, options: OpenOptions) -> AbstractSource:
     """Return the rows of an opened source that the options ask for; nothing that is asked for is dropped."""
     subject = f"{source.name}, which is opened already"
     told_before = ("label_column", "normal_label", "columns", "one_hot", "groups", "groups_by", "header", "channels", *_CATEGORY)
-    fixed = ("image_size", "mode", "data_dir", *told_before)
+    fixed = ("image_size", "mode", "data_dir", "jpeg_draft", *told_before)
     options.refuse(fixed, subject)
     found = source.part(options.split)
     if options.spec is not None and found.spec is not None and found.spec != options.spec:
@@ -208,6 +225,8 @@ def _open_path(text: str, options: OpenOptions) -> AbstractSource:
     suffix = "" if os.path.isdir(text) else path.suffix.lower()
     if suffix and suffix not in (*IMAGE_SUFFIXES, ".zip") and not glob.has_magic(text):
         options.refuse(("groups_by", "category_by"), "what is not a set of image files")
+    if suffix in (".npy", ".npz"):
+        options.refuse(("jpeg_draft",), "what holds no image files")
     if suffix not in (".npy", ".npz"):
         options.refuse(("channels",), "what is not an array")
     if suffix != ".csv":
@@ -271,5 +290,5 @@ def _open_dataset(text: str, options: OpenOptions) -> AbstractSource:
     target = None if text.partition(":")[0] in DATASETS else target_of(text)
     if target is not None:
         return open_source(own_set(target), **options.given())
-    options.refuse(("label_column", "normal_label", "columns", "groups", *_CATEGORY), "a named data set")
+    options.refuse(("label_column", "normal_label", "columns", "groups", "jpeg_draft", *_CATEGORY), "a named data set")
     return load_dataset(text, options.split, data_dir=options.data_dir, spec=options.spec, image_size=options.image_size, mode=options.mode)

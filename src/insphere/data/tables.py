@@ -44,7 +44,7 @@ def open_table(content: TableContent, options: OpenOptions, parts: Sequence[str]
     DataError
         If a column is missing, a feature does not hold numbers, a label is not understood, or there are no rows.
     """
-    options.refuse(("image_size", "mode", "category_by"), "a table of numbers")
+    options.refuse(("image_size", "mode", "category_by", "jpeg_draft"), "a table of numbers")
     remembered = options.table_spec or TableSpec()
     if options.normal_label is not None and options.label_column is None and remembered.label_column is None:
         raise ParameterError("`normal_label` says which value of a column is normal; name that column with `label_column`.")

@@ -6,7 +6,7 @@ from typing import Annotated, Literal
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
-from scipy.stats import beta
+from scipy.special import betaincinv
 
 from insphere.errors import DataError
 from insphere.estimate import CONFIDENCE, Estimate
@@ -313,9 +313,9 @@ class ConformalCalibration:
         n_tied = n - n_above - int(np.searchsorted(self.scores, threshold, side="left"))
         n_high = n_above + 1
         n_low = n_high if n_tied == 1 else n_above
-        value, high = n_high / (n + 1), float(beta.ppf(0.5 + CONFIDENCE / 2, n_high, n + 1 - n_high))
+        value, high = n_high / (n + 1), float(betaincinv(n_high, n + 1 - n_high, 0.5 + CONFIDENCE / 2))
         stated = n_above and n_low and n >= _TIES_SEEN_FROM
-        low = float(beta.ppf(0.5 - CONFIDENCE / 2, n_low, n + 1 - n_low)) if stated else 0.0
+        low = float(betaincinv(n_low, n + 1 - n_low, 0.5 - CONFIDENCE / 2)) if stated else 0.0
         # The 95 % range of a very skewed Beta may miss its mean.
         return Estimate(value, min(low, value), max(high, value))
 

@@ -65,7 +65,8 @@ class InputContract:
         if source.doubt is not None:
             raise DataError(source.doubt)
         shape = tuple(int(size) for size in source.row_shape)
-        image = None if len(shape) == 1 else ImageSpec(shape[0], shape[1], shape[2], str(source.dtype))
+        draft = source.spec is not None and source.spec.jpeg_draft
+        image = None if len(shape) == 1 else ImageSpec(shape[0], shape[1], shape[2], str(source.dtype), draft)
         return cls(shape, image, source.spec is not None, source.table_spec, bool(getattr(source, "channels_first", False)))
 
     @property

@@ -3,13 +3,15 @@
 import os
 import warnings
 from abc import abstractmethod
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from typing import TYPE_CHECKING, Any, ClassVar
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from insphere.data import AbstractSource
+from insphere.data import AbstractSource, ImageSource
+from insphere.data.rows import RowFacts
+from insphere.data.stores import BytesStore
 from insphere.decision.categories import NO_CATEGORY, UNKNOWN, category_texts, coded, pooled_text, unknown_text
 from insphere.decision.discoveries import Discoveries, discover
 from insphere.decision.health import HealthReport
@@ -130,6 +132,37 @@ class RowScoring(FittedViews):
         judged = scores, self.decision_.p_value(scores, own), self.decision_.is_anomaly(scores, own)
         maps, seen, hashes = (None if values is None else values[kept] for values in (raw.maps, raw.seen, raw.hashes))
         return ScoredRows(raw.index[kept], *judged, errors, maps=maps, seen=seen, categories=own, hashes=hashes)
+
+    def score_encoded(self, images: Sequence[bytes | None], *, maps: bool = False) -> ScoredRows:
+        """Score encoded images (the bytes of PNG, JPEG, ... files), exactly as files with these bytes are scored.
+
+        For programs that have the bytes at hand: from an object store, a message, a column of a table. They are decoded by the same reader
+        as files, which other decoders are not equal to: their pixels, and so the scores, differ.
+
+        Parameters
+        ----------
+        images : sequence of bytes
+            One encoded image each; None where there is none, which is an error of that image.
+        maps : bool
+            Whether to return the heat-map of each, of a detector that has them.
+
+        Returns
+        -------
+        ScoredRows
+            Positions, scores, p-values and decisions of the images that can be read, and why the others cannot.
+
+        Raises
+        ------
+        DataError
+            If the detector was not fitted on images, or there is not one.
+        CollapseError
+            If the fitted detector gives every row the same score.
+        """
+        spec = self.image_spec_
+        if spec is None:
+            raise DataError("This detector was fitted on rows of features and takes no encoded images; give it rows.")
+        source = ImageSource("encoded images", BytesStore(images), RowFacts(), spec)
+        return next(self.score_batches(source, batch_size=len(source), maps=maps))
 
     def anomaly_score(self, X: Rows) -> NDArray[np.float64]:
         """Return the anomaly score of each row, float64, shape (n,), higher = more anomalous.

@@ -83,14 +83,14 @@ class MapFiles:
         stem = f"{position:0{self._digits}}-{file_stem(name)}"
         facts: dict[str, Any] = {"id": name, "highest": round(float(heatmap.max()), 6), "map": f"{stem}-map.png"}
         facts["n_cut_off"] = int(np.count_nonzero((heatmap < 0) | (heatmap > FULL_SCALE)))
-        _write(self.folder / facts["map"], to_16_bits(heatmap))
+        write_png(self.folder / facts["map"], to_16_bits(heatmap))
         try:
             drawn = draw_map(picture_of(position), heatmap)
         except DataError as error:  # a file that has gone or changed since it was scored
             self.errors[name] = str(error)
         else:
             facts["overlay"] = f"{stem}-overlay.png"
-            _write(self.folder / facts["overlay"], drawn)
+            write_png(self.folder / facts["overlay"], drawn)
         return facts
 
     def finish(self) -> Path:
@@ -114,7 +114,14 @@ def to_16_bits(heatmap: NDArray[Any]) -> NDArray[np.uint16]:
     return np.rint(np.clip(np.asarray(heatmap, dtype=np.float64) / FULL_SCALE, 0, 1) * _HIGHEST).astype(np.uint16)
 
 
-def _write(path: Path, pixels: NDArray[Any]) -> None:
+def write_png(path: Path, pixels: NDArray[Any]) -> None:
+    """Write pixels as a PNG, complete or not at all.
+
+    Raises
+    ------
+    OutputError
+        If the file cannot be written.
+    """
     with replacing(path) as handle:
         # Of photos, the lowest compression takes a fifth of the time for files a tenth larger.
         Image.fromarray(pixels).save(handle, format="PNG", compress_level=1)

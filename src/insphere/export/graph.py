@@ -20,6 +20,7 @@ from insphere.detectors.base import AbstractDetector
 from insphere.detectors.shallow import AbstractShallowDetector
 from insphere.errors import ExportError, MissingDependencyError
 from insphere.export.scorers import scorer
+from insphere.runtime.sessions import session as session
 
 OPSET = 18
 """Operator set of the graphs: the one that PyTorch's exporter is written in, so that nothing is converted afterwards."""
@@ -233,16 +234,6 @@ def build(detector: AbstractDetector, graph: ScoringGraph) -> Any:
     # An input that is also an initialiser has a default: the runtime takes a value where one is fed, else the stored one.
     model.graph.initializer.append(onnx.numpy_helper.from_array(defaults, "threshold"))
     return model
-
-
-def session(content: bytes) -> Any:
-    """Return an ONNX Runtime session of a graph, on one thread of the CPU and without its log lines."""
-    import onnxruntime
-
-    options = onnxruntime.SessionOptions()
-    options.log_severity_level = 4  # it warns of every input with a default, which is what the threshold is meant to be
-    options.intra_op_num_threads = 1
-    return onnxruntime.InferenceSession(content, options, providers=["CPUExecutionProvider"])
 
 
 @contextlib.contextmanager

@@ -16,10 +16,11 @@ from insphere.detectors.scoring import Rows
 from insphere.errors import CollapseError, ExportError, ParameterError
 from insphere.export.comparing import Asked, Comparison, check_equal, check_refused
 from insphere.export.golden import golden_rows, pack, rows_of
-from insphere.export.graph import OPSET, ScoringGraph, build, check_packages, input_name, session
+from insphere.export.graph import OPSET, ScoringGraph, build, check_packages, input_name
 from insphere.export.int8 import QuantisationCost, measure, quantise
 from insphere.export.parity import certificate_path, certify, model_sha256
 from insphere.output_file import check_writable, replacing
+from insphere.runtime.sessions import session
 from insphere.validation import check_choice
 
 FORMAT_VERSION = 1
@@ -28,6 +29,7 @@ FORMAT_VERSION = 1
 VECTORS = ("auto", "float32", "float64")
 """Types in which a graph can take rows of features."""
 
+_JPEG_DRAFT = "decoded at the smallest of 1/8, 1/4, 1/2 and all of its size that is not below shape, as Pillow's Image.draft(None, size)"
 _MOST_BYTES = 2**31 - 1
 
 
@@ -227,6 +229,7 @@ def _input_description(detector: AbstractDetector, dtype: str) -> dict[str, Any]
         "shape": shape,
         "colours": colours,
         "units": units,
+        "jpeg": _JPEG_DRAFT if spec.jpeg_draft else "decoded at full size",
         "resize": "bilinear with antialiasing, as Pillow's Image.resize(..., Image.Resampling.BILINEAR)",
     }
 

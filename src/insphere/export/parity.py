@@ -22,7 +22,8 @@ from insphere.detectors.scoring import Rows
 from insphere.errors import ExportError, ParameterError
 from insphere.export.comparing import TOLERANCE, Asked, check_equal, check_refused, differences
 from insphere.export.golden import packed, rows_of, unpacked
-from insphere.export.graph import OUTPUTS, category_codes, check_packages, feed, library_answers, session, spread
+from insphere.export.graph import OUTPUTS, category_codes, check_packages, feed, library_answers, spread
+from insphere.runtime.sessions import session
 
 FORMAT_VERSION = 1
 """Version of the certificate."""

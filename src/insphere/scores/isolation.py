@@ -49,23 +49,36 @@ class IsolationTrees:
 
     def score(self, X: Array) -> Array:
         """Return 2^(−mean path length / normaliser) of each row, in (0, 1), higher = more anomalous (Liu 2008, eq. 2)."""
-        scores = np.empty(len(X))
+        scores, depths = np.empty(len(X)), self._depths()
+        # Two children a node, right and left: whether a row's value is at most the threshold picks one without a branch.
+        children = np.stack([self.right, self.left], axis=1).ravel()
         for start in range(0, len(X), _CHUNK):
-            scores[start : start + _CHUNK] = self._score(X[start : start + _CHUNK])
+            scores[start : start + _CHUNK] = self._score(X[start : start + _CHUNK], children, depths)
         return scores
 
-    def _score(self, X: Array) -> Array:
-        rows = np.arange(len(X))
-        values = X.astype(np.float32)  # as scikit-learn compares
-        depths = np.zeros(len(X))
-        for root in self.roots:  # summed tree by tree as scikit-learn does, so that the scores are equal to the last bit
+    def _score(self, X: Array, children: NDArray[np.int64], depths: list[int]) -> Array:
+        values = X.astype(np.float32).ravel()  # as scikit-learn compares
+        first = np.arange(len(X)) * X.shape[1]
+        features = np.maximum(self.features, 0)  # both ways lead a leaf back to itself, whatever it compares
+        lengths = np.zeros(len(X))
+        for root, depth in zip(self.roots, depths, strict=True):  # summed as scikit-learn does: the scores are equal to the last bit
             nodes = np.full(len(X), root)
-            while (self.features[nodes] >= 0).any():
-                # Feature −1 reads some value of the row; both ways lead a leaf back to itself.
-                goes_left = values[rows, self.features[nodes]] <= self.thresholds[nodes]
-                nodes = np.where(goes_left, self.left[nodes], self.right[nodes])
-            depths += self.path_lengths[nodes]
-        return np.asarray(2.0 ** -(depths / (len(self.roots) * self.normaliser)))
+            for _ in range(depth):
+                goes_left = values.take(first + features.take(nodes)) <= self.thresholds.take(nodes)
+                nodes = children.take(2 * nodes + goes_left)
+            lengths += self.path_lengths.take(nodes)
+        return np.asarray(2.0 ** -(lengths / (len(self.roots) * self.normaliser)))
+
+    def _depths(self) -> list[int]:
+        """Return the edges from each root to its deepest leaf."""
+        depths, nodes, trees = np.zeros(len(self.roots), dtype=np.int64), self.roots, np.arange(len(self.roots))
+        while True:
+            inner = self.features[nodes] >= 0
+            nodes, trees = nodes[inner], trees[inner]
+            if not len(nodes):
+                return depths.tolist()
+            depths[np.unique(trees)] += 1
+            nodes, trees = np.concatenate([self.left[nodes], self.right[nodes]]), np.concatenate([trees, trees])
 
     def arrays(self) -> dict[str, NDArray[Any]]:
         """Return the arrays that `restore_forest` needs beside `normaliser`."""

@@ -4,14 +4,16 @@ import contextlib
 import logging
 import os
 from collections.abc import Iterator
-from typing import Literal, get_args
+from typing import TYPE_CHECKING, Literal, get_args
 
 import torch
-from lightning_fabric import Fabric
 from torch import nn
 
 from insphere.errors import ParameterError
 from insphere.validation import check_choice
+
+if TYPE_CHECKING:
+    from lightning_fabric import Fabric
 
 Device = Literal["auto", "cpu", "cuda", "mps"]
 """Names of the devices; "auto" takes the first available of cuda, mps, cpu."""
@@ -118,14 +120,15 @@ def choose_precision(name: str, device: torch.device, *, row_values: int, convol
 
     Notes
     -----
-    The rule looks at the hardware, never at a clock: timing would make the same seed give different models.
+    The rule looks at the hardware, never at a clock: timing would make the same seed give different models. A processor computes faster
+    in bfloat16 where it multiplies tiles of it (AMX); the mere instructions of AVX-512 make training slower, since what is gained in the
+    products is lost in turning numbers to and fro: see ``benchmarks/reports/precision.md``.
     """
     if name == "auto":
         if device.type == "cuda":
             native = torch.cuda.is_bf16_supported(including_emulation=False)
         else:
-            instructions = torch.cpu.get_capabilities()
-            native = device.type == "cpu" and bool(instructions.get("amx_bf16") or instructions.get("avx512_bf16"))
+            native = device.type == "cpu" and bool(torch.cpu.get_capabilities().get("amx_bf16"))
         name = "bf16" if native and convolutional and row_values > SMALL_ROW else "32"
     return {"32": "32-true", "bf16": "bf16-mixed"}[name]
 
@@ -137,8 +140,11 @@ def place(module: nn.Module, device: torch.device, *, convolutional: bool) -> No
         module.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
 
 
-def make_fabric(device: torch.device, precision: str) -> Fabric:
+def make_fabric(device: torch.device, precision: str) -> "Fabric":
     """Return Lightning Fabric for one device and a precision that `choose_precision` has named."""
+    # Inside the function, because it brings PyTorch's compiler along, which takes longer to import than a row to score.
+    from lightning_fabric import Fabric
+
     # Fabric announces its precision on standard error, which a library has no business to do unasked.
     logger = logging.getLogger("lightning_fabric")
     level = logger.level

@@ -1,9 +1,6 @@
 """Where runs are computed: processes of this machine (joblib) or a Ray cluster. A lost process costs a run, never the benchmark."""
 
 import os
-import signal
-import threading
-import time
 import warnings
 from abc import ABC, abstractmethod
 from collections import deque
@@ -18,14 +15,10 @@ from insphere.benchmark.run.execution import Finished, Workplace, execute_job, f
 from insphere.benchmark.run.run import Run
 from insphere.errors import MissingDependencyError, TrainingError
 from insphere.validation import check_integer
+from insphere.worker_processes import THREAD_VARIABLES, begin_work
 
 MOST_JOBS = 8
 """Processes at most unless more are asked for: each holds PyTorch and a data set in memory, a gigabyte or so."""
-
-_WATCH_SECONDS = 1.0
-
-_THREAD_VARIABLES = ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS", "NUMEXPR_NUM_THREADS", "VECLIB_MAXIMUM_THREADS")
-
 
 Job = tuple[Run, ...]
 """What one process does at a time: a run, or several that are trained as one."""
@@ -84,7 +77,7 @@ class LocalEngine(AbstractEngine):
     def _pool(self, place: Workplace) -> Any:
         # A pool of one would compute in this process. The second of two stays idle, as one run at a time is handed out.
         # Those that have not been given a run watch the runner too.
-        watching: dict[str, Any] = {"initializer": _end_with_parent, "initargs": (os.getpid(),)}
+        watching: dict[str, Any] = {"initializer": begin_work, "initargs": (os.getpid(),)}
         with joblib.parallel_config(backend="loky", n_jobs=max(2, self.n_jobs), inner_max_num_threads=place.n_threads, **watching):
             return joblib.Parallel(return_as="generator_unordered", pre_dispatch=self.n_jobs, batch_size=1)
 
@@ -93,7 +86,7 @@ class LocalEngine(AbstractEngine):
         while queue:
             job = queue.popleft()
             held[job[0].id] = job
-            yield joblib.delayed(_in_a_process)(self.work, job, place)
+            yield joblib.delayed(self.work)(job, place)
 
 
 @contextmanager
@@ -105,23 +98,6 @@ def _closing(results: Any) -> Iterator[Any]:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore", UserWarning)
             results.close()
-
-
-def _in_a_process(work: Work, job: Job, place: Workplace) -> Sequence[Finished]:
-    # Ctrl-C reaches every process of the terminal; the runner alone decides, and ends the others.
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
-    return work(job, place)
-
-
-def _end_with_parent(parent: int) -> None:
-    """Have this process end soon after a runner that was killed: nobody would take what it computes."""
-
-    def watch() -> None:
-        while os.getppid() == parent:
-            time.sleep(_WATCH_SECONDS)
-        os._exit(1)
-
-    threading.Thread(target=watch, daemon=True).start()
 
 
 def _forget_pool() -> None:
@@ -168,7 +144,7 @@ class RayEngine(AbstractEngine):
         ray = self._ray
         if not ray.is_initialized():
             ray.init(log_to_driver=False, include_dashboard=False, configure_logging=False)
-        environment = {"env_vars": dict.fromkeys(_THREAD_VARIABLES, str(place.n_threads))}
+        environment = {"env_vars": dict.fromkeys(THREAD_VARIABLES, str(place.n_threads))}
         # Only a dead worker is worth a second try; what goes wrong in a run is in its report.
         task = ray.remote(num_cpus=place.n_threads, max_retries=0, runtime_env=environment)(self.work)
         waiting, held, lost_once = deque(jobs), dict[Any, Job](), set[str]()

@@ -1,0 +1,368 @@
+"""How fast insphere is, as ratios: each comparison times its ways in turn, in one run on one machine, several turns over.
+
+    OMP_NUM_THREADS=1 python benchmarks/performance.py            # all of them; make bench does it
+    OMP_NUM_THREADS=1 python benchmarks/performance.py start      # those named
+
+writes benchmarks/reports/performance/NAME.json for each comparison, and docs/performance.md from all of them. Absolute times are those of
+a machine at an hour; the ratios, of which the median and the range are given, are what to look at.
+"""
+
+import argparse
+import json
+import os
+import platform
+import resource
+import statistics
+import subprocess
+import sys
+import tempfile
+import time
+import warnings
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from importlib.metadata import version
+from io import BytesIO
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from PIL import Image
+
+import insphere
+from insphere.benchmark.run.execution import source_commit
+from insphere.data.images import ImageSpec, decode
+from insphere.output_file import make_folder, replacing
+
+ROOT = Path(__file__).parent.parent
+REPORTS = ROOT / "benchmarks" / "reports" / "performance"
+PAGE = ROOT / "docs" / "performance.md"
+
+Way = Callable[[], float]
+
+
+@dataclass(frozen=True)
+class Comparison:
+    """Ways to do one thing, each of which does it once and returns the seconds that it took; the others are compared with the first.
+
+    Attributes
+    ----------
+    title : str
+    about : str
+        What is done, with sizes.
+    unit : str
+        Of the seconds: "wall-clock" or "CPU".
+    ways : dict of str to callable
+    """
+
+    title: str
+    about: str
+    unit: str
+    ways: dict[str, Way]
+
+
+def main() -> None:
+    """Time what is named, write a report each, and the page from all reports."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("names", nargs="*", metavar="NAME", help=f"default: all of {', '.join(COMPARISONS)}")
+    parser.add_argument("--turns", type=int, default=5)
+    parser.add_argument("--page", action="store_true", help="write the page from the reports that are there, and time nothing")
+    options = parser.parse_args()
+    warnings.simplefilter("ignore")
+    make_folder(REPORTS)
+    for name in [] if options.page else options.names or COMPARISONS:
+        with tempfile.TemporaryDirectory() as folder:
+            for number, comparison in enumerate(COMPARISONS[name](Path(folder))):
+                report = timed(comparison, options.turns)
+                with replacing(REPORTS / f"{name}-{number}.json") as file:
+                    file.write((json.dumps(report, indent=1, ensure_ascii=False) + "\n").encode())
+                print("\n".join(table(report)), "\n", flush=True)
+    with replacing(PAGE) as file:
+        file.write(page([json.loads(path.read_text(encoding="utf-8")) for path in sorted(REPORTS.glob("*.json"))]).encode())
+
+
+def timed(comparison: Comparison, n_turns: int) -> dict[str, Any]:
+    """Return the report of a comparison: the seconds of each way in each turn, and what they were measured on."""
+    for way in comparison.ways.values():  # what is done but once (imports, caches, threads that start) is no one's time
+        way()
+    turns = [{name: way() for name, way in comparison.ways.items()} for _ in range(n_turns)]
+    return {
+        "title": comparison.title,
+        "about": comparison.about,
+        "unit": comparison.unit,
+        "seconds": {name: [turn[name] for turn in turns] for name in comparison.ways},
+        "machine": f"{processor()}, {os.cpu_count()} cores, {os.environ.get('OMP_NUM_THREADS') or 'all'} threads ({platform.system()})",
+        "commit": source_commit() or "unknown",
+        "versions": {name: version(name) for name in ("torch", "numpy", "scikit-learn", "onnxruntime", "pillow")}
+        | {"python": platform.python_version(), "insphere": insphere.__version__},
+    }
+
+
+def table(report: dict[str, Any]) -> list[str]:
+    """Return the lines of a report."""
+    ways = report["seconds"]
+    first = next(iter(ways.values()))
+    lines = [f"## {report['title']}", "", report["about"], "", f"| way | {report['unit']} ms | times the first |", "|---|---|---|"]
+    for name, seconds in ways.items():
+        ratios = [mine / reference for mine, reference in zip(seconds, first, strict=True)]
+        lines.append(f"| {name} | {spread([1000 * value for value in seconds])} | {spread(ratios)} |")
+    versions = ", ".join(f"{name} {number}" for name, number in report["versions"].items())
+    lines += ["", f"*Median (least to most) of {len(first)} turns; {report['machine']}; commit {report['commit'][:12]}; {versions}.*"]
+    return lines
+
+
+def page(reports: list[dict[str, Any]]) -> str:
+    """Return the page of all reports."""
+    head = [
+        "# Performance",
+        "",
+        "Made by `make bench` from `benchmarks/reports/performance`; do not edit. The ways of a table were timed in turn, in one run.",
+    ]
+    return "\n".join([*head, *(line for report in reports for line in ["", *table(report)]), ""])
+
+
+def spread(values: list[float]) -> str:
+    """Return median, least and most with three digits."""
+    return f"{statistics.median(values):.3g} ({min(values):.3g} to {max(values):.3g})"
+
+
+def processor() -> str:
+    """Return the processor's name, and which instructions for bfloat16 it has."""
+    try:
+        text = Path("/proc/cpuinfo").read_text(encoding="utf-8")
+    except OSError:
+        return platform.machine()
+    name = next((line.partition(":")[2].strip() for line in text.splitlines() if line.startswith("model name")), platform.machine())
+    found = [word for word in ("avx512_bf16", "amx_bf16") if word in text]
+    return f"{name} with {' and '.join(found) or 'no bfloat16'}"
+
+
+def wall(action: Callable[[], Any], times: int = 1) -> Way:
+    """Return a way that measures wall-clock seconds of one call, as the mean of some."""
+
+    def way() -> float:
+        started = time.perf_counter()
+        for _ in range(times):
+            action()
+        return (time.perf_counter() - started) / times
+
+    return way
+
+
+def process(*command: str, **environment: str) -> Way:
+    """Return a way that measures the CPU seconds of a whole process."""
+
+    def way() -> float:
+        before = resource.getrusage(resource.RUSAGE_CHILDREN)
+        subprocess.run([sys.executable, *command], check=True, capture_output=True, env={**os.environ, **environment})
+        after = resource.getrusage(resource.RUSAGE_CHILDREN)
+        return after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime
+
+    return way
+
+
+def pictures(n: int, side: int, channels: int) -> np.ndarray[Any, np.dtype[np.uint8]]:
+    """Return smooth random pictures."""
+    coarse = np.random.default_rng(0).integers(0, 255, (n, 6, 6, channels), np.uint8)
+    images = [Image.fromarray(one[:, :, 0] if channels == 1 else one).resize((side, side), Image.Resampling.BICUBIC) for one in coarse]
+    return np.stack([np.asarray(image).reshape(side, side, channels) for image in images])
+
+
+def start(folder: Path) -> Iterator[Comparison]:
+    """Time the command line on one image."""
+    from insphere.export import export_onnx
+
+    X = pictures(60, 28, 1)
+    detector = insphere.DeepSVDDVAE(epochs=1, random_state=0).fit(X)
+    detector.save(folder / "m.insphere")
+    export_onnx(detector, folder / "m.onnx")
+    Image.fromarray(X[0, :, :, 0]).save(folder / "one.png")
+    command = ("-m", "insphere", "score")
+    rest = (str(folder / "one.png"), "-o", str(folder / "scores.csv"))
+    yield Comparison(
+        "Starting: one image from the command line",
+        "`insphere score` of one image of 28 × 28 pixels by vae-svdd, whole processes.",
+        "CPU",
+        {
+            "insphere score m.insphere": process(*command, str(folder / "m.insphere"), *rest),
+            "insphere score m.onnx": process(*command, str(folder / "m.onnx"), *rest),
+            "python -c 'import torch'": process("-c", "import torch"),
+            "python -c 'import torch, sklearn.base'": process("-c", "import torch, sklearn.base"),
+        },
+    )
+
+
+PRECISION = """
+import sys, time, warnings
+import numpy as np
+import insphere
+warnings.simplefilter("ignore")
+side, channels, precision = int(sys.argv[1]), int(sys.argv[2]), sys.argv[3]
+X = np.random.default_rng(0).integers(0, 255, (416, side, side, channels), np.uint8)
+detector = insphere.DeepSVDDVAE(epochs=2, random_state=0, training={"batch_size": 200, "precision": precision}).fit(X)
+print(detector.history_[-1].seconds)
+"""
+
+
+def precision(folder: Path) -> Iterator[Comparison]:
+    """Time an epoch in float32 and in bfloat16, on this processor and as one without AMX."""
+
+    def epoch(side: int, channels: int, name: str, isa: str) -> Way:
+        def way() -> float:
+            command = [sys.executable, "-c", PRECISION, str(side), str(channels), name]
+            done = subprocess.run(command, check=True, capture_output=True, text=True, env={**os.environ, "ONEDNN_MAX_CPU_ISA": isa})
+            return float(done.stdout)
+
+        return way
+
+    for isa, kind in (("DEFAULT", "this processor"), ("AVX512_CORE_BF16", "without AMX: oneDNN limited to AVX-512 with bfloat16")):
+        for side, channels in ((28, 1), (32, 3)):
+            yield Comparison(
+                f"Training in bfloat16, {side} × {side} × {channels}: {kind}",
+                "The second epoch of vae-svdd, two steps of about 104 rows; each time a new process.",
+                "wall-clock",
+                {name: epoch(side, channels, name, isa) for name in ("32", "bf16")},
+            )
+
+
+def shallow(folder: Path) -> Iterator[Comparison]:
+    """Time fits beside scikit-learn's with the same settings."""
+    from sklearn.ensemble import IsolationForest
+    from sklearn.neighbors import NearestNeighbors
+    from sklearn.svm import OneClassSVM
+
+    X = np.random.default_rng(0).normal(size=(6000, 20))
+    split = {"calibration": {"method": "split"}, "scaling": "none", "random_state": 0}
+    trained = X[: insphere.IForest(**split).fit(X).data_["n_train"]]
+
+    def forest() -> None:
+        IsolationForest(max_samples=256, random_state=0).fit(trained).score_samples(X)
+
+    def machine(nu: float) -> Callable[[], None]:
+        return lambda: OneClassSVM(gamma=0.05, nu=nu).fit(trained).score_samples(X)
+
+    def neighbours() -> None:
+        found = NearestNeighbors(n_neighbors=5).fit(trained)
+        found.kneighbors(n_neighbors=5)
+        found.kneighbors(X[len(trained) :])
+
+    pairs: dict[str, tuple[Callable[[], Any], Callable[[], Any]]] = {
+        "iforest": (forest, lambda: insphere.IForest(**split).fit(X)),
+        "ocsvm, gamma 0.05, nu 0.1": (machine(0.1), lambda: insphere.OCSVM(gamma=0.05, nu=0.1, **split).fit(X)),
+        "svdd, RBF, gamma 0.05, nu 0.1": (machine(0.1), lambda: insphere.SVDD(gamma=0.05, nu=0.1, **split).fit(X)),
+        "knn": (neighbours, lambda: insphere.KNN(**split).fit(X)),
+    }
+    for name, (theirs, ours) in pairs.items():
+        yield Comparison(
+            f"Fitting {name}",
+            "6,000 rows of 20 features (normal noise): fitted to the same rows, and all rows scored, as a fit with a held-out part does.",
+            "wall-clock",
+            {"scikit-learn": wall(theirs), "insphere": wall(ours)},
+        )
+
+
+def single(folder: Path) -> Iterator[Comparison]:
+    """Time one image in process."""
+    from insphere.export import export_onnx
+    from insphere.runtime import load_graph
+
+    for side, channels in ((28, 1), (32, 3)):
+        X = pictures(60, side, channels)
+        detector = insphere.DeepSVDDVAE(epochs=1, random_state=0).fit(X)
+        export_onnx(detector, folder / "m.onnx")
+        graph, one = load_graph(folder / "m.onnx"), X[:1]
+        yield Comparison(
+            f"One image of {side} × {side} × {channels} in process",
+            "vae-svdd, an array at hand.",
+            "wall-clock",
+            {
+                "graph, by ONNX Runtime": wall(lambda graph=graph, one=one: graph.anomaly_score(one), 20),  # type: ignore[misc]
+                "detector, by PyTorch": wall(lambda detector=detector, one=one: detector.anomaly_score(one), 20),  # type: ignore[misc]
+            },
+        )
+
+
+def draft(folder: Path) -> Iterator[Comparison]:
+    """Time the decoding of a large photo."""
+    stream = BytesIO()
+    coarse = np.random.default_rng(0).integers(0, 255, (300, 400, 3), np.uint8)
+    Image.fromarray(coarse).resize((4000, 3000), Image.Resampling.BICUBIC).save(stream, "jpeg", quality=90)
+    data = stream.getvalue()
+    yield Comparison(
+        "Decoding a JPEG photo of 12 megapixels to 256 × 256",
+        f"{len(data) / 1e6:.1f} MB.",
+        "wall-clock",
+        {
+            "at full size": wall(lambda: decode(data, ImageSpec(256, 256, 3))),
+            "jpeg_draft": wall(lambda: decode(data, ImageSpec(256, 256, 3, jpeg_draft=True))),
+        },
+    )
+
+
+def neighbours(folder: Path) -> Iterator[Comparison]:
+    """Time distances to the nearest references."""
+    from sklearn.neighbors import KDTree, NearestNeighbors
+
+    from insphere.scores.neighbours import Neighbours
+
+    for n_dimensions, n_references in ((32, 20_000), (128, 20_000), (784, 6_000)):
+        rng = np.random.default_rng(0)
+        references, rows = (rng.standard_normal((n, n_dimensions)) for n in (n_references, 200))
+        ours, tree = Neighbours(references), KDTree(references)
+        brute = NearestNeighbors(n_neighbors=5, algorithm="brute").fit(references)
+        yield Comparison(
+            f"The five nearest of {n_references:,} references of {n_dimensions} dimensions",
+            "200 rows, normal noise; the distances of `Neighbours` do not depend on which rows come together, those of brute force do.",
+            "wall-clock",
+            {
+                "`Neighbours`": wall(lambda ours=ours, rows=rows: ours.distances(rows, 5)),  # type: ignore[misc]
+                "scikit-learn, brute force": wall(lambda brute=brute, rows=rows: brute.kneighbors(rows)),  # type: ignore[misc]
+                "scikit-learn, tree": wall(lambda tree=tree, rows=rows: tree.query(rows, k=5)),  # type: ignore[misc]
+            },
+        )
+
+
+def bulk(folder: Path) -> Iterator[Comparison]:
+    """Time scoring in bulk with one worker and with two."""
+    from insphere.scoring import BulkOptions, score_in_bulk
+
+    make_folder(folder / "photos")
+    for number, pixels in enumerate(pictures(120, 1200, 3)):
+        Image.fromarray(pixels).save(folder / "photos" / f"{number:03}.jpg", quality=90)
+    detector = insphere.KNN(random_state=0).fit(pictures(60, 64, 3))
+    detector.save(folder / "m.insphere")
+    counter = iter(range(10**9))
+
+    def way(n_workers: int) -> Way:
+        def seconds() -> float:
+            found = []
+            score_in_bulk(
+                folder / "m.insphere",
+                folder / "photos",
+                folder / f"scores{next(counter)}",
+                BulkOptions(n_workers=n_workers),
+                on_progress=lambda progress: found.append(progress.seconds),
+            )
+            return found[-1] - found[0]
+
+        return seconds
+
+    yield Comparison(
+        "Scoring in bulk where decoding rules",
+        "120 JPEG photos of 1.4 megapixels by knn at 64 × 64, from the first piece of the listing to the last, without the start.",
+        "wall-clock",
+        {"one worker": way(1), "two workers": way(2)},
+    )
+
+
+COMPARISONS: dict[str, Callable[[Path], Iterator[Comparison]]] = {
+    "start": start,
+    "precision": precision,
+    "single": single,
+    "shallow": shallow,
+    "neighbours": neighbours,
+    "draft": draft,
+    "bulk": bulk,
+}
+
+if __name__ == "__main__":
+    main()
