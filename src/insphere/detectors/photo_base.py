@@ -3,7 +3,7 @@
 import dataclasses
 import math
 from collections.abc import Callable, Mapping
-from typing import Annotated, Any, ClassVar
+from typing import Annotated, Any, ClassVar, Literal
 
 import numpy as np
 import torch
@@ -18,7 +18,7 @@ from insphere.detectors.scoring import Rows
 from insphere.detectors.tiling import MOST, Tiles, check_tiles, side_for, tiles_for
 from insphere.errors import DataError, ModelFileError, ParameterError
 from insphere.fields import Checked
-from insphere.nets.backbones import Description, build, check_backbone, named_description, read_backbone
+from insphere.nets.backbones import Description, Named, build, check_backbone, named_description, read_backbone
 from insphere.nets.feature_cache import FeatureCache, key_of
 from insphere.nets.photo_features import PhotoFeatures
 from insphere.training.device import Device, resolve_device
@@ -49,15 +49,15 @@ class AbstractPhotoDetector(AbstractDetector):
 
     Parameters
     ----------
-    backbone : {"efficientnet-lite0", "efficientnet-lite1", "efficientnet-lite2", "scratch"}, path, or "hf:NAME"
+    backbone : {"efficientnet-lite0", "efficientnet-lite1", "efficientnet-lite2", "scratch"} or path or hf:NAME
         The frozen network. The first three were trained on ImageNet; their weights come with a package. "scratch" needs nothing: filters
         given by formulas, see `OrientedEnergies`. A path is a safetensors file with an EfficientNet-Lite or a ResNet, see
-        `insphere.nets.weight_files`. "hf:NAME" is a vision backbone of `transformers` (ConvNeXt, DINOv2, ...) from a folder, or what
+        `insphere.nets.weight_files`. ``hf:NAME`` is a vision backbone of `transformers` (ConvNeXt, DINOv2, ...) from a folder, or what
         `hf download NAME` has put on this machine: nothing is downloaded. Whatever it is, its weights go into the model file.
     side : int
         Pixels: pictures are brought to the area of a square of this side, with their own aspect, but made no more than twice as large
         (up to fourfold where they have 64 pixels at most); at least 64.
-    tiles : (int, int), "auto" or "RxC", optional
+    tiles : {"auto"} or (int, int) or RxC, optional
         Rows and columns of overlapping windows that large pictures are cut into, so that small marks are not lost: the network sees each
         window at about `side` pixels, and one map, one vector of the whole and one decision are made of all. "auto" chooses by the size of
         the pictures, about four by four windows at most. By default pictures are not cut.
@@ -79,9 +79,9 @@ class AbstractPhotoDetector(AbstractDetector):
     has_maps: ClassVar[bool] = True
     takes_vectors: ClassVar[bool] = False
 
-    backbone: Annotated[Any, Checked(check_backbone, "one of the names below, a safetensors file, or hf:NAME")] = "efficientnet-lite0"
+    backbone: Named | Annotated[Any, Checked(check_backbone, "a .safetensors file or hf:NAME")] = "efficientnet-lite0"
     side: Annotated[int, Within(at_least=_LEAST_SIDE)] = 320
-    tiles: Annotated[Any, Checked(check_tiles, '(int, int), "auto" or "RxC", optional')] = None
+    tiles: Literal["auto"] | Annotated[Any, Checked(check_tiles, "(rows, columns) of 1 to 8 or RxC")] | None = None
     roi: Annotated[Any, Checked(check_region, "path or sequence of four floats, optional")] = None
     device: Device = "auto"
 
