@@ -1,7 +1,8 @@
 """The cache of features: found again, kept apart, bounded, shared by processes, and never a reason to fail."""
 
-import multiprocessing
 import sqlite3
+import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -104,18 +105,23 @@ def test_a_place_where_nothing_can_be_written_is_as_no_cache(tmp_path: Path) -> 
     assert (cache.n_found, cache.n_computed) == (0, 20)
 
 
-def _work(folder: str, number: int) -> int:
-    rows = np.arange(1000, dtype=np.int64).reshape(250, 4) + 400 * number
-    cache = FeatureCache(folder)
-    for start in range(0, 250, 10):
-        found = cache.through(b"k", rows[start : start + 10], doubled)
-        assert (found == 2 * rows[start : start + 10]).all()
-    return cache.n_found + cache.n_computed
+WORK = """
+import sys
+import numpy as np
+from insphere.nets.feature_cache import FeatureCache
+rows = np.arange(1000, dtype=np.int64).reshape(250, 4) + 400 * int(sys.argv[2])
+cache = FeatureCache(sys.argv[1])
+for start in range(0, 250, 10):
+    found = cache.through(b"k", rows[start : start + 10], lambda rows: 2 * rows.astype(np.float32))
+    assert (found == 2 * rows[start : start + 10]).all()
+assert cache.n_found + cache.n_computed == 250
+"""
 
 
 def test_several_processes_share_it(tmp_path: Path) -> None:
-    with multiprocessing.get_context("spawn").Pool(3) as pool:
-        assert pool.starmap(_work, [(str(tmp_path), number) for number in range(3)]) == [250] * 3
+    commands = [[sys.executable, "-c", WORK, str(tmp_path), str(number)] for number in range(3)]
+    workers = [subprocess.Popen(command) for command in commands]
+    assert [worker.wait(timeout=300) for worker in workers] == [0, 0, 0]
     cache = FeatureCache(tmp_path)
     cache.through(b"k", np.arange(1000, dtype=np.int64).reshape(250, 4), never)
     assert cache.n_found == 250
