@@ -18,6 +18,7 @@ from insphere.detectors import photo_base
 from insphere.detectors.photo import PhotoSpheres
 from insphere.detectors.stored import KIND
 from insphere.errors import DataError, HealthWarning, MissingDependencyError, ModelFileError, ParameterError
+from insphere.export import export_onnx
 from insphere.nets import backbones
 
 SHAPE = (96, 96, 1)
@@ -179,6 +180,12 @@ class TestScratch:
         model_file.write(tmp_path / "m.insphere", KIND, content.header, content.arrays | {"network/first": filters[:-1]})
         with pytest.raises(ModelFileError):
             insphere.load(tmp_path / "m.insphere")
+
+
+def test_int8_is_refused_at_once(fitted: PhotoSpheres, tmp_path: Path) -> None:
+    with pytest.raises(ParameterError, match=r"int8 is not for photo.*without int8"):
+        export_onnx(fitted, tmp_path / "m.onnx", rows=plates(10), int8=True)
+    assert not list(tmp_path.iterdir())
 
 
 class TestCache:
