@@ -2,8 +2,9 @@
 
     python benchmarks/photo_graphs.py --seeds 0 1 2
 
-makes the plates of `insphere demo --photos` (800 × 600, four kinds of defect), fits `photo` with its defaults, exports it, and runs the graph
-on the test photos, one at a time on one thread. It writes benchmarks/reports/photo-graphs.md. OpenVINO is left out where it is not installed.
+makes the plates of `insphere demo --photos` (800 × 600, four kinds of defect), fits `photo` with its defaults, exports it, and runs the
+graph on the test photos, one at a time on one thread. It writes benchmarks/reports/photo-graphs.md. OpenVINO is left out where it is not
+installed.
 """
 
 import argparse
