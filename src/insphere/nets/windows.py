@@ -48,7 +48,7 @@ class Windows(nn.Module):
         total = self._laid(own.expand(len(self.corners), 1, 1, *own.shape))
         shares = [own / total[0, 0, *place] for place in self._places()]
         self.shares: Tensor
-        self.register_buffer("shares", torch.stack(shares)[:, None, None], persistent=False)
+        self.register_buffer("shares", torch.stack(shares), persistent=False)
 
     def cut(self, x: Tensor) -> Tensor:
         """Return the windows of pictures (n, channels, height, width): (windows · n, channels, window height, window width)."""
@@ -70,7 +70,7 @@ class Windows(nn.Module):
         -------
         Tensor, shape (n, channels, height / stride, width / stride)
         """
-        return self._laid(self.by_window(found) * self.shares)
+        return self._laid(self.by_window(found) * self.shares[:, None, None])
 
     def _laid(self, parts: Tensor) -> Tensor:
         """Return the sum of all windows' parts (windows, n, channels, height, width), each laid where its window is."""
