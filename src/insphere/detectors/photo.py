@@ -233,8 +233,13 @@ class _Settled(Declared):
     def of(cls, chosen: "_Settled", highest: Array, distances: Array) -> "_Settled":
         """Return the record with the units of distances of pictures that the spheres were fitted without."""
         map_logs, whole_logs = _log(highest), _log(distances)
-        units = [float(value) for value in (map_logs.mean(), _spread(map_logs), whole_logs.mean(), _spread(whole_logs))]
-        return cls(chosen.look_for, chosen.whole, chosen.size, *units, tiles=chosen.tiles)
+        return dataclasses.replace(
+            chosen,
+            map_mean=float(map_logs.mean()),
+            map_spread=_spread(map_logs),
+            whole_mean=float(whole_logs.mean()),
+            whole_spread=_spread(whole_logs),
+        )
 
 
 def _whole_of(look_for: Found, size: tuple[int, ...]) -> Whole:
