@@ -55,6 +55,17 @@ def test_small_marks_that_vanish_are_told(run: Run, large_photos: Path, tmp_path
     assert "is lost" not in run("fit", large_photos, "-o", tmp_path / "m.insphere", "--detector", "knn", "--image-size", 64).err
 
 
+def test_a_second_fit_takes_features_from_the_cache_and_says_so(
+    run: Run, large_photos: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("INSPHERE_CACHE", str(tmp_path / "cache"))
+    command = ("fit", large_photos, "-o", tmp_path / "m.insphere", "--set", "backbone=scratch", "--detector", "photo")
+    first, second, third = run(*command), run(*command), run(*command, "--json")
+    assert "cache" not in first.err
+    assert "pictures came from the cache on disk (INSPHERE_CACHE=off does without)" in " ".join(second.err.split())
+    assert third.result["n_cached"] > 0 == third.result["n_computed"]
+
+
 def test_photos_are_fitted_from_scratch_where_no_weights_are_installed(
     run: Run, large_photos: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -15,10 +15,10 @@ from insphere.detectors import catalog
 from insphere.detectors.parameters import _told_of, described
 from insphere.errors import ParameterError
 from insphere.fields import CheckedRule, EitherRule, ItemsRule, NumberRule, Rule, TypeRule, rules_of
-from insphere.nets.backbones import BACKBONES, SCRATCH, Backbone
+from insphere.nets.backbones import BACKBONES, SCRATCH, Named
 
 WITHOUT_A_RULE = {("hybrid", "encoder"), ("hybrid", "detector")}  # detectors themselves: see test_hybrid.py
-OF_FUNCTIONS = {"random_state": -1, "roi": (0.5, 0, 0.5, 1), "views.transformations": "turns"}
+OF_FUNCTIONS = {"random_state": -1, "roi": (0.5, 0, 0.5, 1), "backbone": "resnet", "tiles": (0, 1), "views.transformations": "turns"}
 
 
 def fields_of(kind: type, prefix: str = "") -> Iterator[tuple[str, Rule | None]]:
@@ -131,4 +131,4 @@ def test_what_is_listed_has_choices_ranges_and_defaults() -> None:
 
 
 def test_every_backbone_that_may_be_named_is_there() -> None:
-    assert get_args(Backbone) == (*BACKBONES, SCRATCH)
+    assert get_args(Named) == (*BACKBONES, SCRATCH)

@@ -14,9 +14,11 @@ import contract
 import insphere
 from insphere import model_file
 from insphere.data import ImageSpec, open_source
+from insphere.detectors import photo_base
 from insphere.detectors.photo import PhotoSpheres
 from insphere.detectors.stored import KIND
 from insphere.errors import DataError, HealthWarning, MissingDependencyError, ModelFileError, ParameterError
+from insphere.export import export_onnx
 from insphere.nets import backbones
 
 SHAPE = (96, 96, 1)
@@ -178,6 +180,45 @@ class TestScratch:
         model_file.write(tmp_path / "m.insphere", KIND, content.header, content.arrays | {"network/first": filters[:-1]})
         with pytest.raises(ModelFileError):
             insphere.load(tmp_path / "m.insphere")
+
+
+def test_int8_is_refused_at_once(fitted: PhotoSpheres, tmp_path: Path) -> None:
+    with pytest.raises(ParameterError, match=r"int8 is not for photo.*without int8"):
+        export_onnx(fitted, tmp_path / "m.onnx", rows=plates(10), int8=True)
+    assert not list(tmp_path.iterdir())
+
+
+class TestCache:
+    @pytest.fixture
+    def folder(self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+        monkeypatch.setenv("INSPHERE_CACHE", str(tmp_path / "cache"))
+        return tmp_path / "cache"
+
+    def fitted(self, **parameters: Any) -> PhotoSpheres:
+        made = PhotoSpheres(**{"backbone": "scratch", "random_state": 0, "calibration": {"method": "split"}, **parameters})
+        return contract.fit_quietly(made, plates(40))  # type: ignore[return-value]
+
+    def test_a_second_fit_computes_nothing_and_is_the_same(self, folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+        first = self.fitted()
+        monkeypatch.setattr(photo_base, "map_batches", None)  # which a third fit would call
+        second = self.fitted()
+        assert first.n_cached_ == 0 < first.n_computed_ == second.n_cached_ and second.n_computed_ == 0
+        monkeypatch.undo()
+        X = plates(10, 5, marks=True)
+        np.testing.assert_array_equal(second.anomaly_score(X), first.anomaly_score(X))
+        monkeypatch.setenv("INSPHERE_CACHE", "off")
+        np.testing.assert_array_equal(self.fitted().anomaly_score(X), first.anomaly_score(X))
+
+    def test_another_size_or_network_finds_nothing(self, folder: Path) -> None:
+        self.fitted()
+        assert self.fitted(side=128).n_cached_ == 0
+        assert self.fitted(backbone="efficientnet-lite0").n_cached_ == 0
+
+    def test_what_is_scored_is_not_kept(self, folder: Path) -> None:
+        detector = self.fitted()
+        size = sum(path.stat().st_size for path in folder.iterdir())
+        detector.anomaly_score(plates(30, 7))
+        assert sum(path.stat().st_size for path in folder.iterdir()) == size
 
 
 class TestWeights:

@@ -4,35 +4,14 @@ import pytest
 import torch
 from torch import nn
 
+from drawn_networks import published_lite
 from insphere.nets.efficientnet_lite import Architecture, EfficientNetLite, SameConv2d, folded
-from insphere.nets.photo_features import PhotoFeatures, grid_of
-
-
-def published(architecture: Architecture, seed: int = 0) -> dict[str, torch.Tensor]:
-    """Weights under the published names, drawn at random, and the same network with batch norm apart."""
-    generator = torch.Generator().manual_seed(seed)
-    own, found = EfficientNetLite(architecture).state_dict(), {}
-    number, blocks = {}, 0
-    for stage, repeats in enumerate(architecture.repeats):
-        for block in range(repeats):
-            number[f"stages.{stage}.{block}"] = blocks
-            blocks += 1
-    names = {"expand": ("_expand_conv", "_bn0"), "depthwise": ("_depthwise_conv", "_bn1"), "project": ("_project_conv", "_bn2")}
-    for name, value in own.items():
-        if not name.endswith(".weight"):
-            continue
-        part = name.removesuffix(".weight")
-        place, _, kind = part.rpartition(".")
-        convolution, norm = ("_conv_stem", "_bn0") if part == "stem" else (f"_blocks.{number[place]}.{n}" for n in names[kind])
-        found[f"{convolution}.weight"] = torch.randn(value.shape, generator=generator) / value[0].numel() ** 0.5
-        for entry, low in (("weight", 0.5), ("bias", -0.5), ("running_mean", -0.5), ("running_var", 0.5)):
-            found[f"{norm}.{entry}"] = low + torch.rand(len(value), generator=generator)
-    return found
+from insphere.nets.photo_features import PhotoFeatures, _brought_to, _smooth, grid_of
 
 
 def test_batch_norm_is_folded_into_the_convolution_before_it() -> None:
     architecture = Architecture(n_stages=2)
-    weights = published(architecture)
+    weights = published_lite(architecture)
     network = EfficientNetLite(architecture)
     network.load_state_dict(folded(weights, architecture))
     x = torch.randn(2, 3, 20, 20, generator=torch.Generator().manual_seed(1))
@@ -79,5 +58,5 @@ def test_places_of_very_large_pictures_are_averaged_and_none_is_passed_over() ->
     assert features.grid == (34, 34)
     stage = torch.zeros(1, 40, 80, 80)
     stage[0, 0, 37, 41] = 1.0
-    features.grid = (20, 20)
-    assert features._brought_to_grid(stage)[0, 0].sum().item() == pytest.approx(1 / 16, rel=1e-5)  # nine places of a ninth, sixteen to one
+    found = _brought_to(_smooth(stage), (20, 20))
+    assert found[0, 0].sum().item() == pytest.approx(1 / 16, rel=1e-5)  # nine places of a ninth, sixteen to one

@@ -7,7 +7,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from insphere.nets.backbones import SCRATCH, build, weights_of
+from insphere.nets.backbones import SCRATCH, build, read_backbone
 from insphere.nets.oriented_energies import Energies, OrientedEnergies
 from insphere.nets.photo_features import PhotoFeatures
 
@@ -100,10 +100,10 @@ def test_every_size_has_finite_features(network: OrientedEnergies, size: tuple[i
 
 
 def test_filters_are_those_of_half_precision_and_maps_may_have_more_places() -> None:
-    weights = weights_of(SCRATCH)
+    description, weights = read_backbone(SCRATCH)
     assert {value.dtype for value in weights.values()} == {torch.float16} and sum(value.numel() for value in weights.values()) == 20 * 81
-    network = build(SCRATCH, "texture", weights)
+    network = build(description, "texture", weights)
     features = PhotoFeatures(network, (320, 320), "texture")
     assert features.grid == (40, 40) and features.n_values == 115 and features.n_whole == 3 * 199
     with pytest.raises(RuntimeError, match="size mismatch"):
-        build(SCRATCH, "texture", {**weights, "first": weights["first"][1:]})
+        build(description, "texture", {**weights, "first": weights["first"][1:]})

@@ -152,8 +152,9 @@ def fit(
         with suppress(OSError):
             state.unlink(missing_ok=True)
     description = fitted.describe()
+    cached = {name: getattr(fitted, f"{name}_") for name in ("n_cached", "n_computed") if hasattr(fitted, f"{name}_")}
     if json:
-        console.write_json({"output": output, "seconds": seconds, "notices": console.noted(rows), **description})
+        console.write_json({"output": output, "seconds": seconds, "notices": console.noted(rows), **cached, **description})
         return
     console.results().print(presenting.model_facts(str(output), description, seconds=seconds))
     for table in presenting.category_tables(description["decision"]):
@@ -188,7 +189,16 @@ def fit_detector(
         except KeyboardInterrupt as error:
             raise console.Interrupted(_how_to_resume(checkpoint)) from error
     console.tell(rows)
+    tell_of_cache(detector)
     return detector, rows, time.perf_counter() - started
+
+
+def tell_of_cache(detector: "AbstractDetector") -> None:
+    """Say of how many pictures, those with synthetic defects among them, the features were on disk, where some were."""
+    n_cached = getattr(detector, "n_cached_", 0)
+    if n_cached:
+        n_all = n_cached + getattr(detector, "n_computed_", 0)
+        console.say(f"Features of {n_cached} of {n_all} pictures came from the cache on disk (INSPHERE_CACHE=off does without).")
 
 
 def _checkpoint(output: Path, *, wanted: bool, resume: bool) -> Path | None:

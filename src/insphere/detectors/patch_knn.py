@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 from insphere.decision.calibration import fold_rows
 from insphere.decision.health import Finding
 from insphere.detectors.fitting import FitContext
-from insphere.detectors.photo_base import CHUNK, AbstractPhotoDetector, Array, Maps, below, check_pictures, inner_size
+from insphere.detectors.photo_base import CHUNK, AbstractPhotoDetector, Array, Maps, below, check_pictures
 from insphere.fields import AtLeastOne, Share
 from insphere.scores.patches import PatchMemory
 from insphere.scores.places import highest_mean
@@ -30,7 +30,7 @@ class PatchKNN(AbstractPhotoDetector):
         Patches to remember, at least 1.
     top_share : float
         Share of the places, in (0, 1], whose mean is the score; the same as that of `PhotoSpheres`, and better here than the maximum.
-    backbone, side, device, target_fpr, trim, calibration, random_state
+    backbone, side, tiles, roi, device, target_fpr, trim, calibration, random_state
         See `AbstractPhotoDetector` and `AbstractDetector`.
 
     Source: PatchCore (Roth 2022). Deviation: see `PatchMemory`; the network is a smaller one; the mean of the farthest for the farthest.
@@ -43,7 +43,7 @@ class PatchKNN(AbstractPhotoDetector):
 
     def _fit_model(self, X: NDArray[Any], context: FitContext) -> tuple[Array, list[Finding]]:
         check_pictures(X, self.name, from_files=self.input_.from_files)
-        self.features_ = self._see_with(_WHOLE, inner_size(X.shape[1:3], _ENLARGED, self.side))
+        self.features_ = self._see_with(_WHOLE, *self._laid_out(X.shape[1:3], _ENLARGED))
         places, _, mapped = self._fitting_features(X, generator(self.seed_, "pictures of the memory"), context.on_rows)
         self.memory_ = PatchMemory.fit(places, self.n_references, generator(self.seed_, "patches"))
         # A picture's own patches would be its nearest: each half is scored by the memory of the other.
@@ -52,7 +52,7 @@ class PatchKNN(AbstractPhotoDetector):
         for half in range(2):
             others = places[halves != half] if (halves != half).any() else places
             memory = PatchMemory.fit(others, self.n_references, generator(self.seed_, f"patches without half {half}"))
-            scores[halves == half] = highest_mean(memory.distance(places[halves == half]), self.top_share)
+            scores[halves == half] = highest_mean(memory.distance(places[halves == half]), self._share())
         text = f"{len(self.memory_.references)} patches of {len(mapped)} pictures are remembered."
         every = scores if len(mapped) == len(X) else self._with_others(X, mapped, scores)
         return every, [Finding("patches", "ok", float(len(self.memory_.references)), text)]
@@ -65,6 +65,9 @@ class PatchKNN(AbstractPhotoDetector):
         every[others] = self._score(X[others])
         return every
 
+    def _share(self) -> float:
+        return self.top_share / self.features_.n_tiles
+
     def _score(self, X: NDArray[Any]) -> Array:
         return self._score_maps(X)[0]
 
@@ -74,12 +77,16 @@ class PatchKNN(AbstractPhotoDetector):
         for start in range(0, len(X), CHUNK):
             part = slice(start, start + CHUNK)
             maps[part] = self.memory_.distance(self.features_.parted(self._flat(self.features_, X[part]))[0])
-        return highest_mean(maps, self.top_share), maps
+        return highest_mean(maps, self._share()), maps
 
     def _state(self) -> tuple[dict[str, Any], dict[str, NDArray[Any]]]:
         arrays = {f"memory/{name}": array for name, array in self.memory_.arrays().items()}
-        return {"size": list(self.features_.size)}, self._network_arrays() | arrays
+        return {
+            "size": list(self.features_.size),
+            "tiles": list(self.features_.tiles),
+            "network": dict(self.network_),
+        }, self._network_arrays() | arrays
 
     def _restore(self, header: Mapping[str, Any], arrays: Mapping[str, NDArray[Any]]) -> None:
-        self._restore_network(_WHOLE, header["size"], arrays)
+        self._restore_network(_WHOLE, header["size"], header, arrays)
         self.memory_ = PatchMemory.restore(below(arrays, "memory/"), self.features_.n_values)

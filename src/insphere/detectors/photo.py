@@ -13,21 +13,22 @@ from insphere.decision.calibration import fold_rows
 from insphere.decision.health import Finding
 from insphere.decision.synthetic_probe import check_synthetic, probe_synthetic
 from insphere.detectors.fitting import FitContext, Fitting
-from insphere.detectors.photo_base import CHUNK, SMALL, AbstractPhotoDetector, Array, Maps, below, check_pictures, inner_size
+from insphere.detectors.photo_base import CHUNK, SMALL, AbstractPhotoDetector, Array, Maps, at_once, below, check_pictures
 from insphere.detectors.scoring import Rows
+from insphere.detectors.tiling import MOST
 from insphere.errors import ModelFileError
 from insphere.fields import Declared, Share
 from insphere.nets.backbones import SCRATCH
-from insphere.nets.photo_features import Whole
-from insphere.scores.places import PlaceMoments, PlaceSpheres, highest_mean
+from insphere.nets.staged import Whole
+from insphere.scores.places import BLOCK, PlaceMoments, PlaceSpheres, block_for, highest_mean
 from insphere.scores.whitened import WhitenedSphere
 from insphere.seeding import generator
 from insphere.validation import Within
 
 Found = Literal["defects", "objects"]
+_Windows = Annotated[int, Within(at_least=1, at_most=MOST)]
 
 _ENLARGED = {"defects": 2, "objects": 4}
-_MIXED = 1.25  # mean spread of the deepest stage's features from which normal pictures count as showing different things
 _N_FOLDS = 4
 _PROBED = 64
 _TRIED = 32
@@ -56,10 +57,10 @@ class PhotoSpheres(AbstractPhotoDetector):
         What makes a picture anomalous: small marks on what always shows the same, or another kind of thing. "auto" looks at how much
         normal pictures differ in what they show, and says what it chose, without labels; from scratch it is the former.
     top_share : float
-        Share of the places, in (0, 1], whose mean is the score of the map.
+        Share of the places, in (0, 1], whose mean is the score of the map; of those of one window where pictures are cut (`tiles`).
     shrinkage : float
         Share of the common covariance in that of each block of places, in [0, 1].
-    backbone, side, device, target_fpr, trim, calibration, random_state
+    backbone, side, tiles, roi, device, target_fpr, trim, calibration, random_state
         See `AbstractPhotoDetector` and `AbstractDetector`.
 
     Source: distance to a centre as the score, eq. 13 of Zhou 2021; an ellipsoid at each place as in PaDiM (Defard 2021); a whitened vector
@@ -87,14 +88,15 @@ class PhotoSpheres(AbstractPhotoDetector):
         if kept is None:
             self.features_ = None  # type: ignore[assignment]
             look_for, findings = self._choose(X)
-            size = inner_size(X.shape[1:3], _ENLARGED[look_for], self.side)
-            self.settled_ = _Settled(look_for, _whole_of(look_for, X.shape[1:3]), size)
-            self.features_ = self._see_with(self.settled_.whole, size)
+            size, tiles = self._laid_out(X.shape[1:3], _ENLARGED[look_for])
+            self.settled_ = _Settled(look_for, _whole_of(look_for, X.shape[1:3]), size, tiles=tiles)
+            self.features_ = self._see_with(self.settled_.whole, size, tiles)
         places, whole, mapped = self._fitting_features(X, generator(self.seed_, "pictures of the map"), context.on_rows)
         folds = fold_rows(len(X), _N_FOLDS, units=context.units, rng=generator(self.seed_, "folds of the scales"))
         if kept is not None:
             folds[:] = 0  # the units are those of the fit of all rows
-        moments = [PlaceMoments.of(places[folds[mapped] == fold]) for fold in range(int(folds.max()) + 1)]
+        block = self._block()
+        moments = [PlaceMoments.of(places[folds[mapped] == fold], block) for fold in range(int(folds.max()) + 1)]
         self.places_ = PlaceSpheres.fit(sum(moments[1:], moments[0]), shrinkage=self.shrinkage)
         self.whole_ = WhitenedSphere.fit(whole)
         if kept is not None:
@@ -104,6 +106,15 @@ class PhotoSpheres(AbstractPhotoDetector):
         if self.settled_.look_for == "defects" and len(moments) > 1 and min(X.shape[1:3]) >= LEAST_SIDE:
             findings.append(self._probe(X, whole, folds, sum(moments[2:], moments[1])))
         return self._fused(highest, distances), [*findings, _about_pictures(len(X), len(mapped))]
+
+    def _block(self) -> int:
+        """Return the side of blocks of places: more on the larger maps of pictures in windows, so that they take no more memory."""
+        features = self.features_
+        return BLOCK if features.n_tiles == 1 else block_for(features.grid, features.network.most_places // BLOCK**2)
+
+    def _share(self) -> float:
+        """Return the share of the places whose mean is the score of the map: of as many as one window has."""
+        return self.top_share / self.features_.n_tiles
 
     def _choose(self, X: NDArray[Any]) -> tuple[Found, list[Finding]]:
         """Return what to look for, and what is to be said of it."""
@@ -115,12 +126,19 @@ class PhotoSpheres(AbstractPhotoDetector):
                 " trained backbone chooses by what normal pictures show, and the parameter look_for says otherwise."
             )
             return "defects", [Finding(_CHOSEN, "ok", 0.0, text)]
-        features = self._see_with("shown", inner_size(X.shape[1:3], _ENLARGED["objects"], self.side))
+        features = self._see_with("shown", at_once(*self._laid_out(X.shape[1:3], _ENLARGED["objects"]), self.side))
+        limit = features.network.mixed_from
+        if limit is None:
+            text = (
+                f"How far normal pictures of different things lie apart under the backbone {self.backbone} is not known, so the score looks"
+                " for marks and changes on the same thing; the parameter look_for says otherwise."
+            )
+            return "defects", [Finding(_CHOSEN, "ok", 0.0, text)]
         shown = features.parted(self._flat(features, X[:: -(-len(X) // _PROBED)]))[1]
-        spread = float(shown[:, -features.network.architecture.filters[-1] :].std(axis=0).mean())
-        found: Found = "objects" if spread > _MIXED else "defects"
+        spread = float(shown[:, -features.last_of_whole :].std(axis=0).mean())
+        found: Found = "objects" if spread > limit else "defects"
         text = (
-            f"Normal pictures differ {'much' if found == 'objects' else 'little'} in what they show ({spread:.2f}, divided at {_MIXED}), so"
+            f"Normal pictures differ {'much' if found == 'objects' else 'little'} in what they show ({spread:.2f}, divided at {limit}), so"
             f" the score looks for {'other kinds of things' if found == 'objects' else 'marks and changes on the same thing'};"
             " the parameter look_for says otherwise."
         )
@@ -141,7 +159,7 @@ class PhotoSpheres(AbstractPhotoDetector):
             others = total - own if len(moments) > 1 else total
             sphere = PlaceSpheres.fit(others, shrinkage=self.shrinkage)
             inside = folds == fold
-            highest[mapped[inside[mapped]]] = highest_mean(sphere.distance(places[inside[mapped]]), self.top_share)
+            highest[mapped[inside[mapped]]] = highest_mean(sphere.distance(places[inside[mapped]]), self._share())
             distances[inside] = WhitenedSphere.fit(whole[~inside] if len(moments) > 1 else whole).distance(whole[inside])
         return highest, distances
 
@@ -166,7 +184,7 @@ class PhotoSpheres(AbstractPhotoDetector):
             part = slice(start, start + CHUNK)
             places, whole = self.features_.parted(self._flat(self.features_, X[part]))
             maps[part] = self.places_.distance(places)
-            scores[part] = self._fused(highest_mean(maps[part], self.top_share), self.whole_.distance(whole))
+            scores[part] = self._fused(highest_mean(maps[part], self._share()), self.whole_.distance(whole))
         return scores, maps
 
     def _fused(self, highest: Array, distances: Array) -> Array:
@@ -186,13 +204,13 @@ class PhotoSpheres(AbstractPhotoDetector):
     def _state(self) -> tuple[dict[str, Any], dict[str, NDArray[Any]]]:
         arrays = {f"places/{name}": array for name, array in self.places_.arrays().items()}
         arrays |= {f"whole/{name}": array for name, array in self.whole_.arrays().items()}
-        return dataclasses.asdict(self.settled_), self._network_arrays() | arrays
+        return dataclasses.asdict(self.settled_) | {"network": dict(self.network_)}, self._network_arrays() | arrays
 
     def _restore(self, header: Mapping[str, Any], arrays: Mapping[str, NDArray[Any]]) -> None:
-        settled = _Settled(**header)
-        size = self._restore_network(settled.whole, settled.size, arrays)
-        self.settled_ = dataclasses.replace(settled, size=size)
-        self.places_ = PlaceSpheres.restore(below(arrays, "places/"), self.features_.grid)
+        settled = _Settled(**{name: value for name, value in header.items() if name != "network"})
+        size, tiles = self._restore_network(settled.whole, settled.size, header, arrays)
+        self.settled_ = dataclasses.replace(settled, size=size, tiles=tiles)
+        self.places_ = PlaceSpheres.restore(below(arrays, "places/"), self.features_.grid, self._block())
         self.whole_ = WhitenedSphere.restore(below(arrays, "whole/"), self.features_.n_whole)
         if self.places_.scale.size != self.features_.n_values:
             raise ModelFileError("The stored spheres do not fit the stored network; save the detector again.")
@@ -200,7 +218,7 @@ class PhotoSpheres(AbstractPhotoDetector):
 
 @dataclasses.dataclass(frozen=True)
 class _Settled(Declared):
-    """What a fit chose: what to look for, by which vector of the whole, at which size, and the units of both log distances."""
+    """What a fit chose: what to look for, by which vector of the whole, at which size, in which windows, and the units of log distances."""
 
     look_for: Found
     whole: Whole
@@ -209,13 +227,19 @@ class _Settled(Declared):
     map_spread: float = 1.0
     whole_mean: float = 0.0
     whole_spread: float = 1.0
+    tiles: tuple[_Windows, _Windows] = (1, 1)
 
     @classmethod
     def of(cls, chosen: "_Settled", highest: Array, distances: Array) -> "_Settled":
         """Return the record with the units of distances of pictures that the spheres were fitted without."""
         map_logs, whole_logs = _log(highest), _log(distances)
-        units = [float(value) for value in (map_logs.mean(), _spread(map_logs), whole_logs.mean(), _spread(whole_logs))]
-        return cls(chosen.look_for, chosen.whole, chosen.size, *units)
+        return dataclasses.replace(
+            chosen,
+            map_mean=float(map_logs.mean()),
+            map_spread=_spread(map_logs),
+            whole_mean=float(whole_logs.mean()),
+            whole_spread=_spread(whole_logs),
+        )
 
 
 def _whole_of(look_for: Found, size: tuple[int, ...]) -> Whole:

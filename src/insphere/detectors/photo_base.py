@@ -3,7 +3,7 @@
 import dataclasses
 import math
 from collections.abc import Callable, Mapping
-from typing import Annotated, Any, ClassVar
+from typing import Annotated, Any, ClassVar, Literal
 
 import numpy as np
 import torch
@@ -15,9 +15,11 @@ from insphere.detectors.base import AbstractDetector
 from insphere.detectors.fitting import Fitting
 from insphere.detectors.regions import check_region, region_at
 from insphere.detectors.scoring import Rows
-from insphere.errors import DataError, ModelFileError
+from insphere.detectors.tiling import MOST, Tiles, check_tiles, side_for, tiles_for
+from insphere.errors import DataError, ModelFileError, ParameterError
 from insphere.fields import Checked
-from insphere.nets.backbones import Backbone, build, weights_of
+from insphere.nets.backbones import Description, Named, build, check_backbone, named_description, read_backbone
+from insphere.nets.feature_cache import FeatureCache, key_of
 from insphere.nets.photo_features import PhotoFeatures
 from insphere.training.device import Device, resolve_device
 from insphere.training.loop import map_batches
@@ -37,6 +39,7 @@ SMALL = 64
 
 _LEAST_SIDE = 64
 _KEPT = "region/kept"
+_MIXING = "mixing/"
 _MAP_BYTES = 2**29  # of features at places that are kept for fitting; of more pictures a random choice is
 
 
@@ -46,12 +49,18 @@ class AbstractPhotoDetector(AbstractDetector):
 
     Parameters
     ----------
-    backbone : {"efficientnet-lite0", "efficientnet-lite1", "efficientnet-lite2", "scratch"}
-        The frozen network. The first three were trained on ImageNet; their weights come with a package and go into the model file. The
-        last needs nothing: filters given by formulas, see `OrientedEnergies`.
+    backbone : {"efficientnet-lite0", "efficientnet-lite1", "efficientnet-lite2", "scratch"} or path or hf:NAME
+        The frozen network. The first three were trained on ImageNet; their weights come with a package. "scratch" needs nothing: filters
+        given by formulas, see `OrientedEnergies`. A path is a safetensors file with an EfficientNet-Lite or a ResNet, see
+        `insphere.nets.weight_files`. ``hf:NAME`` is a vision backbone of `transformers` (ConvNeXt, DINOv2, ...) from a folder, or what
+        `hf download NAME` has put on this machine: nothing is downloaded. Whatever it is, its weights go into the model file.
     side : int
         Pixels: pictures are brought to the area of a square of this side, with their own aspect, but made no more than twice as large
         (up to fourfold where they have 64 pixels at most); at least 64.
+    tiles : {"auto"} or (int, int) or RxC, optional
+        Rows and columns of overlapping windows that large pictures are cut into, so that small marks are not lost: the network sees each
+        window at about `side` pixels, and one map, one vector of the whole and one decision are made of all. "auto" chooses by the size of
+        the pictures, about four by four windows at most. By default pictures are not cut.
     roi : path or sequence of four floats, optional
         Region of interest: what lies outside it is not looked at. An image file whose pixels are above 127 inside; or (top, left, bottom,
         right) as shares of height and width, each in [0, 1]. All pictures are taken the same way, so that one region fits all.
@@ -59,23 +68,30 @@ class AbstractPhotoDetector(AbstractDetector):
         Where the network computes.
     target_fpr, trim, calibration, random_state
         See `AbstractDetector`.
+
+    Attributes
+    ----------
+    n_cached_, n_computed_ : int
+        Pictures of the last fit whose features were in the cache on disk (`insphere.nets.feature_cache`), and those that it has now.
     """
 
     cross_below: ClassVar[int] = 400
     has_maps: ClassVar[bool] = True
     takes_vectors: ClassVar[bool] = False
 
-    backbone: Backbone = "efficientnet-lite0"
+    backbone: Named | Annotated[Any, Checked(check_backbone, "a .safetensors file or hf:NAME")] = "efficientnet-lite0"
     side: Annotated[int, Within(at_least=_LEAST_SIDE)] = 320
+    tiles: Literal["auto"] | Annotated[Any, Checked(check_tiles, "(rows, columns) of 1 to 8 or RxC")] | None = None
     roi: Annotated[Any, Checked(check_region, "path or sequence of four floats, optional")] = None
     device: Device = "auto"
 
     def wanted_size(self, height: float, width: float) -> tuple[int, int]:
         """Return the size that large pictures are brought to; small ones stay as they are, and are enlarged inside the model."""
         self._check_parameters()
-        if height * width <= self.side**2:
+        side = side_for(self.tiles, height, width, self.side)
+        if height * width <= side**2:
             return max(1, round(height)), max(1, round(width))
-        scale = self.side / math.sqrt(height * width)
+        scale = side / math.sqrt(height * width)
         return _stepped(height * scale), _stepped(width * scale)
 
     def _check_parameters(self) -> None:
@@ -87,6 +103,9 @@ class AbstractPhotoDetector(AbstractDetector):
 
     def _prepare(self, X: Rows, y: Any = None, groups: Any = None, categories: Any = None) -> Fitting:
         self._memo: dict[int, Maps] | None = None
+        self._network_read: tuple[Description, dict[str, Tensor]] | None = None
+        self._cache = FeatureCache.of_user()
+        self._cache_key: tuple[PhotoFeatures, bytes] | None = None
         fitting = super()._prepare(X, y, groups, categories)
         if fitting.folds is not None:  # models of folds see the same pictures again: their features are computed once
             self._memo = {}
@@ -94,29 +113,62 @@ class AbstractPhotoDetector(AbstractDetector):
 
     def _conclude(self, fitting: Fitting, fitted: Any) -> None:
         super()._conclude(fitting, fitted)
-        self._memo = None
+        self.n_cached_, self.n_computed_ = (0, 0) if self._cache is None else (self._cache.n_found, self._cache.n_computed)
+        self._forget()
+
+    def _forget(self) -> None:
+        """Let go of what only a fit needs: what is scored later is not kept, in memory or on disk."""
+        self._memo = self._network_read = self._cache = self._cache_key = None
 
     # Features.
 
-    def _see_with(
-        self, whole: str, size: tuple[int, int], weights: Mapping[str, Tensor] | None = None, kept: NDArray[np.bool_] | None = None
-    ) -> PhotoFeatures:
-        """Return the features of pictures at `size`; weights and region are the published and the user's, or those of a model file."""
-        known = weights_of(self.backbone) if weights is None else weights
-        region = kept if weights is not None else region_at(self.roi, *size)
-        features = PhotoFeatures(build(self.backbone, whole, known), size, whole, region)
+    def _laid_out(self, size: tuple[int, ...], factor: int) -> tuple[tuple[int, int], Tiles]:
+        """Return the size that pictures of a size have inside the model, see `inner_size`, and into how many windows they are cut."""
+        height, width = size[:2]
+        tiles = tiles_for(self.tiles, height, width, self.side)
+        inner = inner_size((height, width), factor, side_for(self.tiles, height, width, self.side))
+        if tiles != (1, 1) and min(inner[0] / tiles[0], inner[1] / tiles[1]) < _LEAST_SIDE:
+            raise ParameterError(
+                f"`tiles` {tiles[0]}x{tiles[1]} cuts pictures of {inner[0]} × {inner[1]} pixels into windows below {_LEAST_SIDE} pixels;"
+                " take fewer windows, or larger pictures (--image-size)."
+            )
+        return inner, tiles
+
+    def _see_with(self, whole: str, size: tuple[int, int], tiles: Tiles = (1, 1)) -> PhotoFeatures:
+        """Return the features of pictures at `size` under the network that the user names."""
+        description, weights = self._read_network() if self._network_read is None else self._network_read
+        self._network_read = description, weights
+        self.network_ = description
+        return self._placed(PhotoFeatures(build(description, whole, weights), size, whole, region_at(self.roi, *size), tiles=tiles))
+
+    def _read_network(self) -> tuple[Description, dict[str, Tensor]]:
+        return read_backbone(self.backbone)
+
+    def _placed(self, features: PhotoFeatures) -> PhotoFeatures:
         return features.requires_grad_(False).eval().to(self._device, memory_format=torch.channels_last)  # type: ignore[call-overload,no-any-return]
 
     def _flat(self, features: PhotoFeatures, X: NDArray[Any]) -> Maps:
         """Return the features of pictures, one vector each; a picture's depend on it alone."""
         if self._memo is None or features is not self.features_:
-            return map_batches(features.flat, X, as_it_is, device=self._device, each_alone=True)
+            return self._kept_flat(features, X)
         memo, keys = self._memo, row_hashes(X).tolist()
         new = [row for row, key in enumerate(keys) if key not in memo]
         if new:
-            found = map_batches(features.flat, X[new], as_it_is, device=self._device, each_alone=True)
+            found = self._kept_flat(features, X[new])
             memo |= {keys[row]: values for row, values in zip(new, found, strict=True)}
         return np.stack([memo[key] for key in keys])
+
+    def _kept_flat(self, features: PhotoFeatures, X: NDArray[Any]) -> Maps:
+        """Return the same from the cache on disk, as far as a fit is going on and there is one."""
+
+        def compute(rows: NDArray[Any]) -> Maps:
+            return map_batches(features.flat, rows, as_it_is, device=self._device, each_alone=True)
+
+        if self._cache is None:
+            return compute(X)
+        if self._cache_key is None or self._cache_key[0] is not features:
+            self._cache_key = features, key_of(features, self._device)
+        return self._cache.through(self._cache_key[1], X, compute)
 
     def _fitting_features(
         self, X: NDArray[Any], rng: np.random.Generator, on_rows: Callable[[int, int], None] | None
@@ -138,26 +190,36 @@ class AbstractPhotoDetector(AbstractDetector):
     # The file.
 
     def _network_arrays(self) -> dict[str, NDArray[Any]]:
-        network = self.features_.network.state_dict().items()
-        kept = {} if self.features_.kept is None else {_KEPT: self.features_.kept.cpu().numpy()}
-        return kept | {f"network/{name}": value.cpu().contiguous().numpy().astype(np.float16) for name, value in network}
+        features = self.features_
+        tensors = {f"network/{name}": value for name, value in features.network.weights().items()}
+        tensors |= {f"{_MIXING}{name}": value for name, value in features.mixing.items()}
+        kept = {} if features.kept is None else {_KEPT: features.kept.cpu().numpy()}
+        return kept | {name: value.detach().cpu().contiguous().numpy().astype(np.float16) for name, value in tensors.items()}
 
-    def _restore_network(self, whole: str, size: Any, arrays: Mapping[str, NDArray[Any]]) -> tuple[int, int]:
-        """Rebuild the features from a model file; return the size of pictures inside the model."""
+    def _restore_network(
+        self, whole: str, size: Any, header: Mapping[str, Any], arrays: Mapping[str, NDArray[Any]]
+    ) -> tuple[tuple[int, int], Tiles]:
+        """Rebuild the features from a model file; return the size of pictures inside the model, and their windows."""
+        rows, columns = (check_integer("tiles", n, at_least=1, at_most=MOST) for n in header.get("tiles", (1, 1)))
         height, width = (check_integer("size", side, at_least=1, at_most=2**14) for side in size)
-        weights = {name: torch.from_numpy(array.copy()) for name, array in below(arrays, "network/").items()}
+        weights, mixing = (
+            {name: torch.from_numpy(array.copy()) for name, array in below(arrays, prefix).items()} for prefix in ("network/", _MIXING)
+        )
         kept = arrays.get(_KEPT)
         if kept is not None and (kept.shape != (height, width) or kept.dtype != np.bool_):
             raise ModelFileError(f"The stored region of interest, {kept.dtype} of shape {kept.shape}, does not fit pictures of {size}.")
+        self.network_ = header["network"] if "network" in header else named_description(self.backbone)  # which files of 0.1 lack
         try:
-            self.features_ = self._see_with(whole, (height, width), weights, kept)
+            self.features_ = self._placed(
+                PhotoFeatures(build(self.network_, whole, weights), (height, width), whole, kept, mixing, (rows, columns))
+            )
         except RuntimeError as error:
             raise ModelFileError(f"The stored weights do not fit the stored architecture: {error}") from error
-        self._memo = None
-        return height, width
+        self._forget()
+        return (height, width), (rows, columns)
 
 
-def inner_size(size: tuple[int, ...], factor: int, side: int) -> tuple[int, int]:
+def inner_size(size: tuple[int, ...], factor: int, side: float) -> tuple[int, int]:
     """Return what pictures are brought to inside the model, in steps of 16 pixels.
 
     Those whose longer side has 64 pixels at most are enlarged by `factor`; larger ones to the area of a square of `side` pixels, at most
@@ -196,6 +258,12 @@ def below(arrays: Mapping[str, NDArray[Any]], prefix: str) -> dict[str, NDArray[
 def as_it_is(rows: Tensor) -> Tensor:
     """Return what is given: photos are not scaled before the network sees them."""
     return rows
+
+
+def at_once(size: tuple[int, int], tiles: Tiles, side: int) -> tuple[int, int]:
+    """Return the size at which the network sees a picture of a size inside the model at once, though it is cut into windows otherwise."""
+    scale = 1.0 if tiles == (1, 1) else side / math.sqrt(size[0] * size[1])
+    return size if scale >= 1 else (_stepped(size[0] * scale), _stepped(size[1] * scale))
 
 
 def _stepped(side: float) -> int:

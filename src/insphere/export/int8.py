@@ -50,6 +50,22 @@ class QuantisationCost:
         return {name: None if isinstance(value, float) and np.isnan(value) else value for name, value in vars(self).items()}
 
 
+def check_int8(detector: AbstractDetector) -> None:
+    """Refuse what 8-bit integers would make useless, before anything is built.
+
+    Raises
+    ------
+    ParameterError
+        If the detector is one of photos. Their distances are taken along directions in which normal features hardly vary, and 8 bits lose
+        just these: measured on 60 made-up pictures, scores of `photo` kept a rank correlation of 0.16, and all were flagged.
+    """
+    if detector.has_maps:
+        raise ParameterError(
+            f"int8 is not for {detector.name}: its distances are taken along directions in which normal features hardly vary, and 8 bits"
+            " lose just these (measured on 60 made-up pictures: rank correlation of the scores 0.16, all flagged). Export it without int8."
+        )
+
+
 def quantise(content: bytes, detector: AbstractDetector, X: NDArray[Any]) -> bytes:
     """Return the graph with the networks' products of matrices in 8-bit integers; distances and p-values stay in float64.
 

@@ -17,7 +17,7 @@ from insphere.errors import CollapseError, ExportError, ParameterError
 from insphere.export.comparing import Asked, Comparison, check_equal, check_refused
 from insphere.export.golden import golden_rows, pack, rows_of
 from insphere.export.graph import OPSET, ScoringGraph, build, check_packages, input_name
-from insphere.export.int8 import QuantisationCost, measure, quantise
+from insphere.export.int8 import QuantisationCost, check_int8, measure, quantise
 from insphere.export.parity import certificate_path, certify, model_sha256
 from insphere.output_file import check_writable, replacing
 from insphere.runtime.sessions import session
@@ -133,6 +133,8 @@ def export_onnx(
     """
     if Path(path).suffix.lower() != ".onnx":
         raise ParameterError(f"The graph's file must end in .onnx, got {os.fspath(path)!r}; for example {Path(path).stem or 'model'}.onnx.")
+    if int8:
+        check_int8(detector)
     if int8 and rows is None:
         raise ParameterError("int8 needs rows to choose its scales by and to measure its cost on; give normal rows, and anomalies too.")
     check_choice("vectors", vectors, VECTORS)

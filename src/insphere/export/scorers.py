@@ -125,7 +125,7 @@ class PhotoScorer(nn.Module):
         self.features = copy.deepcopy(detector.features_).cpu().eval()
         self.settled = detector.settled_
         self.places, self.whole = PlaceGraph(detector.places_), WhitenedGraph(detector.whole_)
-        self.n_highest = max(1, round(self.features.grid[0] * self.features.grid[1] * detector.top_share))
+        self.n_highest = max(1, round(self.features.grid[0] * self.features.grid[1] * (detector.top_share / self.features.n_tiles)))
         self.map_level = detector.decision_.map_level
 
     def forward(self, rows: Tensor) -> Tensor:
@@ -152,7 +152,7 @@ class PatchScorer(nn.Module):
         super().__init__()
         self.features = copy.deepcopy(detector.features_).cpu().eval()
         self.memory = PatchGraph(detector.memory_)
-        self.n_highest = max(1, round(self.features.grid[0] * self.features.grid[1] * detector.top_share))
+        self.n_highest = max(1, round(self.features.grid[0] * self.features.grid[1] * (detector.top_share / self.features.n_tiles)))
         self.map_level = detector.decision_.map_level
 
     def forward(self, rows: Tensor) -> Tensor:

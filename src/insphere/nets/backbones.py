@@ -1,20 +1,25 @@
-"""Frozen networks by name: where their weights come from, how they are checked, and which of their stages are for what."""
+"""Frozen networks by name, from files and from `transformers`: where their weights come from, how they are checked, and built again."""
 
 import dataclasses
 import hashlib
 import importlib.util
 import io
-from collections.abc import Mapping
+import json
+import os
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any, Literal, get_args
 
 import torch
 from torch import Tensor
 
-from insphere.errors import MissingDependencyError, ParameterError
+from insphere.errors import MissingDependencyError, ModelFileError, ParameterError, did_you_mean
 from insphere.nets.efficientnet_lite import Architecture, EfficientNetLite, folded
 from insphere.nets.oriented_energies import Energies, OrientedEnergies, filters_of
-from insphere.validation import check_choice
+from insphere.nets.residual import Residual, ResidualNetwork, pixel_scaling
+from insphere.nets.staged import PLACES, AbstractStagedNetwork, deepest_needed, usual_roles
+from insphere.nets.weight_files import SUFFIX, read_weights
+from insphere.validation import check_choice, check_integer, check_number
 
 
 @dataclasses.dataclass(frozen=True)
@@ -64,12 +69,92 @@ BACKBONES: Mapping[str, Published] = {
 SCRATCH = "scratch"
 """Name of the network that needs no weights: filters given by formulas."""
 
-Backbone = Literal["efficientnet-lite0", "efficientnet-lite1", "efficientnet-lite2", "scratch"]
-"""All that `build` knows."""
+Named = Literal["efficientnet-lite0", "efficientnet-lite1", "efficientnet-lite2", "scratch"]
+"""Networks that have a name."""
+
+NAMES: tuple[str, ...] = get_args(Named)
+"""The same as texts."""
 
 
-def build(name: str, whole: str, weights: Mapping[str, Tensor]) -> EfficientNetLite | OrientedEnergies:
-    """Return the network called `name` with weights, as far as places and that vector of the whole need it.
+FROM_TRANSFORMERS = "hf:"
+"""What the name of a backbone of the package `transformers` begins with."""
+
+Description = Mapping[str, Any]
+"""JSON-able: `family`, and what `build` needs of it; of the user's own networks `sha256` too, of what the weights were read from."""
+
+
+def check_backbone(name: str, value: Any) -> None:
+    """Raise `ParameterError` unless the value of a parameter may be a backbone; nothing is read.
+
+    Examples
+    --------
+    >>> check_backbone("backbone", "hf:facebook/dinov2-small")
+    >>> check_backbone("backbone", "resnet")
+    Traceback (most recent call last):
+    ...
+    insphere.errors.ParameterError: `backbone` must be one of 'efficientnet-lite0', 'efficientnet-lite1', 'efficientnet-lite2', 'scratch', a
+    file that ends in .safetensors, or hf: and a folder or name, got 'resnet'.
+    """
+    text = os.fspath(value) if isinstance(value, str | os.PathLike) else ""
+    if text in NAMES or text.endswith(SUFFIX) or (len(text) > len(FROM_TRANSFORMERS) and text.startswith(FROM_TRANSFORMERS)):
+        return
+    listed = ", ".join(repr(known) for known in NAMES)
+    raise ParameterError(
+        f"`{name}` must be one of {listed}, a file that ends in {SUFFIX}, or {FROM_TRANSFORMERS} and a folder or name, got"
+        f" {value!r}.{did_you_mean(text, NAMES)}"
+    )
+
+
+def read_backbone(name: str | os.PathLike[str]) -> tuple[Description, dict[str, Tensor]]:
+    """Return the description of a network and its weights in half precision, all of them.
+
+    Parameters
+    ----------
+    name : str or path
+        One of `NAMES`; a safetensors file; or ``hf:`` and the folder, or the name, of a backbone of `transformers` on this machine.
+
+    Raises
+    ------
+    MissingDependencyError, ParameterError
+        If it is unknown, not here, or not what it should be.
+    """
+    text = os.fspath(name)
+    check_backbone("backbone", text)
+    if text.startswith(FROM_TRANSFORMERS):
+        from insphere.nets.from_transformers import read_vision
+
+        vision, weights, digest = read_vision(text.removeprefix(FROM_TRANSFORMERS))
+        return _plain({"family": "transformers", **dataclasses.asdict(vision), "sha256": digest}), weights
+    if text in NAMES:
+        return named_description(text), filters_of(Energies()) if text == SCRATCH else published_weights(text)
+    architecture, weights, digest = read_weights(text)
+    family = "efficientnet-lite" if isinstance(architecture, Architecture) else "residual"
+    described = {key: value for key, value in dataclasses.asdict(architecture).items() if key != "n_stages"}
+    return _plain({"family": family, **described, "sha256": digest}), weights
+
+
+def _plain(described: Mapping[str, Any]) -> Description:
+    """Return what a model file's header gives back: lists for tuples."""
+    return json.loads(json.dumps(described))  # type: ignore[no-any-return]
+
+
+def named_description(name: str) -> Description:
+    """Return the description of one of `NAMES`.
+
+    Examples
+    --------
+    >>> named_description("efficientnet-lite1")
+    {'family': 'efficientnet-lite', 'width': 1.0, 'depth': 1.1}
+    """
+    check_choice("backbone", name, NAMES)
+    if name == SCRATCH:
+        return {"family": "oriented-energies"}
+    architecture = BACKBONES[name].architecture
+    return {"family": "efficientnet-lite", "width": architecture.width, "depth": architecture.depth}
+
+
+def build(description: Description, whole: str, weights: Mapping[str, Tensor]) -> AbstractStagedNetwork:
+    """Return the network of a description with weights, as far as places and that vector of the whole need it.
 
     Weights of later stages are left aside.
 
@@ -77,29 +162,71 @@ def build(name: str, whole: str, weights: Mapping[str, Tensor]) -> EfficientNetL
     ------
     RuntimeError
         If the weights do not fit.
+    ModelFileError
+        If the description is none.
     """
-    check_choice("backbone", name, get_args(Backbone))
-    network: EfficientNetLite | OrientedEnergies
+    own = {key: value for key, value in description.items() if key not in ("family", "sha256")}
+    try:
+        family = _FAMILIES[description["family"]]
+    except (KeyError, TypeError) as error:
+        raise ModelFileError("The stored network is of no family that is known; update insphere.") from error
+    try:
+        return family(own, whole, weights)
+    except (TypeError, ValueError, IndexError) as error:
+        raise ModelFileError(f"The stored network's description does not fit its family: {error}. Save the detector again.") from error
+
+
+def _lite(own: Mapping[str, Any], whole: str, weights: Mapping[str, Tensor]) -> AbstractStagedNetwork:
+    for field in ("width", "depth"):
+        check_number(field, own[field], at_least=0.1, at_most=10)
+    full = Architecture(**own)
+    n_stages = max(*full.roles[PLACES], *full.roles[whole])
     with torch.device("meta"):  # where nothing is allocated: the sizes of the weights decide about memory
-        if name == SCRATCH:
-            network = OrientedEnergies(Energies())
-        else:
-            full = BACKBONES[name].architecture
-            network = EfficientNetLite(dataclasses.replace(full, n_stages=max(*full.places, *full.whole[whole])))
+        network = EfficientNetLite(dataclasses.replace(full, n_stages=n_stages))
+    return _with_weights(network, weights)
+
+
+def _energies(own: Mapping[str, Any], whole: str, weights: Mapping[str, Tensor]) -> AbstractStagedNetwork:
+    with torch.device("meta"):
+        network = OrientedEnergies(Energies())
+    return _with_weights(network, weights)
+
+
+def _residual(own: Mapping[str, Any], whole: str, weights: Mapping[str, Tensor]) -> AbstractStagedNetwork:
+    lists = {key: tuple(own[key]) for key in ("inner", "channels", "repeats")}
+    for key, values in lists.items():
+        if len(values) != 4:
+            raise ModelFileError(f"The stored network's {key} must be four numbers; save the detector again.")
+        for value in values:
+            check_integer(key, value, at_least=1, at_most=200 if key == "repeats" else 2**16)
+    for key in ("stem", "n_groups"):
+        check_integer(key, own[key], at_least=1, at_most=2**16)
+    full = Residual(**{**own, **lists})
+    n_stages = deepest_needed(full.outputs, usual_roles(full.outputs), whole)
+    with torch.device("meta"):
+        network = ResidualNetwork(dataclasses.replace(full, n_stages=n_stages))
+    network.mean, network.spread = pixel_scaling()
+    return _with_weights(network, weights)
+
+
+def _vision(own: Mapping[str, Any], whole: str, weights: Mapping[str, Tensor]) -> AbstractStagedNetwork:
+    from insphere.nets.from_transformers import Vision, VisionNetwork
+
+    return VisionNetwork(Vision(own["config"], tuple(own["mean"]), tuple(own["spread"])), weights)
+
+
+_FAMILIES: Mapping[str, Callable[[Mapping[str, Any], str, Mapping[str, Tensor]], AbstractStagedNetwork]] = {
+    "efficientnet-lite": _lite,
+    "oriented-energies": _energies,
+    "residual": _residual,
+    "transformers": _vision,
+}
+
+
+def _with_weights(network: AbstractStagedNetwork, weights: Mapping[str, Tensor]) -> AbstractStagedNetwork:
     wanted = network.state_dict()
     network.load_state_dict({key: value.float() for key, value in weights.items() if key in wanted}, assign=True)
     return network
-
-
-def weights_of(name: str) -> dict[str, Tensor]:
-    """Return the weights of the network called `name`, in half precision: the published ones, or filters from scratch.
-
-    Raises
-    ------
-    MissingDependencyError, ParameterError
-        See `published_weights`.
-    """
-    return filters_of(Energies()) if name == SCRATCH else published_weights(name)
 
 
 def published_weights(name: str) -> dict[str, Tensor]:

@@ -6,11 +6,15 @@ from collections.abc import Mapping, Sequence
 from types import MappingProxyType
 from typing import ClassVar
 
-import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
+from insphere.nets.staged import PLACES, AbstractStagedNetwork, Stage, joined_norm
+
 N_STAGES = 7
+
+FAMILY = MappingProxyType({"lite0": (1.0, 1.0), "lite1": (1.0, 1.1), "lite2": (1.1, 1.2), "lite3": (1.2, 1.4), "lite4": (1.4, 1.8)})
+"""Width and depth of the members of the family."""
 
 # Stage by stage of EfficientNet-B0 (Tan 2019, Table 1), without squeeze and excitation: filters, expansion, kernel, stride, repeats.
 _STAGES = ((16, 1, 3, 1, 1), (24, 6, 3, 2, 2), (40, 6, 5, 2, 2), (80, 6, 3, 2, 3), (112, 6, 5, 1, 3), (192, 6, 5, 2, 4), (320, 6, 3, 1, 1))
@@ -40,15 +44,11 @@ class Architecture:
     depth: float = 1.0
     n_stages: int = N_STAGES
 
-    places: ClassVar[tuple[int, ...]] = (3, 5)
-    """Stages whose outputs are the vector of a place: fine enough to see small marks, deep enough to know what belongs where."""
-
-    most_places: ClassVar[int] = 1200
-    """Places that a map has at most: what a model file holds of them stays below 15 MB."""
-
-    whole: ClassVar[Mapping[str, tuple[int, ...]]] = MappingProxyType({"texture": (4, 5, 6), "fine": (2, 3, 4, 5), "shown": (6, 7)})
-    """Stages of each vector of the whole picture: of small pictures ("fine") the deepest stages have hardly a place left, and those that
-    know what is shown are the last."""
+    roles: ClassVar[Mapping[str, tuple[int, ...]]] = MappingProxyType(
+        {PLACES: (3, 5), "texture": (4, 5, 6), "fine": (2, 3, 4, 5), "shown": (6, 7)}
+    )
+    """Numbers of the stages of each role. Those at places are fine enough to see small marks, and deep enough to know what belongs where;
+    of small pictures ("fine") the deepest stages have hardly a place left, and those that know what is shown are the last."""
 
     @property
     def filters(self) -> tuple[int, ...]:
@@ -74,7 +74,7 @@ class Architecture:
         )
 
 
-class EfficientNetLite(nn.Module):
+class EfficientNetLite(AbstractStagedNetwork):
     """Stages of an EfficientNet-Lite, from pixels to one feature map a stage.
 
     Weights are not drawn for training: load them with `load_state_dict` (see `folded`), or draw them by `insphere.seeding`.
@@ -88,14 +88,25 @@ class EfficientNetLite(nn.Module):
 
     Examples
     --------
+    >>> import torch
     >>> net = EfficientNetLite(Architecture(n_stages=3))
     >>> [tuple(stage.shape[1:]) for stage in net(torch.zeros(2, 3, 64, 64))]
     [(16, 32, 32), (24, 16, 16), (40, 8, 8)]
     """
 
+    mixed_from = 1.25
+
     def __init__(self, architecture: Architecture) -> None:
         super().__init__()
-        self.architecture = architecture
+        self.outputs = tuple(
+            Stage(f"stage {number}", stride, filters)
+            for number, (stride, filters) in enumerate(zip(architecture.strides, architecture.filters, strict=True), 1)
+        )
+        self.roles = {
+            role: tuple(f"stage {number}" for number in numbers)
+            for role, numbers in architecture.roles.items()
+            if max(numbers) <= architecture.n_stages
+        }
         self.stem = SameConv2d(3, _STEM_FILTERS, 3, 2)
         self.stages = nn.ModuleList()
         n_in = _STEM_FILTERS
@@ -177,13 +188,7 @@ def folded(published: Mapping[str, Tensor], architecture: Architecture) -> dict[
 
 
 def _joined(published: Mapping[str, Tensor], convolution: str, norm: str, own: str) -> dict[str, Tensor]:
-    """Return weight and bias of a convolution with the batch norm behind it in it: y = gain (Wx − mean) / √(var + eps) + shift."""
-    weight, gain, shift, mean, variance = (
-        published[name].double()
-        for name in (f"{convolution}.weight", f"{norm}.weight", f"{norm}.bias", f"{norm}.running_mean", f"{norm}.running_var")
-    )
-    factor = gain / torch.sqrt(variance + _NORM_EPS)
-    return {f"{own}.weight": (weight * factor.reshape(-1, 1, 1, 1)).float(), f"{own}.bias": (shift - mean * factor).float()}
+    return joined_norm(published, convolution, norm, own, _NORM_EPS)
 
 
 def _padding(size: int, kernel: int, stride: int) -> Sequence[int]:

@@ -2,13 +2,12 @@
 
 import dataclasses
 import math
-from collections.abc import Mapping
-from types import MappingProxyType
-from typing import ClassVar
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 from torch.nn import functional
+
+from insphere.nets.staged import PLACES, WHOLE, AbstractStagedNetwork, Stage
 
 PLACE = 8
 """Pixels between two places of every stage."""
@@ -40,15 +39,6 @@ class Energies:
     n_directions: int = 6
     n_second: int = 4
 
-    places: ClassVar[tuple[int, ...]] = (1,)
-    """Stages that the vector of a place is made of."""
-
-    most_places: ClassVar[int] = 2000
-    """Places that a map has at most: what a model file holds of them stays below 15 MB."""
-
-    whole: ClassVar[Mapping[str, tuple[int, ...]]] = MappingProxyType({"texture": (2,), "fine": (2,), "shown": (2,)})
-    """Stages of each vector of the whole picture."""
-
     @property
     def filters(self) -> tuple[int, int]:
         """Channels of both stages."""
@@ -63,7 +53,7 @@ class Energies:
         return PLACE, PLACE
 
 
-class OrientedEnergies(nn.Module):
+class OrientedEnergies(AbstractStagedNetwork):
     """Logarithms of the energy of a picture in each scale and direction, and of how this energy itself is spread, at every place.
 
     The logarithm of the brightness, in which light that falls stronger is a constant more, goes through pairs of even and odd waves under
@@ -93,6 +83,11 @@ class OrientedEnergies(nn.Module):
     def __init__(self, architecture: Energies) -> None:
         super().__init__()
         self.architecture = architecture
+        self.outputs = tuple(
+            Stage(name, stride, channels)
+            for name, stride, channels in zip(("at places", "of the whole"), architecture.strides, architecture.filters, strict=True)
+        )
+        self.roles = {PLACES: ("at places",)} | dict.fromkeys(WHOLE, ("of the whole",))
         self.first: Tensor
         self.second: Tensor
         self.register_buffer("first", _waves(architecture.n_directions))

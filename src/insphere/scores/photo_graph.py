@@ -5,7 +5,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from insphere.scores.patches import PatchMemory
-from insphere.scores.places import BLOCK, PlaceSpheres
+from insphere.scores.places import PlaceSpheres
 from insphere.scores.whitened import WhitenedSphere
 
 
@@ -24,7 +24,7 @@ class PlaceGraph(nn.Module):
 
     def __init__(self, spheres: PlaceSpheres) -> None:
         super().__init__()
-        self.height, self.width, self.d = spheres.center.shape
+        (self.height, self.width, self.d), self.block = spheres.center.shape, spheres.block
         self.scale: Tensor
         self.center: Tensor
         self.whitening: Tensor
@@ -34,12 +34,13 @@ class PlaceGraph(nn.Module):
 
     def forward(self, places: Tensor) -> Tensor:
         """Map vectors at places (n, height, width, d) to distances (n, height, width), float32."""
-        rows, columns = -(-self.height // BLOCK), -(-self.width // BLOCK)
+        side = self.block
+        rows, columns = -(-self.height // side), -(-self.width // side)
         away = places / self.scale - self.center
-        away = functional.pad(away, (0, 0, 0, columns * BLOCK - self.width, 0, rows * BLOCK - self.height))
-        blocks = away.reshape(-1, rows, BLOCK, columns, BLOCK, self.d).transpose(2, 3)
-        lengths = norm(blocks.reshape(-1, rows * columns, BLOCK * BLOCK, self.d) @ self.whitening.float())
-        whole = lengths.reshape(-1, rows, columns, BLOCK, BLOCK).transpose(2, 3).reshape(-1, rows * BLOCK, columns * BLOCK)
+        away = functional.pad(away, (0, 0, 0, columns * side - self.width, 0, rows * side - self.height))
+        blocks = away.reshape(-1, rows, side, columns, side, self.d).transpose(2, 3)
+        lengths = norm(blocks.reshape(-1, rows * columns, side * side, self.d) @ self.whitening.float())
+        whole = lengths.reshape(-1, rows, columns, side, side).transpose(2, 3).reshape(-1, rows * side, columns * side)
         return whole[:, : self.height, : self.width]
 
 

@@ -31,37 +31,41 @@ class PlaceMoments:
         Sums of the vectors at each place.
     second : ndarray of float64, shape (blocks, d, d)
         Sums of their outer products over the places of each block.
+    block : int
+        Places along each side of a block.
     """
 
     n: int
     first: Array
     second: Array
+    block: int = BLOCK
 
     @classmethod
-    def of(cls, places: NDArray[np.floating]) -> Self:
-        """Return the sums over pictures (n, height, width, d), in any floating type."""
+    def of(cls, places: NDArray[np.floating], block: int = BLOCK) -> Self:
+        """Return the sums over pictures (n, height, width, d), in any floating type, for blocks of `block` × `block` places."""
         _, height, width, d = places.shape
         first = places.sum(axis=0, dtype=np.float64)
-        rows, columns = -(-height // BLOCK), -(-width // BLOCK)
+        rows, columns = -(-height // block), -(-width // block)
         second = np.empty((rows * columns, d, d))
         for row in range(rows):
             for column in range(columns):
-                part = places[:, row * BLOCK : (row + 1) * BLOCK, column * BLOCK : (column + 1) * BLOCK].reshape(-1, d).astype(np.float64)
+                inside = slice(row * block, (row + 1) * block), slice(column * block, (column + 1) * block)
+                part = places[:, *inside].reshape(-1, d).astype(np.float64)
                 second[row * columns + column] = part.T @ part
-        return cls(len(places), first, second)
+        return cls(len(places), first, second, block)
 
     def __add__(self, other: "PlaceMoments") -> "PlaceMoments":
         """Return the sums over the pictures of both."""
-        return PlaceMoments(self.n + other.n, self.first + other.first, self.second + other.second)
+        return PlaceMoments(self.n + other.n, self.first + other.first, self.second + other.second, self.block)
 
     def __sub__(self, other: "PlaceMoments") -> "PlaceMoments":
         """Return the sums without the pictures of `other`."""
-        return PlaceMoments(self.n - other.n, self.first - other.first, self.second - other.second)
+        return PlaceMoments(self.n - other.n, self.first - other.first, self.second - other.second, self.block)
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
 class PlaceSpheres:
-    """One ellipsoid a place: a centre of its own, a shape shared by a block of 2 × 2 places.
+    """One ellipsoid a place: a centre of its own, a shape shared by a block of 2 × 2 places (more on large maps).
 
     Parameters
     ----------
@@ -70,7 +74,9 @@ class PlaceSpheres:
     center : ndarray of float32, shape (height, width, d)
         Centres, in units of `scale`.
     whitening : ndarray of float16, shape (blocks, d, d)
-        Matrix W of each block with ‖Wᵀ(x − c)‖ the distance; half precision is what a model file holds.
+        Matrix W of each block, with ‖Wᵀ(x − c)‖ the distance; half precision is what a model file holds.
+    block : int
+        Places along each side of a block.
 
     Source: the distance to a centre is eq. 13 of Zhou 2021, at each place; a covariance at each place, shrunk to the one over all places
     as PaDiM's (Defard 2021) is to the identity. Deviation: blocks, two shrinkage targets, no choice of dimensions.
@@ -86,6 +92,7 @@ class PlaceSpheres:
     scale: NDArray[np.float32]
     center: NDArray[np.float32]
     whitening: NDArray[np.float16]
+    block: int = BLOCK
 
     @classmethod
     def fit(cls, moments: PlaceMoments, *, shrinkage: float = 0.1, ridge: float = 0.01) -> Self:
@@ -112,15 +119,15 @@ class PlaceSpheres:
         units = np.outer(scale, scale)
         centers = moments.first / moments.n
         whitening = np.empty(moments.second.shape, dtype=np.float16)
-        columns = -(-width // BLOCK)
+        side = moments.block
         for block in range(len(whitening)):
-            row, column = divmod(block, columns)
-            own = centers[row * BLOCK : (row + 1) * BLOCK, column * BLOCK : (column + 1) * BLOCK].reshape(-1, d)
+            row, column = divmod(block, -(-width // side))
+            own = centers[row * side : (row + 1) * side, column * side : (column + 1) * side].reshape(-1, d)
             scatter = moments.second[block] - moments.n * own.T @ own
             within = scatter / max(1, moments.n * len(own) - 1)
             covariance = ((1 - shrinkage) * within + shrinkage * pooled) / units + ridge * np.eye(d)
             whitening[block] = np.linalg.inv(np.linalg.cholesky(covariance)).T
-        return cls(scale.astype(np.float32), (centers / scale).astype(np.float32), whitening)
+        return cls(scale.astype(np.float32), (centers / scale).astype(np.float32), whitening, side)
 
     def distance(self, places: NDArray[np.floating]) -> NDArray[np.float32]:
         """Return the distance of each place's vector to its centre.
@@ -133,15 +140,15 @@ class PlaceSpheres:
         -------
         ndarray of float32, shape (n, height, width)
         """
-        height, width, d = self.center.shape
-        rows, columns = -(-height // BLOCK), -(-width // BLOCK)
-        away = np.zeros((rows * BLOCK, columns * BLOCK, d), dtype=np.float32)
+        (height, width, d), side = self.center.shape, self.block
+        rows, columns = -(-height // side), -(-width // side)
+        away = np.zeros((rows * side, columns * side, d), dtype=np.float32)
         found = np.empty((len(places), height, width), dtype=np.float32)
         for number, picture in enumerate(places):  # one by one, so that a picture's distances don't depend on those beside it
             away[:height, :width] = picture.astype(np.float32) / self.scale - self.center
-            blocks = away.reshape(rows, BLOCK, columns, BLOCK, d).swapaxes(1, 2).reshape(rows * columns, BLOCK * BLOCK, d)
+            blocks = away.reshape(rows, side, columns, side, d).swapaxes(1, 2).reshape(rows * columns, side * side, d)
             lengths = np.sqrt(np.square(blocks @ self._in_single).sum(axis=-1))
-            whole = lengths.reshape(rows, columns, BLOCK, BLOCK).swapaxes(1, 2).reshape(rows * BLOCK, columns * BLOCK)
+            whole = lengths.reshape(rows, columns, side, side).swapaxes(1, 2).reshape(rows * side, columns * side)
             found[number] = whole[:height, :width]
         return found
 
@@ -154,8 +161,8 @@ class PlaceSpheres:
         return {"scale": self.scale, "center": self.center, "whitening": self.whitening}
 
     @classmethod
-    def restore(cls, arrays: Mapping[str, NDArray[Any]], grid: tuple[int, int]) -> Self:
-        """Return the spheres whose `arrays` were stored.
+    def restore(cls, arrays: Mapping[str, NDArray[Any]], grid: tuple[int, int], block: int = BLOCK) -> Self:
+        """Return the spheres whose `arrays` were stored, with blocks of `block` × `block` places.
 
         Raises
         ------
@@ -165,14 +172,33 @@ class PlaceSpheres:
             If the arrays do not fit together or the grid.
         """
         d = arrays["scale"].size
-        n_blocks = -(-grid[0] // BLOCK) * -(-grid[1] // BLOCK)
+        n_blocks = n_blocks_of(grid, block)
         expected = {"scale": (d,), "center": (*grid, d), "whitening": (n_blocks, d, d)}
         for name, shape in expected.items():
             if arrays[name].shape != shape or not np.isfinite(arrays[name]).all():
                 raise ModelFileError(
                     f"The stored spheres' {name!r} of shape {arrays[name].shape} does not fit the rest; save the detector again."
                 )
-        return cls(arrays["scale"].astype(np.float32), arrays["center"].astype(np.float32), arrays["whitening"].astype(np.float16))
+        return cls(arrays["scale"].astype(np.float32), arrays["center"].astype(np.float32), arrays["whitening"].astype(np.float16), block)
+
+
+def block_for(grid: tuple[int, int], most: int) -> int:
+    """Return the least side of blocks, at least 2 places, of which a map has `most` at most.
+
+    Examples
+    --------
+    >>> block_for((34, 34), 300), block_for((60, 80), 300)
+    (2, 4)
+    """
+    block = BLOCK
+    while n_blocks_of(grid, block) > most and block < max(grid):
+        block += 1
+    return block
+
+
+def n_blocks_of(grid: tuple[int, int], block: int) -> int:
+    """Return how many blocks a map has, cut ones at its end among them."""
+    return -(-grid[0] // block) * -(-grid[1] // block)
 
 
 def highest_mean(maps: NDArray[np.floating], share: float) -> Array:
