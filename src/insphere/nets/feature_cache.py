@@ -49,22 +49,24 @@ class FeatureCache:
     Attributes
     ----------
     n_found, n_computed : int
-        Pictures whose features were there, and were not, since the object was made.
+        Pictures whose features were there from before the object was made, each counted once, and those whose features it had to compute.
 
     Examples
     --------
     >>> import tempfile
     >>> with tempfile.TemporaryDirectory() as folder:
     ...     cache = FeatureCache(folder)
-    ...     for _ in range(2):
-    ...         found = cache.through(b"by doubling", np.ones((3, 2), np.uint8), lambda rows: 2 * rows.astype(np.float32))
-    >>> found.tolist(), cache.n_found, cache.n_computed
-    ([[2.0, 2.0], [2.0, 2.0], [2.0, 2.0]], 3, 3)
+    ...     again = FeatureCache(folder)
+    ...     for each in (cache, again):
+    ...         found = each.through(b"by doubling", np.arange(4).reshape(2, 2), lambda rows: 2 * rows.astype(np.float32))
+    >>> found.tolist(), (cache.n_found, cache.n_computed), (again.n_found, again.n_computed)
+    ([[0.0, 2.0], [4.0, 6.0]], (0, 2), (2, 0))
     """
 
     def __init__(self, folder: str | os.PathLike[str], most_bytes: int = MOST_BYTES) -> None:
         self.path, self.most_bytes = Path(folder) / FILE, most_bytes
         self.n_found = self.n_computed = 0
+        self._met: set[bytes] = set()  # so that what this object has kept or found already is not counted again
 
     @classmethod
     def of_user(cls) -> Self | None:
@@ -100,8 +102,9 @@ class FeatureCache:
         keys = [_key(how, row) for row in rows]
         found = self._read(keys)
         missing = [row for row, key in enumerate(keys) if key not in found]
-        self.n_found += len(rows) - len(missing)
+        self.n_found += len(found.keys() - self._met)
         self.n_computed += len(missing)
+        self._met.update(keys)
         if missing:
             computed = compute(rows[missing])
             self._write({keys[row]: values for row, values in zip(missing, computed, strict=True)})
