@@ -97,6 +97,7 @@ DOORS: dict[str, Callable[[Path, Path], list[object]]] = {
     "report": lambda home, model: [model, home / "rows.npy", "-o", home / "r.html"],
     "explain": lambda home, model: [model, home / "rows.npy", "-o", home / "why"],
     "card": lambda home, model: [model, "-o", home / "c.md"],
+    "feedback": lambda home, model: [model, home / "verdicts.csv", "-o", home / "fed.insphere"],
     "recalibrate": lambda home, model: [model, "--target-fpr", "0.1", "-o", home / "again.insphere"],
     "export": lambda home, model: [model, "-o", home / "g.onnx"],
     "verify": lambda home, model: [home / "2.onnx", "--model", model],
@@ -104,7 +105,7 @@ DOORS: dict[str, Callable[[Path, Path], list[object]]] = {
     "audit": lambda home, model: [model, home / "rows.npy", "--repeats", "1", "-o", home / "a.md"],
     "serve": lambda home, model: [model, "--load-timeout", "0", "--port", "0"],
 }
-WRITTEN = ("c.md", "a.md", "s.csv", "r.html", "why", "again.insphere", "g.onnx", "w.csv")
+WRITTEN = ("fed.insphere", "c.md", "a.md", "s.csv", "r.html", "why", "again.insphere", "g.onnx", "w.csv")
 
 
 @pytest.fixture
@@ -164,7 +165,8 @@ def test_what_is_signed_opens(door: str, home: Path, model: Path, capfd: pytest.
     for path in (model, home / "2.onnx"):
         sign(path, home / "ours.pem")
     code = main([door, *map(str, DOORS[door](home, model)), "--require-signature", str(home / "ours.pub")])
-    assert (code == 0) == (door != "evaluate")  # the rows have no labels, which it says once the model is open
+    # The rows have no labels, and there are no verdicts, which these say once the model is open.
+    assert (code == 0) == (door not in ("evaluate", "feedback"))
     assert "is refused" not in capfd.readouterr().err
     for name in WRITTEN:
         shutil.rmtree(home / name, ignore_errors=True) if (home / name).is_dir() else (home / name).unlink(missing_ok=True)

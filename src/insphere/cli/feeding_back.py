@@ -31,6 +31,7 @@ def feedback(
     output: Annotated[
         Path | None, typer.Option("--output", "-o", metavar="MODEL", show_default=False, help="File to write. Default: MODEL itself.")
     ] = None,
+    require_signature: options.RequireSignature = None,
     json: options.Json = False,
 ) -> None:
     """Tell a model what people found: normal, false alarm, real, missed, or unsure.
@@ -53,7 +54,7 @@ def feedback(
         check_choice("recalibrate", recalibrate, ("add", "only"))
     written = model if output is None else output
     check_writable(written)
-    detector = catalog.load(model)
+    detector = catalog.load(model, require_signature=require_signature)
     found, n_waiting = read_verdicts(verdicts, detector.draw_key)
     detector.take_verdicts(found)
     summary = detector.verdicts_.summary(detector.decision_)
