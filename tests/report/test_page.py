@@ -22,6 +22,7 @@ from insphere.detectors.base import AbstractDetector
 from insphere.errors import DataError, MissingDependencyError, ParameterError
 from insphere.output_file import OutputError
 from insphere.report import layout, write_report
+from insphere.visible import one_line
 from report.conftest import HOSTILE, fit, learned_from
 
 
@@ -113,7 +114,7 @@ def test_whatever_is_called_anything_is_escaped(hostile: ArraySource, explained:
     assert [tag for tag, _ in reader.elements].count("script") == 2
     assert (written.n_errors, written.n_scored) == (1, 79)
     text = "".join(reader.text)
-    assert HOSTILE in text and f"7{HOSTILE}" in text and "pixel at row 2, column 2, channel 0 is nan" in text
+    assert HOSTILE in text and f"7{one_line(HOSTILE)}" in text and "pixel at row 2, column 2, channel 0 is nan" in text
 
 
 @settings(max_examples=25, suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow], deadline=None)
