@@ -164,15 +164,14 @@ def unknown_text(name: str | None, names: Sequence[str]) -> str:
 
     Examples
     --------
-    >>> print(unknown_text("cam9", ["cam1", "cam2"]))
-    is of category 'cam9', for which the model is not calibrated (it has 'cam1', 'cam2'); recalibrate it with normal rows of that category,
-    or give none to have it judged by the calibration of all
+    >>> unknown_text("night", ["cam1", "cam2"])[:85]
+    "is of category 'night', for which the model is not calibrated (it has 'cam1', 'cam2')"
     """
     shown = ", ".join(repr(known) for known in names[:_LISTED]) + (", …" if len(names) > _LISTED else "")
     short = str(name)[:_LONGEST_NAME]
     hint = did_you_mean(short, names)
     return (
-        f"is of category {short!r}, for which the model is not calibrated (it has {shown}){hint.rstrip('.')}; recalibrate it with normal"
+        f"is of category {short!r}, for which the model is not calibrated (it has {shown}).{hint} Recalibrate it with normal"
         " rows of that category, or give none to have it judged by the calibration of all"
     )
 

@@ -92,6 +92,7 @@ def fit_many(
 
     Examples
     --------
+    >>> import numpy as np
     >>> from insphere import DeepSVDDVAE
     >>> X = np.random.default_rng(0).normal(size=(200, 2)) @ np.array([[1.0, 0.5, -1.0, 0.0], [0.0, 1.0, 1.0, -0.5]])
     >>> detectors = fit_many([DeepSVDDVAE(epochs=20, random_state=seed) for seed in range(3)], X)

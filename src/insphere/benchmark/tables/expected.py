@@ -148,6 +148,7 @@ def read_expected(path: str | os.PathLike[str]) -> Expected:
     Examples
     --------
     >>> import tempfile
+    >>> from pathlib import Path
     >>> text = '''format_version = 1
     ... source = "An example"
     ... [tables.table-1]
