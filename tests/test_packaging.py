@@ -70,7 +70,8 @@ def test_what_is_pinned_satisfies_what_is_asked_for() -> None:
     pinned = {name.lower().replace("_", "-"): version for name, _, version in (line.partition("==") for line in lines if "==" in line)}
     asked = [*PROJECT["dependencies"], *(entry for extra in PROJECT["optional-dependencies"].values() for entry in extra)]
     for requirement in map(Requirement, asked):
-        if requirement.name != "insphere":
+        # Of daft every version asks for an older pyarrow than the pinned one: its extra is installed without the constraints.
+        if requirement.name not in ("insphere", "daft"):
             name = requirement.name.lower().replace("_", "-")
             assert name in pinned, f"constraints.txt does not pin {name}"
             assert requirement.specifier.contains(Version(pinned[name])), f"{name} {pinned[name]} does not satisfy {requirement}"
