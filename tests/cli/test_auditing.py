@@ -2,6 +2,7 @@
 
 import html
 import re
+import sys
 from pathlib import Path
 
 import pytest
@@ -30,6 +31,7 @@ class Mine:
 @pytest.fixture
 def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     (tmp_path / "own_detector.py").write_text(OWN)
+    monkeypatch.delitem(sys.modules, "own_detector", raising=False)  # that of another test
     monkeypatch.chdir(tmp_path)
     return tmp_path
 
