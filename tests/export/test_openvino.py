@@ -30,10 +30,14 @@ def test_photos_are_answered_as_by_the_library(tiles: Any, tmp_path: Path) -> No
         insphere.PhotoSpheres(backbone="scratch", side=64, tiles=tiles, random_state=0, calibration={"method": "split"}), gratings(30)
     )
     export_onnx(detector, tmp_path / "m.onnx")
-    core = openvino.Core()
-    model = core.compile_model(core.read_model(tmp_path / "m.onnx"), "CPU", {"INFERENCE_PRECISION_HINT": "f32"})
     X = np.concatenate([gratings(6, 1), gratings(6, 2, marks=True)])
-    found = model({"images": X, "threshold": np.array(detector.threshold_)})
+    core = openvino.Core()
+    graph = core.read_model(tmp_path / "m.onnx")
+    if tiles is not None:  # a fusion of OpenVINO 2026 asks for the length of the batch, and fails where that is open
+        graph.reshape({"images": list(X.shape)})
+    model = core.compile_model(graph, "CPU", {"INFERENCE_PRECISION_HINT": "f32"})
+    assert [entry.get_any_name() for entry in model.inputs] == ["images"]  # the threshold, which has a default, becomes a constant
+    found = model({"images": X})
     (expected,) = detector.score_batches(X, maps=True, batch_size=len(X))
     np.testing.assert_allclose(found["anomaly_score"], expected.anomaly_score, rtol=1e-3, atol=1e-3)
     np.testing.assert_allclose(found["anomaly_map"], expected.maps, rtol=1e-3, atol=1e-3)

@@ -6,10 +6,8 @@ from typing import Annotated
 import typer
 
 from insphere.cli import console, options
+from insphere.cli.checking import FINDINGS
 from insphere.cli.settings import parse_assignments, source_options
-
-FINDINGS = 3
-"""Exit code where the audit has findings, as in `insphere check`."""
 
 
 def audit(

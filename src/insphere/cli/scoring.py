@@ -136,10 +136,7 @@ def score(
       insphere score a.insphere 's3://bucket/**/*.jpg' -o s3://bucket-2/scores --model b.insphere --engine ray
     """
     if is_bulk(output, engine):
-        given = source_options({name: value for name, value in locals().items() if name != "output"})
-        given |= {name: value for name, value in (("fdr", fdr), ("draw", draw)) if value is not None}
-        if given or split != "all":
-            raise ParameterError(f"{', '.join(given) or 'split'}: not for parts, which are written of folders and patterns of images.")
+        _refuse_for_parts(locals())
         score_bulk([model, *(also or ())], source, output, engine or "local", workers, maps, require_signature, as_json=json)
         return
     if workers is not None or also:
@@ -153,10 +150,10 @@ def score(
     drawn = None if maps is None else map_files(detector, maps, rows)
     n_pooled: list[int] = []
     fitted: Any = detector  # what a graph lacks is refused here
-    if not hasattr(fitted, "decision_") and (fdr is not None or draw is not None):
+    decision = getattr(fitted, "decision_", None)
+    if decision is None and (fdr is not None or draw is not None):
         raise ParameterError("`--fdr` and `--draw` need the model file, whose held-out scores and key a graph does not show.")
-    decision_ = getattr(fitted, "decision_", None)
-    categories = None if decision_ is None or decision_.categories is None else rows.categories or [None] * len(rows)
+    categories = None if decision is None or decision.categories is None else rows.categories or [None] * len(rows)
     kept: list[ScoredRows] = []
     found = None
     drawing = _drawing(fitted, draw)
@@ -175,16 +172,7 @@ def score(
         scored(detector, rows, on_batch=take, maps=drawn is not None)
         if fdr is not None:
             found = write_discoveries(table, fitted, kept, fdr, drawing)
-    console.tell(rows)
-    for note in () if found is None else found.notes:
-        console.warn(note)
-    if table.n_errors:
-        console.warn(f"{table.n_errors} of {len(rows)} rows could not be scored; the column error of {output} says why.")
-    if table.n_guarded:
-        console.note(
-            f"{table.n_guarded} cells of {output} begin like a formula and have an apostrophe (') put before them, so that no spreadsheet"
-            " computes them; .parquet and .jsonl have them as they are."
-        )
+    _tell_of_scores(table, rows, output, found)
     tell_of_pooled(sum(n_pooled), len(rows))
     result = {
         "output": output,
@@ -205,6 +193,28 @@ def score(
         console.results().print(presenting.score_facts(result))
     if not table.n_scored:
         raise typer.Exit(1)
+
+
+def _refuse_for_parts(given: dict[str, Any]) -> None:
+    """Raise `ParameterError` for options of `score` that apply to one file of scores, and not to a folder of parts."""
+    named = source_options({name: value for name, value in given.items() if name != "output"})
+    named |= {name: given[name] for name in ("fdr", "draw") if given[name] is not None}
+    if named or given["split"] != "all":
+        raise ParameterError(f"{', '.join(named) or 'split'}: not for parts, which are written of folders and patterns of images.")
+
+
+def _tell_of_scores(table: "ScoresFile", rows: "AbstractSource", output: str, found: "Discoveries | None") -> None:
+    """Say what is to be said of scores that are written: of the source, the discoveries, the rows without a score, guarded cells."""
+    console.tell(rows)
+    for note in () if found is None else found.notes:
+        console.warn(note)
+    if table.n_errors:
+        console.warn(f"{table.n_errors} of {len(rows)} rows could not be scored; the column error of {output} says why.")
+    if table.n_guarded:
+        console.note(
+            f"{table.n_guarded} cells of {output} begin like a formula and have an apostrophe (') put before them, so that no spreadsheet"
+            " computes them; .parquet and .jsonl have them as they are."
+        )
 
 
 def evaluate(
