@@ -12,7 +12,8 @@ from pathlib import Path
 import pytest
 
 from insphere import output_file
-from insphere.output_file import OutputError, append_whole, check_writable, drop_torn_end, make_folder, replacing
+from insphere.errors import InsphereError
+from insphere.output_file import OutputError, append_whole, check_writable, drop_torn_end, locked, make_folder, replacing
 
 
 def test_the_content_appears_at_the_end_only(tmp_path: Path) -> None:
@@ -270,3 +271,15 @@ def test_a_torn_end_is_dropped(content: bytes, left: bytes, tmp_path: Path) -> N
     (tmp_path / "journal").write_bytes(content)
     assert drop_torn_end(tmp_path / "journal") == len(content) - len(left)
     assert (tmp_path / "journal").read_bytes() == left
+
+
+def test_a_lock_keeps_others_out_until_its_block_ends(tmp_path: Path) -> None:
+    busy = InsphereError("Another one writes here; wait for it.")
+    with locked(tmp_path / "lock", busy):
+        with pytest.raises(InsphereError, match="Another one") as caught, locked(tmp_path / "lock", busy):
+            pass
+        assert caught.value is busy
+    with locked(tmp_path / "lock", busy):
+        pass
+    with pytest.raises(OutputError, match="Cannot write"), locked(tmp_path, busy):
+        pass

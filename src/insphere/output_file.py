@@ -198,6 +198,39 @@ def drop_torn_end(path: str | os.PathLike[str], mark: bytes = b"\n") -> int:
         return len(content) - length
 
 
+@contextmanager
+def locked(path: str | os.PathLike[str], busy: InsphereError) -> Iterator[None]:
+    """Keep other processes out of what the lock file `path` guards while the block lasts; the lock of a killed process is gone with it.
+
+    Parameters
+    ----------
+    path : path-like
+        Made if it is not there, and left there.
+    busy : InsphereError
+        What is raised where another process holds the lock: who that is, and what to do.
+
+    Raises
+    ------
+    InsphereError
+        `busy`.
+    OutputError
+        If the lock file cannot be made.
+    """
+    import filelock
+
+    lock = filelock.FileLock(path)
+    try:
+        lock.acquire(blocking=False)
+    except filelock.Timeout as error:
+        raise busy from error
+    except OSError as error:
+        raise OutputError(f"Cannot write {path}: {error.strerror or error}. Choose a folder that you may write to.") from error
+    try:
+        yield
+    finally:
+        lock.release()
+
+
 class _PartialFile(io.FileIO):
     """A new file that tells a refused write, whoever makes it, as an `OutputError` about the file that it is to become."""
 

@@ -10,7 +10,6 @@ from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import Any, NamedTuple
 
-import filelock
 import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
@@ -18,7 +17,7 @@ from numpy.typing import NDArray
 from pyarrow import fs
 
 from insphere.errors import DataError
-from insphere.output_file import OutputError, make_folder, replacing
+from insphere.output_file import locked, make_folder, replacing
 from insphere.scoring.places import file_system, is_remote, shown, write_bytes
 
 IDENTITY = "_insphere.json"
@@ -172,7 +171,9 @@ def open_parts(
     with ExitStack() as stack:
         if not is_remote(folder):
             make_folder(folder)
-            stack.enter_context(_locked(Path(folder, "_insphere.lock")))
+            lock = Path(folder, "_insphere.lock")
+            busy = DataError(f"Another insphere score writes to {folder} ({lock} is locked); wait for it, or name another folder.")
+            stack.enter_context(locked(lock, busy))
         parts = PartFolder(folder, schema, rows_per_part, seconds_per_part)
         found = parts.read_identity()
         if found is None:
@@ -211,23 +212,6 @@ def unseen(held: Held, names: Sequence[str], n_bytes: NDArray[np.int64], modifie
     known = held.names[places] == listed["name"]
     n_changed = int(np.count_nonzero(known & (held.versions[places] != listed["version"])))
     return np.flatnonzero(~known), n_changed
-
-
-@contextmanager
-def _locked(path: Path) -> Iterator[None]:
-    lock = filelock.FileLock(path)
-    try:
-        lock.acquire(blocking=False)
-    except filelock.Timeout as error:
-        raise DataError(
-            f"Another insphere score writes to {path.parent} ({path} is locked); wait for it, or name another folder."
-        ) from error
-    except OSError as error:
-        raise OutputError(f"Cannot write {path}: {error.strerror or error}. Choose a folder that you may write to.") from error
-    try:
-        yield
-    finally:
-        lock.release()
 
 
 def _short(value: Any) -> str:

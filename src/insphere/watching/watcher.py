@@ -1,6 +1,5 @@
 """The loop of ``insphere watch``: look, score, write down, tell; and after a restart go on where it was cut off."""
 
-import contextlib
 import dataclasses
 import datetime
 import hashlib
@@ -12,7 +11,6 @@ from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
-import filelock
 import numpy as np
 
 from insphere.data.folders import categories_of
@@ -24,7 +22,7 @@ from insphere.decision.online import OnlineDiscoveries
 from insphere.detectors.base import AbstractDetector
 from insphere.drift import DriftMonitor, DriftState
 from insphere.errors import DataError
-from insphere.output_file import OutputError, replacing
+from insphere.output_file import locked, replacing
 from insphere.validation import check_number
 from insphere.visible import one_line, read_name
 from insphere.watching.arrivals import Arrival, Arrivals
@@ -178,7 +176,9 @@ class Watcher:
         OutputError
             If a score cannot be written down.
         """
-        with _locked(self._journal.path.with_name(f"{self._journal.path.name}.lock")):
+        lock = self._journal.path.with_name(f"{self._journal.path.name}.lock")
+        busy = DataError(f"Another insphere watch writes to this journal ({lock} is locked); stop it, or name another file.")
+        with locked(lock, busy):
             self._journal.clean_up()
             self._told_to = self._read_state()
             notifier = Notifier(self._receivers, self._note_told)
@@ -370,19 +370,3 @@ class _Stream:
 
     drift: DriftMonitor
     online: OnlineDiscoveries | None = None
-
-
-@contextlib.contextmanager
-def _locked(path: Path) -> Iterator[None]:
-    """Keep other watches from the same journal while the block lasts; the lock of a killed process is gone with it."""
-    lock = filelock.FileLock(path)
-    try:
-        lock.acquire(blocking=False)
-    except filelock.Timeout as error:
-        raise DataError(f"Another insphere watch writes to this journal ({path} is locked); stop it, or name another file.") from error
-    except OSError as error:
-        raise OutputError(f"Cannot write {path}: {error.strerror or error}. Choose a folder that you may write to.") from error
-    try:
-        yield
-    finally:
-        lock.release()

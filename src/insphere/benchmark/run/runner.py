@@ -8,14 +8,12 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import closing, contextmanager, suppress
 from pathlib import Path
 
-import filelock
-
 from insphere.benchmark.run.engines import AbstractEngine, Job
 from insphere.benchmark.run.execution import Workplace
 from insphere.benchmark.run.results import REPORT_SUFFIX, SCORES_SUFFIX, Report, read_report, report_path, to_table, write_table
 from insphere.benchmark.run.run import Run
 from insphere.errors import InsphereError, ParameterError, did_you_mean
-from insphere.output_file import check_writable, make_folder
+from insphere.output_file import check_writable, locked, make_folder
 
 RUNS, RESULTS = "runs", ("results.parquet", "results.csv")
 
@@ -219,17 +217,9 @@ class BenchmarkBusyError(InsphereError, RuntimeError):
 @contextmanager
 def _alone_in(folder: Path) -> Iterator[None]:
     """Keep a second runner out, which would do the same runs; the operating system lifts the lock when this process ends, however."""
-    lock = filelock.FileLock(folder / ".lock")
-    try:
-        lock.acquire(timeout=0)
-    except filelock.Timeout as error:
-        raise BenchmarkBusyError(
-            f"Another benchmark is at work in {folder}. Wait for it, end it, or choose another output folder with -o."
-        ) from error
-    try:
+    busy = BenchmarkBusyError(f"Another benchmark is at work in {folder}. Wait for it, end it, or choose another output folder with -o.")
+    with locked(folder / ".lock", busy):
         yield
-    finally:
-        lock.release()
 
 
 def _clear(folder: Path) -> None:
