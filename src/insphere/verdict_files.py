@@ -29,7 +29,7 @@ def read_verdicts(path: str | os.PathLike[str], key: str) -> tuple[list[Verdict]
     Raises
     ------
     DataError
-        If it cannot be read, lacks a column, has no verdict, has a word that is no verdict, or its draw was changed.
+        If it cannot be read, lacks a column, has no verdict, has a word that is not a verdict, or its draw was changed.
     """
     records = [record for record in _records(Path(path)) if record.get("row_id")]
     names = [str(record["row_id"]) for record in records]

@@ -1,11 +1,11 @@
 r"""Text from elsewhere (names of files, headers, messages) as it may be shown and stored: no control characters, no formulas.
 
-A name of a file may hold line ends, escape sequences of a terminal, bytes that are no UTF-8, and marks that turn the direction of writing.
+A name of a file may hold line ends, escape sequences of a terminal, bytes that are not UTF-8, and marks that turn the direction of writing.
 """
 
 import re
 
-# Control characters, marks of direction, and halves of pairs, which stand for bytes that are no UTF-8.
+# Control characters, marks of direction, and halves of pairs, which stand for bytes that are not UTF-8.
 _UNSEEN = re.compile("[\x00-\x08\x0b-\x1f\x7f-\x9f\u200e\u200f\u202a-\u202e\u2066-\u2069\ud800-\udfff]")
 _LINE_ENDS = re.compile("[\t\n\u2028\u2029]")
 _ESCAPE = re.compile(r"\\(?:(\\)|x([0-9a-f]{2})|u([0-9a-f]{4})|U([0-9a-f]{8})|([nrt]))")
@@ -17,7 +17,7 @@ _GUARD = "'"
 def visible(text: str) -> str:
     r"""Return text whose control characters are written out: what a file says must not move the cursor, nor rename the window.
 
-    Line ends and tabs stay; marks that turn the direction of writing, and bytes that are no UTF-8, are written out too.
+    Line ends and tabs stay; marks that turn the direction of writing, and bytes that are not UTF-8, are written out too.
 
     Examples
     --------

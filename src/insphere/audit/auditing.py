@@ -212,7 +212,7 @@ class _Audit:
                 noise = probes.noise_like(part.train, self.seed + repeat)
                 try:
                     scorer = self.subject.fit(noise, **self.subject.seeded(self.seed + repeat))
-                except Exception as error:  # noise is ours, so that it can't be fitted on is no fault
+                except Exception as error:  # noise is ours, so a failure to fit on it is not a fault
                     return AuditFinding(
                         "untrained", "skipped", f"It can't be fitted on noise ({type(error).__name__}), nor left untrained."
                     )

@@ -149,7 +149,7 @@ class PyODDetector(BaseEstimator):  # type: ignore[misc]
     def predict_proba(self, X: Rows, method: str = "linear", return_confidence: bool = False) -> Any:
         """Return for each row two numbers that sum to 1, of inlier and outlier, shape (n, 2).
 
-        They rank rows and are no probabilities; `p_value` has a meaning.
+        They rank rows and are not probabilities; `p_value` has a meaning.
 
         Parameters
         ----------

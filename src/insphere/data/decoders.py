@@ -45,7 +45,7 @@ def decoded(data: bytes) -> "tuple[Image | None, str]":
     Raises
     ------
     DataError
-        If what it returns is no image.
+        If what it returns is not an image.
     """
     reasons = []
     for target in dict.fromkeys(decoders().values()):

@@ -108,7 +108,7 @@ def _read(path: Path) -> Any:
 
     with pq.ParquetFile(path) as parquet:
         table = parquet.read()
-    table.validate(full=True)  # texts that are no UTF-8 are read as they are, and end whatever looks at them
+    table.validate(full=True)  # texts that are not UTF-8 are read as they are, and end whatever looks at them
     return table
 
 

@@ -55,7 +55,7 @@ def open_table(content: TableContent, options: OpenOptions, parts: Sequence[str]
         groups = label_texts(_values(content, spec.groups), subject=f"column {spec.groups!r} of {content.name}")
     categories = None
     if spec.category is not None:
-        # A row of which the category is not known is no reason to refuse the others.
+        # A row of an unknown category is not a reason to refuse the others.
         found = _values(content, spec.category).tolist()
         categories = [None if value is None or value != value or value == "" else value for value in found]
     labels, types, told_of_labels = _labels(content, spec, remembered=options.label_column is None)

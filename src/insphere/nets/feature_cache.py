@@ -75,7 +75,7 @@ class FeatureCache:
         Raises
         ------
         ParameterError
-            If the variable names something that is no folder.
+            If the variable names something that is not a folder.
         """
         place = os.environ.get(VARIABLE, "").strip()
         if place.lower() == "off":
@@ -157,7 +157,7 @@ class FeatureCache:
             with file:
                 yield file
         except sqlite3.DatabaseError as error:
-            if not isinstance(error, sqlite3.OperationalError | sqlite3.IntegrityError):  # damaged: begun anew the next time
+            if not isinstance(error, sqlite3.OperationalError | sqlite3.IntegrityError):  # damaged: made again next time
                 _remove(self.path)
         finally:
             file.close()

@@ -35,7 +35,7 @@ class PhotoFeatures(nn.Module):
     kept : ndarray of bool, shape `size`, optional
         Pixels to look at; the others become a middle grey before the network sees them.
     mixing : mapping of str to Tensor, optional
-        Matrices (channels, fewer) of wide stages, see `mixing_for`; by default they are drawn anew, and are the same every time.
+        Matrices (channels, fewer) of wide stages, see `mixing_for`; by default they are drawn from a fixed seed, the same every time.
     tiles : (int, int)
         Rows and columns of overlapping windows that the network sees one by one, see `Windows`: of them one map of places is put together,
         and the vector of the whole is taken over all of them. By default the network sees the picture at once.

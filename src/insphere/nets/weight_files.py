@@ -49,7 +49,7 @@ def read_weights(path: str | Path) -> tuple[Architecture | Residual, dict[str, T
     try:
         with safe_open(path, "pt") as file:
             told = (file.metadata() or {}).get("architecture")
-            tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 (the file is no mapping)
+            tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 (the file is not a mapping)
     except (SafetensorError, OSError) as error:
         raise ParameterError(f"`backbone`: {path} cannot be read as a safetensors file ({error}).") from error
     with path.open("rb") as opened:

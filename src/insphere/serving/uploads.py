@@ -223,7 +223,7 @@ def _check_pixels(uploads: Sequence[Upload], max_pixels: int, max_request_pixels
 
 
 def read_json(body: bytes) -> Any:
-    """Return the JSON value of a body, without the words NaN and Infinity, which are no JSON.
+    """Return the JSON value of a body, without the words NaN and Infinity, which are not JSON.
 
     Raises
     ------

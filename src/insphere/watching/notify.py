@@ -112,7 +112,7 @@ class Webhook(AbstractReceiver):
 
     def _post(self, event: Event) -> tuple[str | None, bool]:
         """Return why the event could not be posted (None: it was), and whether trying again is of no use."""
-        # A path of bytes that are no UTF-8 is no legal JSON text.
+        # A path whose bytes are not UTF-8 is not legal JSON text.
         body = json.dumps(event | {"path": event["path"].encode("utf-8", "backslashreplace").decode()}).encode()
         headers = {"Content-Type": "application/json", "User-Agent": "insphere", "Idempotency-Key": f'"{event["id"]}-{event["event"]}"'}
         request = urllib.request.Request(self.url, body, headers, method="POST")
