@@ -17,7 +17,7 @@ FLOORS = (
     ("ranking", "metrics", "localisation_metrics", "model_file", "scores_file", "drift", "signatures"),
     ("data",),
     ("decision",),
-    ("verdict_files",),
+    ("verdict_database", "verdict_files"),
     ("nets", "scores"),
     ("training",),
     ("detectors",),

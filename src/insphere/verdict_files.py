@@ -1,4 +1,4 @@
-"""Verdicts in a table of scores: the file that ``insphere score --draw`` wrote, with its column verdict filled in."""
+"""Verdicts in a table of scores: what ``insphere score --draw`` wrote, with the column verdict filled in, or the database of a service."""
 
 import csv
 import datetime
@@ -10,30 +10,59 @@ from typing import Any
 
 from insphere.decision.verdicts import Verdict, answered_in_order, check_draw
 from insphere.errors import DataError
+from insphere.verdict_database import SUFFIXES, Origin, read_records
 
 _NEEDED = ("row_id", "drawn", "verdict", "anomaly_score", "is_anomaly")
 _YES, _NO = ("true", "1"), ("false", "0")
 
 
-def read_verdicts(path: str | os.PathLike[str], key: str) -> tuple[list[Verdict], int]:
+def read_verdicts(path: str | os.PathLike[str], key: str, fit_key: str = "") -> tuple[list[Verdict], int]:
     """Return the verdicts of a table, and how many drawn rows have none yet or come after one that has none.
 
     Parameters
     ----------
     path : path-like
-        .csv, .jsonl or .parquet, with the columns row_id, drawn, verdict, anomaly_score, is_anomaly and, if there are any, category. A
-        service's journal of verdicts is such a file.
+        .csv, .jsonl or .parquet, with the columns row_id, drawn, verdict, anomaly_score, is_anomaly and, if there are any, category; or
+        the .sqlite file of ``insphere serve --feedback``.
     key : str
         The model's: see `insphere.decision.verdicts.draw_number`.
+    fit_key : str
+        The model's, for a .sqlite file, which may hold the rows of several models: see `AbstractDetector.fit_key`.
 
     Raises
     ------
     DataError
         If it cannot be read, lacks a column, has no verdict, has a word that is not a verdict, or its draw was changed.
     """
-    records = [record for record in _records(Path(path)) if record.get("row_id")]
+    is_database = Path(path).suffix.lower() in SUFFIXES
+    records = read_records(Path(path), Origin(key, fit_key)) if is_database else _records(Path(path))
+    verdicts, n_waiting = verdicts_in(records, key, os.fspath(path))
+    if not verdicts:
+        remedy = "answer rows on the page /feedback of the service" if is_database else "fill in the column verdict"
+        raise DataError(f"No row of {os.fspath(path)} has a verdict; {remedy}.")
+    return verdicts, n_waiting
+
+
+def verdicts_in(records: Sequence[Mapping[str, Any]], key: str, source: str) -> tuple[list[Verdict], int]:
+    """Return the verdicts of records, and how many drawn rows have none yet or come after one that has none.
+
+    Parameters
+    ----------
+    records : sequence of mappings
+        In the order scored, with the columns that `read_verdicts` names.
+    key : str
+        See `read_verdicts`.
+    source : str
+        What they are from, for errors.
+
+    Raises
+    ------
+    DataError
+        If one has a word that is no verdict, or the draw was changed.
+    """
+    records = [record for record in records if record.get("row_id")]
     names = [str(record["row_id"]) for record in records]
-    said = [_flag(record, "drawn", path) for record in records]
+    said = [_flag(record, "drawn", source) for record in records]
     check_draw(list(zip(names, said, strict=True)), key)
     words = [str(record.get("verdict") or "").strip().lower() or None for record in records]
     counts = answered_in_order(list(zip(said, words, strict=True)))
@@ -47,12 +76,10 @@ def read_verdicts(path: str | os.PathLike[str], key: str) -> tuple[list[Verdict]
         try:
             score = float(record["anomaly_score"])
         except (TypeError, ValueError) as error:
-            raise DataError(f"Row {name} of {os.fspath(path)} has a verdict and no score; leave its verdict empty.") from error
-        flagged = _flag(record, "is_anomaly", path)
+            raise DataError(f"Row {name} of {source} has a verdict and no score; leave its verdict empty.") from error
+        flagged = _flag(record, "is_anomaly", source)
         of = None if category in (None, "") else str(category)
         verdicts.append(Verdict(name, word, score, flagged, counted, category=of, at=str(record.get("at") or now)))
-    if not verdicts:
-        raise DataError(f"No row of {os.fspath(path)} has a verdict; fill in the column verdict.")
     return verdicts, n_waiting
 
 
@@ -68,7 +95,10 @@ def _records(path: Path) -> Sequence[Mapping[str, Any]]:
             with path.open(newline="", encoding="utf-8-sig") as file:
                 found = list(csv.DictReader(file))
         else:
-            raise DataError(f"{path} must end in .csv, .jsonl or .parquet, as the files that `insphere score --draw` writes.")
+            raise DataError(
+                f"{path} must end in .csv, .jsonl or .parquet, as the files that `insphere score --draw` writes, or in .sqlite, as the one"
+                " of `insphere serve --feedback`."
+            )
     except DataError:
         raise
     except OSError as error:
@@ -84,8 +114,8 @@ def _records(path: Path) -> Sequence[Mapping[str, Any]]:
     return found
 
 
-def _flag(record: Mapping[str, Any], column: str, path: str | os.PathLike[str]) -> bool:
+def _flag(record: Mapping[str, Any], column: str, source: str) -> bool:
     text = str(record.get(column)).strip().lower()
     if text not in (*_YES, *_NO):
-        raise DataError(f"The column {column} of {os.fspath(path)} must be true or false, got {text[:40]!r}.")
+        raise DataError(f"The column {column} of {source} must be true or false, got {text[:40]!r}.")
     return text in _YES

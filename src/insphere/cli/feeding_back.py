@@ -15,7 +15,7 @@ def feedback(
         typer.Argument(
             metavar="FILE",
             show_default=False,
-            help="The scores of insphere score --draw with the column verdict filled in, or the journal that a service keeps.",
+            help="The scores of insphere score --draw with the column verdict filled in, or the .sqlite file of insphere serve --feedback.",
         ),
     ],
     recalibrate: Annotated[
@@ -41,9 +41,13 @@ def feedback(
     only they are a fair sample of normal rows: flagged ones alone would raise the threshold until it finds nothing. The others are kept,
     and say what share of alarms is real. A drawn row after one without a verdict waits: leaving out the hard ones would be a selection.
 
+    A service with --feedback line.sqlite draws by itself and asks on its page /feedback; of that file the rows of this very fit count. The
+    service never writes a model file: run this, and it takes the changed one up. Verdicts that came in before stay; used ones count once.
+
     For example:
       insphere score line.insphere photos/monday -o monday.csv --draw 0.02
       insphere feedback line.insphere monday.csv --recalibrate add
+      insphere feedback line.insphere line.sqlite --recalibrate add
     """
     from insphere.detectors import catalog
     from insphere.output_file import check_writable
@@ -55,7 +59,7 @@ def feedback(
     written = model if output is None else output
     check_writable(written)
     detector = catalog.load(model, require_signature=require_signature)
-    found, n_waiting = read_verdicts(verdicts, detector.draw_key)
+    found, n_waiting = read_verdicts(verdicts, detector.draw_key, detector.fit_key)
     detector.take_verdicts(found)
     summary = detector.verdicts_.summary(detector.decision_)
     if n_waiting:

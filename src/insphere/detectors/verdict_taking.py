@@ -1,7 +1,10 @@
 """How a fitted detector takes what people say of rows that it scored."""
 
+import hashlib
+import json
+from abc import abstractmethod
 from collections.abc import Iterable
-from typing import Any, Self
+from typing import Any, ClassVar, Self
 
 from insphere.decision import health
 from insphere.decision.decision import Decision
@@ -12,6 +15,8 @@ from insphere.decision.verdicts import Verdict, VerdictJournal
 class VerdictTaking:
     """The methods of a fitted detector by which verdicts come into its file and its decision."""
 
+    name: ClassVar[str]
+    created_: str
     decision_: Decision
     health_: HealthReport
     data_: dict[str, Any]
@@ -21,6 +26,16 @@ class VerdictTaking:
     def draw_key(self) -> str:
         """What rows are drawn by, besides their content: see `insphere.decision.verdicts.draw_number`."""
         return str(self.data_["fingerprint"])
+
+    @property
+    def fit_key(self) -> str:
+        """What tells this fit from others on the same rows, whose scores cannot be compared with its own; a recalibration keeps it."""
+        told = [self.name, self.created_, _of_the_fit(self._parameters_to_json())]
+        return hashlib.sha256(json.dumps(told, sort_keys=True).encode()).hexdigest()
+
+    @abstractmethod
+    def _parameters_to_json(self) -> dict[str, Any]:
+        """Return the parameters as what JSON can hold."""
 
     def take_verdicts(self, verdicts: Iterable[Verdict]) -> Self:
         """Note what people said of rows; the decision stays as it is until `recalibrate_by_verdicts`.
@@ -50,3 +65,10 @@ class VerdictTaking:
         self.verdicts_ = self.verdicts_.all_used()
         self.health_ = self.health_.replaced(health.check_calibration(self.decision_), health.check_categories(self.decision_))
         return self
+
+
+def _of_the_fit(parameters: Any) -> Any:
+    """Return parameters without what may change after the fit: where it is computed, and what share may be flagged."""
+    if not isinstance(parameters, dict):
+        return parameters
+    return {name: _of_the_fit(value) for name, value in parameters.items() if name not in ("device", "target_fpr")}
