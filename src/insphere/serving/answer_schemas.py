@@ -115,6 +115,8 @@ class Result(_Answer):
     anomaly_score: float | None = Field(description="Higher = more anomalous.")
     p_value: float | None = Field(description="Share of normal rows expected to score at least as high.")
     is_anomaly: bool | None
+    adjusted_p_value: float | None = Field(default=None, description="Smallest false-discovery rate at which the row is a discovery.")
+    is_discovery: bool | None = Field(default=None, description="Whether it is one at the rate asked for.")
     error: str | None = Field(description="Why the row has no score.")
     heatmap: str | None = Field(default=None, description="PNG as a data URI.")
 
@@ -126,12 +128,21 @@ class Told(_Answer):
     text: str
 
 
+class DiscoveryRate(_Answer):
+    """Of the rows called discoveries, at most the share `rate` is normal, on average over requests."""
+
+    rate: float
+    n_discoveries: int
+    n_least: int = Field(description="Rows that must score above all calibration rows before one of them can be a discovery.")
+
+
 class ScoreAnswer(_Answer):
     """One result for each row, in order."""
 
     model: str
     version: str
     decision: Decision
+    fdr: DiscoveryRate | None = Field(default=None, description="Where a false-discovery rate is asked for.")
     n_rows: int
     n_anomalies: int
     n_errors: int

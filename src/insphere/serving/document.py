@@ -23,6 +23,7 @@ from insphere.serving.answer_schemas import (
     ScoreAnswer,
     ServerMetadata,
 )
+from insphere.serving.discovering import PARAMETER, least_rate
 from insphere.serving.heatmap import MOST_HEATMAPS
 from insphere.serving.inference import LARGEST, datatypes, input_name
 from insphere.serving.models import ServedModel
@@ -201,11 +202,23 @@ def _rows_of_words(model: ServedModel, values: dict[str, Any]) -> list[dict[str,
 
 def _scored(model: ServedModel) -> dict[str, Any]:
     """Return body and parameters of the scoring routes for this model."""
-    described, known = _body(_score_body(model)), model.detector.decision_.categories
+    what = "Also call anomalies so that at most this share of those called is false, on average over requests (Benjamini–Hochberg)."
+    rate = {"type": "number", "minimum": least_rate(model), "exclusiveMaximum": 1}
+    parameters = [{"name": PARAMETER, "in": "query", "description": what, "schema": rate}]
+    known = model.detector.decision_.categories
+    if known is not None:
+        what = "Camera, product or shift that all rows are from; left out: judged by all together."
+        parameters.append({"name": "category", "in": "query", "description": what, "schema": {"enum": list(known.names)}})
+    return _body(_score_body(model)) | {"parameters": parameters}
+
+
+def _request_parameters(model: ServedModel) -> dict[str, Any]:
+    """Return the schema of the parameters of a request of the protocol: those that are unknown are not looked at."""
+    known = model.detector.decision_.categories
     if known is None:
-        return described
+        return {"type": "object", "properties": {"category": False}}
     what = "Camera, product or shift that all rows are from; left out: judged by all together."
-    return described | {"parameters": [{"name": "category", "in": "query", "description": what, "schema": {"enum": list(known.names)}}]}
+    return {"type": "object", "properties": {"category": {"enum": list(known.names), "description": what}}}
 
 
 def _score_body(model: ServedModel) -> dict[str, Any]:
@@ -257,7 +270,7 @@ def _infer_body(model: ServedModel) -> dict[str, Any]:
         "required": ["inputs"],
         "properties": {
             "id": {"type": ["string", "null"], "description": "Comes back with the answer."},
-            "parameters": {"type": "object"},
+            "parameters": _request_parameters(model),
             "inputs": {"type": "array", "items": {"anyOf": list(_tensors(model))}, "minItems": 1, "maxItems": 1},
             "outputs": {"type": ["array", "null"], "items": wanted, "description": "Outputs wanted; all if there is none."},
         },

@@ -48,7 +48,7 @@ def metadata(model: ServedModel, versions: list[str]) -> dict[str, Any]:
 
 
 class InferRequest:
-    """A checked request: rows of the model's shape and type, its id, and the outputs that it asks for.
+    """A checked request: rows of the model's shape and type, its id, the category they are from, and the outputs that it asks for.
 
     Parameters
     ----------
@@ -68,8 +68,12 @@ class InferRequest:
         self.id = content.get("id")
         if self.id is not None and not isinstance(self.id, str):
             raise Refusal(422, "The field id must be text.")
-        if not isinstance(content.get("parameters", {}), dict):
+        parameters = content.get("parameters", {})
+        if not isinstance(parameters, dict):
             raise Refusal(422, "The field parameters must be an object.")
+        if not isinstance(parameters.get("category", ""), str):
+            raise Refusal(422, 'The parameter category must be a text: {"parameters": {"category": "cam1"}}.')
+        self.category: str | None = parameters.get("category")
         self.outputs = _wanted(content.get("outputs"))
         self.X = _tensor(content.get("inputs"), model)
 

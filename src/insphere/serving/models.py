@@ -213,6 +213,20 @@ class ServedModel:
         for _ in self.detector.score_batches(ArraySource(np.zeros((1, *self.input_shape), self.dtype))):
             pass
 
+    def check_category(self, category: str | None) -> None:
+        """Refuse, before rows are scored, a category that the model does not have.
+
+        Raises
+        ------
+        Refusal
+            422 if it has no such category.
+        """
+        known = self.detector.decision_.categories
+        names = () if known is None else known.names
+        if category is not None and category not in names:
+            what = unknown_text(category[:100], names) if names else "is given a category, but this model has none; leave it out"
+            raise Refusal(422, f"The request {what}.")
+
     def judged(self, scores: Scores, category: str | None) -> tuple[Scores, dict[str, Any], list[Notice]]:
         """Return scores judged by a category (camera, product, shift), how it is decided, and what is to be told.
 
@@ -226,10 +240,8 @@ class ServedModel:
             n_rows = len(scores.anomaly_score)
             told = [] if known is None or not n_rows else [Notice("taken as", n_rows, pooled_text(n_rows, n_rows))]
             return scores, self.decision, told
+        self.check_category(category)
         names = () if known is None else known.names
-        if category not in names:
-            what = unknown_text(category[:100], names) if names else "is given a category, but this model has none; leave it out"
-            raise Refusal(422, f"The request {what}.")
         scored = ~np.isnan(scores.anomaly_score)
         codes = np.full(int(scored.sum()), names.index(category))
         p_values, flagged = scores.p_value.copy(), scores.is_anomaly.copy()

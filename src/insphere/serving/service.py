@@ -2,7 +2,7 @@
 
 import asyncio
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any, TypeVar
 
@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 from insphere.serving import inference
 from insphere.serving.answers import Refusal, as_json, busy, finite
 from insphere.serving.batching import Scores
+from insphere.serving.discovering import asked_rate, discovered
 from insphere.serving.heatmap import heatmaps
 from insphere.serving.limits import Memory, body_of
 from insphere.serving.metrics import Metrics
@@ -54,14 +55,18 @@ class Service:
         _check_type(request, ("application/json",))
         async with body_of(request, self.settings, self.memory) as body:
             asked = await self._read(inference.InferRequest, body, model)
+            model.check_category(asked.category)
             scores = await slot.batcher.submit(model, asked.X)
         _note(request, model, len(asked.X))
+        scores, _, _ = model.judged(scores, asked.category)
         return as_json(asked.answer(model, scores))
 
     async def score(self, request: Request, slot: Slot, *, heatmap: bool) -> Response:
         """Answer an upload of images, or rows as JSON: one result each, in order."""
         model = _ready(slot)
         kind = _check_type(request, ("multipart/form-data", "application/json", "application/octet-stream", "image/"))
+        category, rate = request.query_params.get("category"), asked_rate(request, model)
+        model.check_category(category)
         async with body_of(request, self.settings, self.memory) as body:
             if kind == "application/json":
                 X = await self._read(read_rows, body, model)
@@ -79,10 +84,16 @@ class Service:
         if decoded.errors:
             self.metrics.unreadable(model.name, model.version, len(decoded.errors))
         _note(request, model, len(uploads))
-        scores, decision, told = model.judged(scores, request.query_params.get("category"))
-        answer = {"model": model.name, "version": model.version, "decision": decision, **_results(uploads, decoded, scores)}
-        notices = [*notices, *told]
-        answer["notices"] = [{"count": notice.count, "text": str(notice)} for notice in (*notices, *decoded.notices)]
+        scores, decision, notices_of_scores = model.judged(scores, category)
+        columns: dict[str, list[Any]] = {}
+        told: dict[str, Any] = {}
+        if rate is not None:
+            columns, told["fdr"], notes = discovered(model, scores, rate)
+            notices_of_scores = [*notices_of_scores, *notes]
+        results = _results(uploads, decoded, scores, columns)
+        answer = {"model": model.name, "version": model.version, "decision": decision, **told, **results}
+        notices = [*notices, *notices_of_scores, *decoded.notices]
+        answer["notices"] = [{"count": notice.count, "text": str(notice)} for notice in notices]
         if heatmap:
             await self._add_heatmaps(answer, model, decoded.X)
         # Some rows have no score: a client that looks at nothing but the status must see that.
@@ -133,15 +144,20 @@ class Service:
         self._decoders.shutdown(wait=False)
 
 
-def _results(uploads: list[Upload], decoded: Decoded, scores: Scores) -> dict[str, Any]:
-    """Return one result for each upload, in order, and how many are anomalies and errors."""
-    columns = zip(scores.anomaly_score.tolist(), scores.p_value.tolist(), scores.is_anomaly.tolist(), strict=True)
+def _results(uploads: list[Upload], decoded: Decoded, scores: Scores, more: Mapping[str, Sequence[Any]]) -> dict[str, Any]:
+    """Return one result for each upload, in order, with more columns of the scored ones, and how many are anomalies and errors."""
+    columns = {
+        "anomaly_score": [finite(score) for score in scores.anomaly_score.tolist()],
+        "p_value": scores.p_value.tolist(),
+        "is_anomaly": scores.is_anomaly.tolist(),
+        **more,
+    }
+    scored = iter(zip(*columns.values(), strict=True))
     results: list[dict[str, Any]] = []
     for position, upload in enumerate(uploads):
         error = decoded.errors.get(position)
-        score, p_value, is_anomaly = (None, None, None) if error is not None else next(columns)
-        result = {"anomaly_score": score if score is None else finite(score), "p_value": p_value, "is_anomaly": is_anomaly}
-        results.append({"name": upload.name, **result, "error": error})
+        values = [None] * len(columns) if error is not None else next(scored)
+        results.append({"name": upload.name, **dict(zip(columns, values, strict=True)), "error": error})
     n_anomalies = sum(result["is_anomaly"] is True for result in results)
     return {"n_rows": len(results), "n_anomalies": n_anomalies, "n_errors": len(decoded.errors), "results": results}
 
