@@ -117,6 +117,8 @@ class Result(_Answer):
     is_anomaly: bool | None
     adjusted_p_value: float | None = Field(default=None, description="Smallest false-discovery rate at which the row is a discovery.")
     is_discovery: bool | None = Field(default=None, description="Whether it is one at the rate asked for.")
+    row_id: str | None = Field(default=None, description="What the row is known by, where people look at rows; none if fit was given it.")
+    drawn: bool | None = Field(default=None, description="Whether it is drawn for a look, whatever it scores.")
     error: str | None = Field(description="Why the row has no score.")
     heatmap: str | None = Field(default=None, description="PNG as a data URI.")
 
@@ -188,7 +190,88 @@ class Models(_Answer):
 
     models: list[ServedModelAnswer]
     waiting: list[WaitingModel]
+    feedback: bool = Field(description="Whether people look at rows: the page is /feedback.")
 
 
-ANSWERS = (ErrorAnswer, Live, Ready, ModelReady, ServerMetadata, ModelMetadata, InferAnswer, ScoreAnswer, Models)
+class Share(_Answer):
+    """A share in [0, 1] with its 95 % range; none where there is nothing to count."""
+
+    value: float | None
+    low: float | None
+    high: float | None
+
+
+class Summary(_Answer):
+    """What verdicts say: those in the model file and those that wait in the service's file."""
+
+    n_verdicts: int
+    by_verdict: dict[str, int]
+    n_drawn: int = Field(description="Verdicts on drawn rows.")
+    n_waiting: int = Field(description="Drawn normal rows that may enter the calibration, and are not in it yet.")
+    false_alarm_share: Share = Field(description="Of the flagged rows that were looked at.")
+    anomaly_share: Share = Field(description="Of the drawn rows, so of all.")
+    found_share: Share = Field(description="Of the anomalies among the drawn rows, those that were flagged.")
+    expected: Rate | None = Field(description="Share of normal rows to expect among the flagged, now.")
+    expected_with_waiting: Rate | None = Field(description="The same with the rows that wait in the calibration.")
+
+
+class Value(_Answer):
+    """One value of a row of numbers."""
+
+    name: str
+    value: float | None
+
+
+class QueuedRow(_Answer):
+    """A row that waits for a verdict."""
+
+    row_id: str
+    drawn: bool = Field(description="Drawn whatever it scores: judge it before you look at its score.")
+    category: str | None
+    anomaly_score: float
+    p_value: float
+    is_anomaly: bool
+    name: str | None = Field(description="File name that the upload came with.")
+    scored_at: str
+    image: str | None = Field(description="PNG as a data URI.")
+    heatmap: str | None = Field(description="Where it is anomalous, as a data URI, by models that say so; none for drawn rows.")
+    values: list[Value] | None
+
+
+class _Told(_Answer):
+    model: str
+    version: str
+    share: float = Field(description="Share of all rows that is drawn.")
+    summary: Summary
+    n_drawn_unanswered: int
+    n_drawn_held: int = Field(description="Drawn rows with a verdict that come after one without: they wait for it.")
+    n_others_unanswered: int
+    is_full: bool = Field(description="Whether the model has as many rows as it may keep, so that no more are drawn.")
+
+
+class FeedbackAnswer(_Told):
+    """What verdicts say, and the next rows to look at: drawn ones in the order scored, then the most uncertain."""
+
+    queue: list[QueuedRow]
+
+
+class Said(_Answer):
+    """What became of a verdict."""
+
+    row_id: str
+    verdict: str | None
+    error: str | None = Field(description="Why it is not noted.")
+
+
+class SaidAnswer(_Told):
+    """What became of each verdict, and what all of them say now."""
+
+    n_errors: int
+    results: list[Said]
+
+
+ANSWERS = (
+    *(ErrorAnswer, Live, Ready, ModelReady, ServerMetadata, ModelMetadata, InferAnswer, ScoreAnswer, Models),
+    *(FeedbackAnswer, SaidAnswer),
+)
 """All answers; those that they are made of come with them."""

@@ -14,6 +14,7 @@ from starlette.types import Scope
 
 from insphere.serving import document, inference, page
 from insphere.serving.answers import Refusal, as_json
+from insphere.serving.feedback_routes import add_feedback
 from insphere.serving.frame import Frame
 from insphere.serving.limits import Gate
 from insphere.serving.models import Sources
@@ -43,7 +44,9 @@ def make_app(models: Sources, settings: Settings | None = None) -> FastAPI:
     ModelFileError
         If a model file cannot be loaded.
     ParameterError
-        If there is no model, or two have one name and version.
+        If there is no model, or two have one name and version, or the file of verdicts was begun with another share.
+    DataError
+        If the file of verdicts cannot be written.
 
     Examples
     --------
@@ -71,6 +74,7 @@ def make_app(models: Sources, settings: Settings | None = None) -> FastAPI:
     _add_scoring(app, service)
     _add_protocol(app, service)
     _add_pages(app, service)
+    add_feedback(app, service)
     app.openapi = lambda: document.openapi(app, service.registry, service.settings)  # type: ignore[method-assign]
     return app
 
@@ -78,7 +82,7 @@ def make_app(models: Sources, settings: Settings | None = None) -> FastAPI:
 def _add_pages(app: FastAPI, service: Service) -> None:
     @app.get("/", **document.PAGE)
     async def show_page() -> Response:
-        return Response(page.html(), media_type="text/html", headers={"Content-Security-Policy": page.policy()})
+        return page.answer("page.html")
 
     @app.get("/openapi.json", **document.OPENAPI)
     async def show_document() -> Response:
@@ -91,7 +95,8 @@ def _add_pages(app: FastAPI, service: Service) -> None:
     @app.get("/models", **document.MODELS)
     async def list_models() -> Response:
         waiting = [{"name": file.place.name, "version": file.place.version, "state": file.state} for file in service.registry.waiting()]
-        return as_json({"models": [slot.model.describe() for slot in service.registry.slots()], "waiting": waiting})
+        models = [slot.model.describe() for slot in service.registry.slots()]
+        return as_json({"models": models, "waiting": waiting, "feedback": service.feedback is not None})
 
 
 def _add_protocol(app: FastAPI, service: Service) -> None:

@@ -28,15 +28,22 @@ class Scores:
     anomaly_score, p_value : ndarray of float64, shape (n,)
         NaN where a row could not be scored.
     is_anomaly : ndarray of bool, shape (n,)
+    hashes : ndarray of uint64, shape (n,), optional
+        What each row is known by later, where somebody is to look at rows.
+    seen : ndarray of bool, shape (n,), optional
+        Whether each row was given to `fit`; there where `hashes` is.
     """
 
     anomaly_score: NDArray[np.float64]
     p_value: NDArray[np.float64]
     is_anomaly: NDArray[np.bool_]
+    hashes: NDArray[np.uint64] | None = None
+    seen: NDArray[np.bool_] | None = None
 
     def part(self, start: int, stop: int) -> "Scores":
         """Return the scores of the rows from `start` to before `stop`."""
-        return Scores(self.anomaly_score[start:stop], self.p_value[start:stop], self.is_anomaly[start:stop])
+        values = (self.anomaly_score, self.p_value, self.is_anomaly, self.hashes, self.seen)
+        return Scores(*(None if each is None else each[start:stop] for each in values))  # type: ignore[arg-type]
 
 
 class Scorer(Protocol):

@@ -11,15 +11,18 @@ from pydantic import BaseModel
 from pydantic.json_schema import models_json_schema
 from starlette.routing import BaseRoute
 
+from insphere.decision.verdicts import VERDICTS
 from insphere.serving.answer_schemas import (
     ANSWERS,
     ErrorAnswer,
+    FeedbackAnswer,
     InferAnswer,
     Live,
     ModelMetadata,
     ModelReady,
     Models,
     Ready,
+    SaidAnswer,
     ScoreAnswer,
     ServerMetadata,
 )
@@ -72,7 +75,7 @@ def _text(media_type: str, description: str) -> dict[str, Any]:
     return {"description": description, "content": {media_type: {"schema": {"type": "string"}}}}
 
 
-_V2, _SCORING, _SERVICE = ["Open Inference Protocol"], ["Scoring"], ["Service"]
+_V2, _SCORING, _SERVICE, _FEEDBACK = ["Open Inference Protocol"], ["Scoring"], ["Service"], ["Feedback"]
 
 
 def _route(
@@ -101,6 +104,34 @@ MODEL_READY = _route(
     "Whether a model scores",
     _V2,
     _NO_MODEL | {200: _json(ModelReady), 503: _json(ModelReady, "It does not.")},
+)
+
+SHOWN, MOST_SHOWN, MOST_SAID = 12, 50, 1024
+ROW_ID = "^[0-9a-f]{16}$"
+Limit = Annotated[int, Query(ge=1, le=MOST_SHOWN, description="Rows to show at most.")]
+_IN_TROUBLE: dict[int | str, dict[str, Any]] = {
+    503: _error("The file of verdicts cannot be read or written now, or the model is being loaded.", "Retry-After")
+}
+_SAID = {
+    "type": "object",
+    "required": ["row_id", "verdict"],
+    "additionalProperties": False,
+    "properties": {
+        "row_id": {"type": "string", "pattern": ROW_ID},
+        "verdict": {"enum": [*VERDICTS, None], "description": "What it is found to be; null takes back what was said."},
+    },
+}
+_VERDICTS = {"type": "array", "minItems": 1, "maxItems": MOST_SAID, "items": _SAID}
+_VERDICTS_BODY = {"type": "object", "required": ["verdicts"], "additionalProperties": False, "properties": {"verdicts": _VERDICTS}}
+FEEDBACK_PAGE = _route("Page to look at rows and say what they are", _FEEDBACK, {200: _text("text/html", "HTML.")})
+FEEDBACK = _route("What verdicts say, and which rows wait for one", _FEEDBACK, {200: _json(FeedbackAnswer)}, _NO_MODEL, _IN_TROUBLE)
+SAY = _route(
+    "Say what rows are",
+    _FEEDBACK,
+    {200: _json(SaidAnswer), 207: _json(SaidAnswer, "Some verdicts are not noted; their results say why.")},
+    _BODY,
+    _IN_TROUBLE,
+    openapi_extra={"requestBody": {"required": True, "content": {"application/json": {"schema": _VERDICTS_BODY}}}},
 )
 
 INFER = _route(

@@ -28,7 +28,7 @@ def heatmaps(model: ServedModel, X: NDArray[Any]) -> tuple[list[str | None], str
         from insphere.explain import explain, overlay  # type: ignore[import-not-found, unused-ignore]
 
         if model.detector.has_maps:
-            return [*_own_maps(model.detector, X[:MOST_HEATMAPS]), *[None] * len(X[MOST_HEATMAPS:])], None
+            return [*own_maps(model.detector, X[:MOST_HEATMAPS]), *[None] * len(X[MOST_HEATMAPS:])], None
         with COMPUTING:
             maps = explain(model.detector, X[:MOST_HEATMAPS]).heatmaps
     except InsphereError as error:  # a package that is missing is one too, and says how to install it
@@ -37,20 +37,21 @@ def heatmaps(model: ServedModel, X: NDArray[Any]) -> tuple[list[str | None], str
         return [None] * len(X), "No heat-map: this installation has no insphere.explain."
     if maps is None:
         return [None] * len(X), "No heat-map for this detector."
-    pictures = [_as_uri(overlay(image, heatmap)) for image, heatmap in zip(X[:MOST_HEATMAPS], maps, strict=True)]
+    pictures = [as_uri(overlay(image, heatmap)) for image, heatmap in zip(X[:MOST_HEATMAPS], maps, strict=True)]
     return [*pictures, *[None] * (len(X) - len(pictures))], None
 
 
-def _own_maps(detector: AbstractDetector, X: NDArray[Any]) -> list[str]:
+def own_maps(detector: AbstractDetector, X: NDArray[Any]) -> list[str]:
     """Return the detector's own heat-map over each image, in fixed units, so that colours mean the same in every request."""
     from insphere.explain.maps import draw_map
 
     with COMPUTING:
         maps = detector.anomaly_map(X)
-    return [_as_uri(draw_map(image, heatmap)) for image, heatmap in zip(X, maps, strict=True)]
+    return [as_uri(draw_map(image, heatmap)) for image, heatmap in zip(X, maps, strict=True)]
 
 
-def _as_uri(pixels: NDArray[Any]) -> str:
+def as_uri(pixels: NDArray[Any]) -> str:
+    """Return pixels, uint8, as a data URI of a PNG."""
     from PIL import Image
 
     file = io.BytesIO()

@@ -18,8 +18,8 @@ from insphere.serving.settings import Settings
 
 _MOST_CLIENTS = 10_000
 
-OPEN_PATHS = frozenset({"/", "/openapi.json", "/v2/health/live", "/v2/health/ready"})
-"""Paths that need no API key: the page itself, the description of the service, and what an orchestrator asks."""
+OPEN_PATHS = frozenset({"/", "/feedback", "/openapi.json", "/v2/health/live", "/v2/health/ready"})
+"""Paths that need no API key: the pages themselves, the description of the service, and what an orchestrator asks."""
 
 
 class RateLimit:

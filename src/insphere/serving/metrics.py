@@ -48,6 +48,13 @@ class Metrics:
             "insphere_model_reloads", "Changed model files, loaded or refused.", [*_LABELS, "outcome"], registry=self._registry
         )
 
+        self._kept = Counter(
+            "insphere_feedback_rows", "Rows kept for people to look at, or lost to a file in trouble.", ["kind"], registry=self._registry
+        )
+        self._feedback_problems = Counter(
+            "insphere_feedback_problems", "Times that the file of verdicts could not be read or written.", registry=self._registry
+        )
+
     def watch(self, slots: Callable[[], Iterable[Slot]], waiting: Callable[[], Iterable[WaitingFile]]) -> None:
         """Tell of the models too, and of the files that are none yet, as they are when asked."""
         self._registry.register(_Models(slots, waiting))
@@ -64,6 +71,14 @@ class Metrics:
     def reloaded(self, model: str, version: str, outcome: str) -> None:
         """Count a changed model file: "loaded" or "refused"."""
         self._reloads.labels(model, version, outcome).inc()
+
+    def kept(self, kind: str, n_rows: int) -> None:
+        """Count rows for people to look at: "drawn", "other" or "lost"."""
+        self._kept.labels(kind).inc(n_rows)
+
+    def feedback_failed(self) -> None:
+        """Count a failure of the file of verdicts."""
+        self._feedback_problems.inc()
 
     def batch_observer(self, model: str, version: str) -> Callable[[int, float], None]:
         """Return what a `Batcher` tells of its batches."""

@@ -169,6 +169,7 @@ class ServedModel:
     def __init__(self, name: str, version: str, detector: AbstractDetector, *, max_rows: int) -> None:
         self.name, self.version, self.detector, self.max_rows = name, version, detector, max_rows
         self.loaded_at = time.time()
+        self.fit_key = detector.fit_key
         self.image_spec: ImageSpec | None = detector.image_spec_
         self.input_shape: tuple[int, ...] = detector.input_.shape
         names = detector.input_.table.feature_names
@@ -196,8 +197,13 @@ class ServedModel:
 
     def score(self, X: NDArray[Any]) -> Scores:
         """Return the scores of rows, the very ones that `insphere score` gives; counts them for the metrics."""
-        scores = Scores(np.full(len(X), np.nan), np.full(len(X), np.nan), np.zeros(len(X), np.bool_))
+        n_rows = len(X)
+        judged = (np.full(n_rows, np.nan), np.full(n_rows, np.nan), np.zeros(n_rows, np.bool_))
+        hashes, seen = np.zeros(n_rows, np.uint64), np.zeros(n_rows, np.bool_)
+        scores = Scores(*judged, hashes, seen)
         for batch in self.detector.score_batches(ArraySource(X)):
+            if batch.hashes is not None and batch.seen is not None:
+                hashes[batch.index], seen[batch.index] = batch.hashes, batch.seen
             scores.anomaly_score[batch.index] = batch.anomaly_score
             scores.p_value[batch.index] = batch.p_value
             scores.is_anomaly[batch.index] = batch.is_anomaly
@@ -249,7 +255,7 @@ class ServedModel:
         flagged[scored] = decision.is_anomaly(scores.anomaly_score[scored], codes)
         entry = next(entry for entry in decision.to_json()["categories"] if entry["name"] == category)
         of_it = {name: entry[name] for name in ("threshold", "promised_fpr", "expected", "n_calibration")}
-        return Scores(scores.anomaly_score, p_values, flagged), self.decision | of_it, []
+        return dataclasses.replace(scores, p_value=p_values, is_anomaly=flagged), self.decision | of_it, []
 
     def _watch_drift(self, p_values: NDArray[np.float64]) -> None:
         known = self.drift.state.drifted

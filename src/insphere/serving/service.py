@@ -10,10 +10,12 @@ import numpy as np
 from fastapi import Request, Response
 from numpy.typing import NDArray
 
+from insphere.data.rows import Notice
 from insphere.serving import inference
 from insphere.serving.answers import Refusal, as_json, busy, finite
 from insphere.serving.batching import Scores
 from insphere.serving.discovering import asked_rate, discovered
+from insphere.serving.feedback import Feedback
 from insphere.serving.heatmap import heatmaps
 from insphere.serving.limits import Memory, body_of
 from insphere.serving.metrics import Metrics
@@ -24,6 +26,10 @@ from insphere.serving.slot import Slot
 from insphere.serving.uploads import Decoded, Form, Upload, decode_uploads, read_multipart, read_rows
 
 _MOST_WAITING_HEATMAPS = 4
+_FULL = (
+    "No more rows are drawn: this model has as many rows for people to look at as it may keep. Fit it again with what they say, or begin a"
+    " new file of verdicts."
+)
 _SMALL_BODY = 65_536  # bytes of JSON, read in a millisecond or two
 
 Read = TypeVar("Read")
@@ -42,6 +48,8 @@ class Service:
     def __init__(self, models: Sources, settings: Settings) -> None:
         self.settings = settings
         self.metrics = Metrics()
+        # Before models are loaded, which takes longer than to refuse a file.
+        self.feedback = None if settings.feedback is None else Feedback(settings, self.metrics)
         self.registry = Registry(models, settings, self.metrics)
         self.metrics.watch(self.registry.slots, self.registry.waiting)
         self.memory = Memory(settings.max_buffered_bytes)
@@ -51,25 +59,26 @@ class Service:
 
     async def infer(self, request: Request, slot: Slot) -> Response:
         """Answer a request of the Open Inference Protocol."""
-        model = _ready(slot)
-        _check_type(request, ("application/json",))
+        model = ready_model(slot)
+        check_type(request, ("application/json",))
         async with body_of(request, self.settings, self.memory) as body:
-            asked = await self._read(inference.InferRequest, body, model)
+            asked = await self.read(inference.InferRequest, body, model)
             model.check_category(asked.category)
             scores = await slot.batcher.submit(model, asked.X)
         _note(request, model, len(asked.X))
         scores, _, _ = model.judged(scores, asked.category)
+        self._draw(model, asked.X, scores, [None] * len(asked.X), asked.category)
         return as_json(asked.answer(model, scores))
 
     async def score(self, request: Request, slot: Slot, *, heatmap: bool) -> Response:
         """Answer an upload of images, or rows as JSON: one result each, in order."""
-        model = _ready(slot)
-        kind = _check_type(request, ("multipart/form-data", "application/json", "application/octet-stream", "image/"))
+        model = ready_model(slot)
+        kind = check_type(request, ("multipart/form-data", "application/json", "application/octet-stream", "image/"))
         category, rate = request.query_params.get("category"), asked_rate(request, model)
         model.check_category(category)
         async with body_of(request, self.settings, self.memory) as body:
             if kind == "application/json":
-                X = await self._read(read_rows, body, model)
+                X = await self.read(read_rows, body, model)
                 uploads, notices = Form([Upload(None, b"")] * len(X), [])
                 decoded = Decoded(X, {})
                 scores = await slot.batcher.submit(model, X)
@@ -90,7 +99,10 @@ class Service:
         if rate is not None:
             columns, told["fdr"], notes = discovered(model, scores, rate)
             notices_of_scores = [*notices_of_scores, *notes]
-        results = _results(uploads, decoded, scores, columns)
+        names = [upload.name for position, upload in enumerate(uploads) if position not in decoded.errors]
+        drawing, notes = self._draw(model, decoded.X, scores, names, category)
+        notices_of_scores = [*notices_of_scores, *notes]
+        results = _results(uploads, decoded, scores, columns | drawing)
         answer = {"model": model.name, "version": model.version, "decision": decision, **told, **results}
         notices = [*notices, *notices_of_scores, *decoded.notices]
         answer["notices"] = [{"count": notice.count, "text": str(notice)} for notice in notices]
@@ -98,6 +110,16 @@ class Service:
             await self._add_heatmaps(answer, model, decoded.X)
         # Some rows have no score: a client that looks at nothing but the status must see that.
         return as_json(answer, 207 if answer["n_errors"] else 200)
+
+    def _draw(
+        self, model: ServedModel, X: NDArray[Any], scores: Scores, names: Sequence[str | None], category: str | None
+    ) -> tuple[dict[str, list[Any]], list[Notice]]:
+        """Draw rows for people to look at, where they do: the columns that say so, and what is to be told."""
+        if self.feedback is None:
+            return {}, []
+        draw = self.feedback.keep(model, X, scores, names, category)
+        told = [Notice("left out", len(names), _FULL)] if draw.is_full else []
+        return {"row_id": draw.row_ids, "drawn": draw.drawn}, told
 
     async def _decode(self, uploads: list[Upload], slot: Slot, model: ServedModel) -> "tuple[Decoded, asyncio.Future[Scores]]":
         """Decode beside the event loop, and queue the rows before anything else can happen."""
@@ -111,7 +133,7 @@ class Service:
         nothing.set_result(Scores(np.empty(0), np.empty(0), np.empty(0, np.bool_)))
         return decoded, nothing
 
-    async def _read(self, reader: Callable[[bytes, ServedModel], Read], body: bytes, model: ServedModel) -> Read:
+    async def read(self, reader: Callable[[bytes, ServedModel], Read], body: bytes, model: ServedModel) -> Read:
         """Read a body: a small one here, a large one in a thread, so that no other request waits for it."""
         if len(body) <= _SMALL_BODY:
             return reader(body, model)
@@ -141,6 +163,8 @@ class Service:
     def close(self) -> None:
         """End the threads, after they have answered what waits."""
         self.registry.close()
+        if self.feedback is not None:
+            self.feedback.close()
         self._decoders.shutdown(wait=False)
 
 
@@ -162,14 +186,14 @@ def _results(uploads: list[Upload], decoded: Decoded, scores: Scores, more: Mapp
     return {"n_rows": len(results), "n_anomalies": n_anomalies, "n_errors": len(decoded.errors), "results": results}
 
 
-def _ready(slot: Slot) -> ServedModel:
+def ready_model(slot: Slot) -> ServedModel:
     """Return the model of a slot, or refuse: a model whose health is critical must not be asked."""
     if slot.model.problem is not None:
         raise busy(slot.model.problem, 60)
     return slot.model
 
 
-def _check_type(request: Request, allowed: tuple[str, ...]) -> str:
+def check_type(request: Request, allowed: tuple[str, ...]) -> str:
     """Return the media type of a request, in small letters, or refuse it with 415."""
     kind = request.headers.get("content-type", "").partition(";")[0].strip().lower()
     if not any(kind == name or (name.endswith("/") and kind.startswith(name)) for name in allowed):

@@ -6,6 +6,7 @@ from pathlib import Path
 from insphere.data.images import MAX_PIXELS
 from insphere.errors import ParameterError
 from insphere.validation import check_integer, check_number
+from insphere.verdict_database import SUFFIXES
 
 MEBIBYTE = 2**20
 
@@ -56,6 +57,10 @@ class Settings:
         Public key without whose signature no model file is opened, at the start and later; see `insphere.signatures`.
     stop_seconds : float
         Seconds that requests in flight are given when the service stops.
+    feedback : Path, optional
+        SQLite file in which rows wait for people to look at them, with what they say. None keeps none.
+    draw : float, optional
+        Share of the rows, in (0, 1], that is drawn for a look whatever it scores. Default: that of the file, 0.02 for a new one.
 
     Raises
     ------
@@ -87,6 +92,8 @@ class Settings:
     load_seconds: float = 60.0
     require_signature: Path | None = None
     stop_seconds: float = 30.0
+    feedback: Path | None = None
+    draw: float | None = None
 
     def __post_init__(self) -> None:
         """Check the values."""
@@ -102,6 +109,15 @@ class Settings:
             check_number(name, getattr(self, name), above=0)
         if self.api_key is not None:
             check_api_key(self.api_key)
+        self._check_feedback()
+
+    def _check_feedback(self) -> None:
+        if self.draw is not None:
+            check_number("draw", self.draw, above=0, at_most=1)
+        if self.feedback is None and self.draw is not None:
+            raise ParameterError("`--draw` needs a file to keep the drawn rows in; name one with --feedback FILE.sqlite.")
+        if self.feedback is not None and self.feedback.suffix.lower() not in SUFFIXES:
+            raise ParameterError(f"The file for --feedback must end in {', '.join(SUFFIXES)}, got {self.feedback.name!r}; name it so.")
 
 
 def check_api_key(key: str) -> str:
