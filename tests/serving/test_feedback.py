@@ -23,6 +23,7 @@ from insphere.detectors.classical import KNN
 from insphere.errors import DataError, ParameterError
 from insphere.serving import page
 from insphere.verdict_database import VerdictDatabase
+from insphere.verdict_files import read_verdicts
 from serving.conftest import FEATURES, digits, serving
 
 SENSORS = "/models/sensors/feedback"
@@ -330,3 +331,60 @@ def test_the_file_knows_nothing_of_a_model_that_never_scored(vectors: AbstractDe
     VerdictDatabase(file)
     assert main(["feedback", str(vector_file), str(file)]) == 1
     assert main(["feedback", str(vector_file), str(file.with_name("none.sqlite"))]) == 1
+
+
+@pytest.mark.filterwarnings("ignore::insphere.errors.HealthWarning")
+def test_verdicts_over_http_keep_the_promise(tmp_path: Path) -> None:
+    """Sixty draws: drawn normal rows enter whatever they score, flagged ones that were not drawn never; the rate stays what is promised."""
+    rates, promised, of_flagged = [], [], []
+    for number in range(60):
+        rng = np.random.default_rng([60, number])
+        detector = KNN(target_fpr=0.1, random_state=number).fit(rng.normal(size=(150, 2)))
+        file = tmp_path / f"{number}.sqlite"
+        with serving({"sensors": detector}, feedback=file, draw=0.3) as client:
+            results = score(client, rng.normal(size=(300, 2)))
+            said = [(row["row_id"], "normal") for row in results if row["drawn"] or row["is_anomaly"]]
+            assert say(client, *said).status_code == 200
+        verdicts, n_waiting = read_verdicts(file, detector.draw_key, detector.fit_key)
+        drawn = {row["row_id"]: row["anomaly_score"] for row in results if row["drawn"]}
+        assert ({entry.row for entry in verdicts if entry.enters}, n_waiting, len(verdicts)) == (drawn.keys(), 0, len(said))
+        before = detector.decision_
+        detector.take_verdicts(verdicts).recalibrate_by_verdicts()
+        assert sorted(detector.conformal_.scores) == sorted([*before.calibration.scores, *drawn.values()])
+        fresh = detector.anomaly_score(rng.normal(size=(2000, 2)))
+        rates.append((fresh > detector.threshold_).mean())
+        promised.append(detector.decision_.promised_fpr)
+        # Had all that people looked at entered, the threshold would have risen: the check below can fail.
+        flagged = [row["anomaly_score"] for row in results if row["drawn"] or row["is_anomaly"]]
+        of_flagged.append((fresh > before.extended(np.array(flagged)).threshold).mean())
+    difference = np.subtract(rates, promised)
+    error = difference.std() / len(difference) ** 0.5
+    assert abs(difference.mean()) < 3 * error < 0.015
+    assert np.subtract(of_flagged, promised).mean() < -5 * error
+
+
+def test_heat_maps_are_shown_of_rows_that_were_not_drawn(images: AbstractDetector, file: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    asked = []
+
+    def maps(detector: Any, X: np.ndarray) -> list[str]:
+        asked.append(X)
+        return [f"data:image/png;base64,{number}" for number in range(len(X))]
+
+    monkeypatch.setattr(type(images), "has_maps", True)
+    monkeypatch.setattr("insphere.serving.previews.own_maps", maps)
+    with serving({"digits": images}, feedback=file, draw=0.2) as client:
+        files = [("images", (f"{n}.png", data)) for n, data in enumerate(digits(60))]
+        assert client.post("/score", files=files).status_code == 200
+        queue = client.get("/models/digits/feedback", params={"limit": 50}).json()["queue"]
+    assert {(row["drawn"], row["heatmap"] is None) for row in queue} == {(True, True), (False, False)}
+    assert len(asked[0]) == sum(not row["drawn"] for row in queue)
+
+
+def test_a_picture_that_is_gone_or_damaged_is_none(both: TestClient, file: Path) -> None:
+    score(both, rows(15))
+    both.get(SENSORS)
+    with sqlite3.connect(file) as holder:
+        holder.execute("UPDATE rows SET content = CASE number % 3 WHEN 0 THEN NULL WHEN 1 THEN x'00' ELSE content END")
+    holder.close()
+    values = [row["values"] for row in both.get(SENSORS).json()["queue"]]
+    assert None in values and not all(value is None for value in values)

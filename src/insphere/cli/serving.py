@@ -10,6 +10,7 @@ from insphere.cli import options
 from insphere.errors import MissingDependencyError, ParameterError
 
 _LIMITS = "Limits"
+_FEEDBACK = "What people find"
 _ENVIRONMENT = "INSPHERE_API_KEY"
 
 
@@ -71,6 +72,26 @@ def serve(
         ),
     ] = 60.0,
     require_signature: options.RequireSignature = None,
+    feedback: Annotated[
+        Path | None,
+        typer.Option(
+            "--feedback",
+            metavar="FILE.sqlite",
+            show_default=False,
+            help="File in which rows wait for people to look at them, on the page /feedback, with what they say; made if it is not there.",
+            rich_help_panel=_FEEDBACK,
+        ),
+    ] = None,
+    draw: Annotated[
+        float | None,
+        typer.Option(
+            "--draw",
+            metavar="SHARE",
+            show_default=False,
+            help="Share of the rows that is drawn for a look, whatever it scores. Default: that of the file, 0.02 for a new one.",
+            rich_help_panel=_FEEDBACK,
+        ),
+    ] = None,
     stop_timeout: Annotated[
         float, typer.Option("--stop-timeout", metavar="S", help="Seconds that requests in flight are given at the end.")
     ] = 30.0,
@@ -94,10 +115,14 @@ def serve(
     A page to try it is at http://127.0.0.1:8080/, what there is at /openapi.json, metrics at /metrics; logs go to standard error as
     JSON lines. A changed model file is loaded while the old model goes on answering. SIGTERM answers what is in flight, then stops.
 
+    With --feedback FILE.sqlite a share of the rows is drawn for a look, and people say on the page /feedback what they are. The service
+    writes no model file: insphere feedback MODEL FILE.sqlite --recalibrate add does, and the service takes the changed file up by itself.
+
     For example:
       insphere serve model.insphere
       insphere serve tiles@1=april.insphere tiles@2=may.insphere sensors.insphere --port 9000
       insphere serve models/ --host 0.0.0.0 --api-key-file key.txt
+      insphere serve line.insphere --feedback line.sqlite --draw 0.02
       curl -F images=@photo.png http://127.0.0.1:8080/score
     """
     try:
@@ -129,6 +154,8 @@ def serve(
         reload_seconds=reload_every,
         load_seconds=load_timeout,
         require_signature=required_key(require_signature),
+        feedback=None if feedback is None else feedback.expanduser(),
+        draw=draw,
         stop_seconds=stop_timeout,
         api_key=read_api_key(api_key_file),
         host_names=host_names(host, allow_host or []),
