@@ -9,12 +9,23 @@ from starlette.testclient import TestClient
 
 from insphere.detectors.base import AbstractDetector
 from insphere.serving import Settings, make_app
-from serving.conftest import Process
+from serving.conftest import Process, running
 
 
 @pytest.mark.slow
 def test_schemathesis_finds_nothing(process: Process, tmp_path: Path) -> None:
     """A real service under its whole engine: values at the limits, random ones, wrong ones, and requests that follow from answers."""
+    _try_out(process, tmp_path)
+
+
+@pytest.mark.slow
+def test_schemathesis_finds_nothing_where_people_look_at_rows(image_file: Path, vector_file: Path, tmp_path: Path) -> None:
+    words = (image_file, vector_file, "--read-timeout", "1.5", "--max-body", "1", "--feedback", tmp_path / "line.sqlite", "--draw", "0.5")
+    with running(*words) as started:
+        _try_out(started, tmp_path)
+
+
+def _try_out(process: Process, tmp_path: Path) -> None:
     pytest.importorskip("schemathesis", reason="schemathesis is not installed")
     command = [sys.executable, "-m", "schemathesis.cli", "run", f"{process.url}/openapi.json", "--max-examples", "4", "--seed", "1"]
     done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, check=False)
@@ -22,8 +33,9 @@ def test_schemathesis_finds_nothing(process: Process, tmp_path: Path) -> None:
     assert " passed" in done.stdout
 
 
-def test_every_route_is_described(images: AbstractDetector) -> None:
-    app = make_app({"digits": images})
+@pytest.mark.parametrize("has_feedback", [False, True])
+def test_every_route_is_described(images: AbstractDetector, has_feedback: bool, tmp_path: Path) -> None:
+    app = make_app({"digits": images}, Settings(feedback=tmp_path / "line.sqlite" if has_feedback else None))
     with TestClient(app) as client:
         paths = client.get("/openapi.json").json()["paths"]
     routes = {getattr(route, "path", "").replace("{name}", "digits").replace("{version}", "1") for route in app.routes}

@@ -94,7 +94,8 @@ def test_the_queue_has_drawn_rows_first_then_the_uncertain_ones(both: TestClient
         assert [value["name"] for value in row["values"]] == FEATURES
         position = list(results).index(row["row_id"])
         assert [value["value"] for value in row["values"]] == X[position].tolist()
-    assert both.get(SENSORS, params={"limit": 51}).status_code == 422
+    for limit in ("51", "0", "-1", "ten", ""):
+        assert both.get(SENSORS, params={"limit": limit}).status_code == 422
 
 
 def test_a_row_scored_twice_is_kept_once(both: TestClient) -> None:
@@ -269,12 +270,11 @@ def test_a_full_model_draws_no_more_and_says_so(both: TestClient, monkeypatch: p
 
 def test_what_is_described_is_what_is_there(both: TestClient) -> None:
     document = both.get("/openapi.json").json()
-    assert {path for path in document["paths"] if "feedback" in path} == {
-        "/feedback",
-        "/models/{name}/feedback",
-        "/models/{name}/versions/{version}/feedback",
-    }
-    operation = document["paths"]["/models/{name}/feedback"]["post"]
+    of_models = [f"/models/{place}/feedback" for place in ("digits", "digits/versions/1", "sensors", "sensors/versions/1")]
+    assert {path for path in document["paths"] if "feedback" in path} == {"/feedback", *of_models}
+    assert set(document["paths"][SENSORS]) == {"get", "post"}
+    assert both.delete(SENSORS).headers["allow"] == "GET, POST"
+    operation = document["paths"][SENSORS]["post"]
     assert set(operation["responses"]) >= {"200", "207", "413", "415", "422", "503"}
     words = operation["requestBody"]["content"]["application/json"]["schema"]["properties"]["verdicts"]["items"]["properties"]["verdict"]
     assert words["enum"] == ["normal", "false alarm", "real", "missed", "unsure", None]

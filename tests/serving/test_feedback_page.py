@@ -53,7 +53,7 @@ def test_a_person_says_what_rows_are_with_keys_and_buttons(asking: Process, chro
     card.get_by_text("Flagged by the model").or_(card.get_by_text("near the threshold")).wait_for()
     assert "p-value" in card.inner_text()
     page.locator("body").press("a")
-    page.get_by_text(f"{len(drawn) + 1} verdicts so far").wait_for()
+    page.get_by_text(f"verdicts so far: {len(drawn) + 1}").wait_for()
     assert "real" in page.locator("#status").inner_text() or "missed" in page.locator("#status").inner_text()
     assert page.complaints == []
 
@@ -72,7 +72,7 @@ def test_it_fits_a_phone_and_can_be_read(asking: Process, chromium_page: Any, sc
     assert "<b>long-name" in page.locator("#name").inner_text()
     assert page.evaluate("document.documentElement.scrollWidth") <= 360
     page.locator("body").press("n")
-    page.get_by_text("1 verdicts so far").wait_for()
+    page.get_by_text("verdicts so far: 1").wait_for()
     for selector in ("header p", "nav a", "#progress", "#why", "#normal", "#anomaly", "#unsure", ".rate div"):
         assert contrast(page, selector) >= 4.5, (scheme, selector)
     assert page.complaints == []

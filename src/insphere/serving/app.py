@@ -9,8 +9,6 @@ from typing import Any
 from fastapi import FastAPI, Request, Response
 from fastapi.exceptions import RequestValidationError
 from starlette.exceptions import HTTPException
-from starlette.routing import Match, Route
-from starlette.types import Scope
 
 from insphere.serving import document, inference, page
 from insphere.serving.answers import Refusal, as_json
@@ -18,6 +16,7 @@ from insphere.serving.feedback_routes import add_feedback
 from insphere.serving.frame import Frame
 from insphere.serving.limits import Gate
 from insphere.serving.models import Sources
+from insphere.serving.plain_route import PlainRoute
 from insphere.serving.service import Service
 from insphere.serving.settings import Settings
 
@@ -163,15 +162,7 @@ def _add_scoring(app: FastAPI, service: Service) -> None:
         ("/v2/models/{name}/infer", infer),
         ("/v2/models/{name}/versions/{version}/infer", infer),
     ):
-        app.router.routes.append(_PlainRoute(path, answer, methods=["POST"]))
-
-
-class _PlainRoute(Route):
-    """A route without FastAPI's handling that says, as FastAPI's do, which one it is: for the log and the metrics."""
-
-    def matches(self, scope: Scope) -> tuple[Match, Scope]:
-        match, found = super().matches(scope)
-        return match, {**found, "route": self}
+        app.router.routes.append(PlainRoute(path, answer, methods=["POST"]))
 
 
 def _heatmap_wanted(request: Request) -> bool:

@@ -174,8 +174,8 @@ SCORE = _route(
 )
 
 
-def _scoring_routes(registry: Registry) -> list[BaseRoute]:
-    """Return routes that describe those that take rows, each with its model's own name and body.
+def _routes_of_models(registry: Registry, *, has_feedback: bool) -> list[BaseRoute]:
+    """Return routes that describe those that take rows or verdicts, each with its model's own name and body.
 
     The application answers them by routes of its own, in which the name is a variable.
     """
@@ -185,6 +185,10 @@ def _scoring_routes(registry: Registry) -> list[BaseRoute]:
 
     async def infer() -> None: ...
 
+    async def feedback(limit: Limit = SHOWN) -> None: ...
+
+    async def say() -> None: ...
+
     for name in registry.names:
         newest = registry.find(name).model
         places = [(f"/{name}", newest)]
@@ -192,6 +196,9 @@ def _scoring_routes(registry: Registry) -> list[BaseRoute]:
         for place, model in places:
             described.add_api_route(f"/models{place}/score", score, methods=["POST"], openapi_extra=_scored(model), **SCORE)
             described.add_api_route(f"/v2/models{place}/infer", infer, methods=["POST"], openapi_extra=_body(_infer_body(model)), **INFER)
+            if has_feedback:
+                described.add_api_route(f"/models{place}/feedback", feedback, methods=["GET"], **FEEDBACK)
+                described.add_api_route(f"/models{place}/feedback", say, methods=["POST"], **SAY)
         if len(registry.names) == 1:
             described.add_api_route("/score", score, methods=["POST"], openapi_extra=_scored(newest), **SCORE)
     return described.routes
@@ -203,7 +210,7 @@ def openapi(app: FastAPI, registry: Registry, settings: Settings) -> dict[str, A
         title="insphere",
         version=app.version,
         description="Scores images and rows of numbers by how far they are from what is normal.",
-        routes=[*_scoring_routes(registry), *app.routes],
+        routes=[*_routes_of_models(registry, has_feedback=settings.feedback is not None), *app.routes],
     )
     _, schemas = models_json_schema([(model, "serialization") for model in ANSWERS], ref_template="#/components/schemas/{model}")
     made["components"] = {"schemas": schemas["$defs"]}

@@ -13,6 +13,7 @@ from insphere.serving.document import MOST_SAID
 from insphere.serving.feedback import Feedback
 from insphere.serving.limits import body_of
 from insphere.serving.models import ServedModel
+from insphere.serving.plain_route import PlainRoute
 from insphere.serving.service import Service, check_type
 from insphere.serving.slot import Slot
 from insphere.serving.uploads import read_json
@@ -30,24 +31,23 @@ def add_feedback(app: FastAPI, service: Service) -> None:
     async def show_page() -> Response:
         return page.answer("feedback.html")
 
-    async def of_newest(name: document.Name, limit: document.Limit = document.SHOWN) -> Response:
-        return as_json(await feedback.told(registry.find(name).model, limit))
+    async def answer(request: Request) -> Response:
+        slot = registry.find(request.path_params["name"], request.path_params.get("version"))
+        if request.method == "POST":
+            return await _noted(service, feedback, request, slot)
+        return as_json(await feedback.told(slot.model, _limit(request)))
 
-    async def of_version(name: document.Name, version: document.Version, limit: document.Limit = document.SHOWN) -> Response:
-        return as_json(await feedback.told(registry.find(name, version).model, limit))
+    # One route for both methods, so that what it answers others with names both.
+    for path in ("/models/{name}/feedback", "/models/{name}/versions/{version}/feedback"):
+        app.router.routes.append(PlainRoute(path, answer, methods=["GET", "POST"]))
 
-    async def say_of_newest(request: Request, name: document.Name) -> Response:
-        return await _noted(service, feedback, request, registry.find(name))
 
-    async def say_of_version(request: Request, name: document.Name, version: document.Version) -> Response:
-        return await _noted(service, feedback, request, registry.find(name, version))
-
-    for path, show, say in (
-        ("/models/{name}/feedback", of_newest, say_of_newest),
-        ("/models/{name}/versions/{version}/feedback", of_version, say_of_version),
-    ):
-        app.add_api_route(path, show, methods=["GET"], **document.FEEDBACK)
-        app.add_api_route(path, say, methods=["POST"], **document.SAY)
+def _limit(request: Request) -> int:
+    """Return how many rows a request asks to be shown."""
+    text = request.query_params.get("limit", str(document.SHOWN))
+    if not re.fullmatch(r"[0-9]{1,9}", text) or not 1 <= int(text) <= document.MOST_SHOWN:
+        raise Refusal(422, f"The parameter limit must be a whole number from 1 to {document.MOST_SHOWN}.")
+    return int(text)
 
 
 async def _noted(service: Service, feedback: Feedback, request: Request, slot: Slot) -> Response:
