@@ -132,6 +132,35 @@ def test_row_ids_are_never_more_than_values(tmp_path_factory: pytest.TempPathFac
     assert database.records(ORIGIN) == before
 
 
+@given(st.data())
+def test_a_damaged_file_is_an_error_in_plain_words_or_is_read(tmp_path_factory: pytest.TempPathFactory, data: st.DataObject) -> None:
+    folder = tmp_path_factory.mktemp("damaged")
+    database = VerdictDatabase(folder / "line.sqlite", SHARE)
+    database.add([batch(*(kept(number) for number in range(30)))])
+    database.answer(ORIGIN, [(kept(number).row_id, "unsure") for number in range(30)])
+    content = bytearray(database.path.read_bytes())
+    for _ in range(data.draw(st.integers(1, 20))):
+        content[data.draw(st.integers(0, len(content) - 1))] = data.draw(st.integers(0, 255))
+    database.path.write_bytes(content[: data.draw(st.integers(0, len(content)))] if data.draw(st.booleans()) else content)
+    for read in (lambda: read_verdicts(database.path, *ORIGIN), lambda: database.queue(ORIGIN, 9, 0.05), lambda: database.add([batch()])):
+        try:
+            read()
+        except DataError as error:
+            assert str(database.path) in str(error) or "verdict" in str(error) or "drawn" in str(error)
+
+
+def test_who_only_reads_needs_no_right_to_write(database: VerdictDatabase, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(verdict_database, "_PATIENCE", 0.01)
+    database.add([batch(kept(1))])
+    with sqlite3.connect(database.path, isolation_level=None) as writer:
+        writer.execute("BEGIN IMMEDIATE")  # another process is about to write: readers go on, writers are refused
+        assert len(VerdictDatabase(database.path).records(ORIGIN)) == 1
+        with pytest.raises(DataError, match="locked"):
+            database.add([batch(kept(2))])
+        writer.execute("ROLLBACK")
+    writer.close()
+
+
 WRITER = """
 import sys
 from test_verdict_database import batch, kept
@@ -160,7 +189,7 @@ def test_a_process_killed_while_it_writes_leaves_every_request_whole(database: V
         process.wait()
         process.stdout.close()
         records = VerdictDatabase(database.path).records(ORIGIN)
-        numbers = [int(record["row_id"], 16) for record in records]
+        numbers = sorted(int(record["row_id"], 16) for record in records)
         # All that it said it had kept is there, and of the request in hand both rows or none.
         assert numbers == list(range(len(numbers))) and len(numbers) % 2 == 0
         assert len(numbers) // 2 >= 1 + max(int(text) for text in said if text.strip())

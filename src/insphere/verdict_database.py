@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from insphere.decision.verdicts import MAX_VERDICTS, Verdict
-from insphere.errors import DataError, ParameterError
+from insphere.errors import DataError, InsphereError, ParameterError
 from insphere.validation import check_number
 
 SUFFIXES = (".sqlite", ".sqlite3", ".db")
@@ -143,7 +143,7 @@ class VerdictDatabase:
         DataError
             If the file cannot be written; then none is kept.
         """
-        with self._opened() as file:
+        with self._opened(writes=True) as file:
             return {batch.origin for batch in batches if self._add(file, batch)}
 
     def _add(self, file: sqlite3.Connection, batch: KeptRows) -> bool:
@@ -176,7 +176,7 @@ class VerdictDatabase:
         DataError
             If the file cannot be written; then nothing is noted.
         """
-        with self._opened() as file:
+        with self._opened(writes=True) as file:
             problems = [self._answer(file, origin, row, word, used) for row, word in said]
             answered = f"{_OF} AND verdict IS NOT NULL"
             latest = f"SELECT number FROM rows WHERE {answered} ORDER BY at DESC, number DESC LIMIT {_CONTENTS_KEPT}"
@@ -241,25 +241,30 @@ class VerdictDatabase:
             first = file.execute(f"SELECT number {waits} ORDER BY number LIMIT ?", (*origin, 1, limit))
             numbers = [number for (number,) in first]
             others = file.execute(f"SELECT number, p_value {waits}", (*origin, 0)).fetchall()
-            others.sort(key=lambda entry: (abs(math.log(entry[1] / target)), entry[0]))
+            others.sort(key=lambda entry: (abs(math.log(max(entry[1], 1e-300) / target)), entry[0]))
             numbers += [number for number, _ in others[: limit - len(numbers)]]
             asked = (file.execute(f"SELECT {_SHOWN} FROM rows WHERE number = ?", (number,)).fetchone() for number in numbers)
             rows = [KeptRow._make(row)._replace(drawn=bool(row[1]), is_anomaly=bool(row[5])) for row in asked]
             return Queue(rows, n_drawn, len(others), _n_kept(file, origin) >= MOST_KEPT)
 
     @contextlib.contextmanager
-    def _opened(self) -> Iterator[sqlite3.Connection]:
+    def _opened(self, *, writes: bool = False) -> Iterator[sqlite3.Connection]:
         """Give the open file within one transaction, which counts as a whole or, where anything fails, not at all.
 
-        Opened for every transaction, so that a file that was moved, removed or mended meanwhile is noticed.
+        Opened for every transaction, so that a file that was moved, removed or mended meanwhile is noticed. Who only reads needs no right
+        to write.
         """
         try:
+            is_new = not self.path.exists() or not self.path.stat().st_size
             with contextlib.closing(sqlite3.connect(self.path, timeout=_PATIENCE, isolation_level=None)) as file:
-                file.execute("BEGIN IMMEDIATE")
+                file.execute("BEGIN IMMEDIATE" if writes or is_new else "BEGIN")
                 self._prepare(file)
                 yield file
                 file.execute("COMMIT")
-        except (sqlite3.Error, OSError) as error:
+        except InsphereError:
+            raise
+        # A damaged file may hold values of any type in any place.
+        except (sqlite3.Error, OSError, TypeError, ValueError) as error:
             raise DataError(
                 f"The file of verdicts {self.path} cannot be read or written: {error}. Mend it, make room for it, or begin a new one."
             ) from error

@@ -151,3 +151,21 @@ def test_files_without_verdicts_are_refused_with_the_remedy(tmp_path):
         read_verdicts(empty, "key")
     with pytest.raises(DataError, match=r"must end in .csv"):
         read_verdicts(tmp_path / "v.txt", "key")
+
+
+@pytest.mark.parametrize(
+    "made",
+    [
+        lambda: KNN(random_state=np.random.default_rng(3), calibration={"method": "cross", "n_folds": 3}),
+        lambda: insphere.DeepSVDDVAE(epochs=1, random_state=0, training={"batch_size": 64}),
+    ],
+)
+def test_a_fit_is_known_again_after_it_was_saved_and_recalibrated(made, tmp_path):
+    X = np.random.default_rng(0).normal(size=(200, 3))
+    detector = made().fit(X)
+    key = detector.fit_key
+    detector.save(tmp_path / "m.insphere")
+    again = insphere.load(tmp_path / "m.insphere")
+    assert again.fit_key == key
+    assert again.recalibrate(X[:100] + 0.1, target_fpr=0.1).fit_key == key
+    assert again.set_params(target_fpr=0.2).fit_key == key

@@ -38,6 +38,8 @@ from insphere.benchmark.tables.expected import read_expected
 from insphere.cli.settings import parse_assignments, read_config
 from insphere.errors import InsphereError
 from insphere.serving import Settings, make_app
+from insphere.verdict_database import KeptRow, KeptRows, Origin, VerdictDatabase
+from insphere.verdict_files import read_verdicts
 from insphere.watching import open_journal
 from insphere.watching.journal import Entry
 
@@ -97,11 +99,16 @@ class Fuzz:
         vectors.save(folder / "v.insphere")
         journal = folder / "good.csv"
         open_journal(journal).append([Entry("a.png", 1.5, 0.25, False, None, 90, 1, "2030-01-01T00:00:00+00:00")])
-        app = make_app({"v": vectors, "i": images}, Settings(reload_seconds=0))
+        app = make_app({"v": vectors, "i": images}, Settings(reload_seconds=0, feedback=folder / "asked.sqlite"))
         plan = b"seeds = 2\n[datasets.digits]\nnormal_classes = [3, 8]\n[methods.knn]\nparameters = {n_neighbors = 3}\n"
         form = b'--x\r\nContent-Disposition: form-data; name="images"; filename="a.png"\r\n\r\n' + _encoded("PNG") + b"\r\n--x--\r\n"
         rows = b'{"columns":["a"],"rows":[[0,1.5,2,3,4]],"data":[{"a":null}]}'
         infer = b'{"inputs":[{"name":"x","datatype":"FP64","shape":[1,5],"data":[1,2,3,4,5]}],"id":"1"}'
+        said = b'{"verdicts":[{"row_id":"00f3a1b2c3d4e5f6","verdict":"false alarm"},{"row_id":"0000000000000000","verdict":null}]}'
+        kept = KeptRow("00f3a1b2c3d4e5f6", True, None, 1.5, 0.25, False, "a.png", "2030-01-01T00:00:00+00:00", b"x")
+        database = VerdictDatabase(folder / "good.sqlite")
+        database.add([KeptRows(Origin("key", "fit"), "v", "1", [kept])])
+        database.answer(Origin("key", "fit"), [(kept.row_id, "normal")])
         multipart = {"content-type": "multipart/form-data; boundary=x"}
         self.readers: dict[str, tuple[Reader, list[bytes]]] = {
             "csv": (self._file("csv", _load), [b"a,b,c\n1,2.5,x\n3,,y\n", b'sep=;\n"a";b\n1,5;2\n', "é;ü\n1.000,5;2\n".encode("latin-1")]),
@@ -121,6 +128,8 @@ class Fuzz:
             "journal jsonl": (self._file("jsonl", self._journal), [b'{"path": "a", "anomaly_score": 1.0}\n']),
             "http rows": (self._posted(app, "/models/v/score", {"content-type": "application/json"}), [rows, b'{"rows":[[0,1,2,3,4]]}']),
             "http infer": (self._posted(app, "/v2/models/v/infer", {"content-type": "application/json"}), [infer]),
+            "http verdicts": (self._posted(app, "/models/v/feedback", {"content-type": "application/json"}), [said]),
+            "verdicts": (self._file("sqlite", lambda path: read_verdicts(path, "key", "fit")), [database.path.read_bytes()]),
             "http form": (self._posted(app, "/models/i/score", multipart), [form]),
             "http image": (self._posted(app, "/models/i/score", {"content-type": "image/png"}), [_encoded("PNG")]),
         }

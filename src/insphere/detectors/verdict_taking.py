@@ -31,7 +31,7 @@ class VerdictTaking:
     def fit_key(self) -> str:
         """What tells this fit from others on the same rows, whose scores cannot be compared with its own; a recalibration keeps it."""
         told = [self.name, self.created_, _of_the_fit(self._parameters_to_json())]
-        return hashlib.sha256(json.dumps(told, sort_keys=True).encode()).hexdigest()
+        return hashlib.sha256(json.dumps(told, sort_keys=True, default=str).encode()).hexdigest()
 
     @abstractmethod
     def _parameters_to_json(self) -> dict[str, Any]:

@@ -1,6 +1,7 @@
 """Which models are served: names, versions and files, loaded aside and swapped when their files change."""
 
 import dataclasses
+import functools
 import logging
 import os
 import re
@@ -169,7 +170,6 @@ class ServedModel:
     def __init__(self, name: str, version: str, detector: AbstractDetector, *, max_rows: int) -> None:
         self.name, self.version, self.detector, self.max_rows = name, version, detector, max_rows
         self.loaded_at = time.time()
-        self.fit_key = detector.fit_key
         self.image_spec: ImageSpec | None = detector.image_spec_
         self.input_shape: tuple[int, ...] = detector.input_.shape
         names = detector.input_.table.feature_names
@@ -184,6 +184,11 @@ class ServedModel:
         self.refuses_files = _refuses_files(detector)
         self.histogram = ScoreHistogram(detector.conformal_.scores)
         self.drift = DriftMonitor(detector.conformal_.scores)
+
+    @functools.cached_property
+    def fit_key(self) -> str:
+        """What tells the fit from others on the same rows."""
+        return self.detector.fit_key
 
     @property
     def is_image(self) -> bool:

@@ -52,7 +52,7 @@ def _preview(model: ServedModel, X: NDArray[Any] | None, heatmap: str | None) ->
 def _unpacked(model: ServedModel, content: bytes | None) -> NDArray[Any] | None:
     """Return the row, or None where its content is gone or is not whole."""
     try:
-        data = b"" if content is None else zlib.decompress(content)
+        data = zlib.decompress(content) if isinstance(content, bytes) else b""
     except zlib.error:
         return None
     whole = len(data) == math.prod(model.input_shape) * model.dtype.itemsize
