@@ -93,23 +93,28 @@ class Service:
         if decoded.errors:
             self.metrics.unreadable(model.name, model.version, len(decoded.errors))
         _note(request, model, len(uploads))
-        scores, decision, notices_of_scores = model.judged(scores, category)
-        columns: dict[str, list[Any]] = {}
-        told: dict[str, Any] = {}
-        if rate is not None:
-            columns, told["fdr"], notes = discovered(model, scores, rate)
-            notices_of_scores = [*notices_of_scores, *notes]
-        names = [upload.name for position, upload in enumerate(uploads) if position not in decoded.errors]
-        drawing, notes = self._draw(model, decoded.X, scores, names, category)
-        notices_of_scores = [*notices_of_scores, *notes]
-        results = _results(uploads, decoded, scores, columns | drawing)
-        answer = {"model": model.name, "version": model.version, "decision": decision, **told, **results}
-        notices = [*notices, *notices_of_scores, *decoded.notices]
-        answer["notices"] = [{"count": notice.count, "text": str(notice)} for notice in notices]
+        answer = self._answer(model, Form(uploads, notices), decoded, scores, category, rate)
         if heatmap:
             await self._add_heatmaps(answer, model, decoded.X)
         # Some rows have no score: a client that looks at nothing but the status must see that.
         return as_json(answer, 207 if answer["n_errors"] else 200)
+
+    def _answer(
+        self, model: ServedModel, form: Form, decoded: Decoded, scores: Scores, category: str | None, rate: float | None
+    ) -> dict[str, Any]:
+        """Return the answer of a request: its rows judged by their category and a false-discovery rate, and drawn for people to look at."""
+        scores, decision, notices = model.judged(scores, category)
+        columns: dict[str, list[Any]] = {}
+        told: dict[str, Any] = {}
+        notes: list[Notice] = []
+        if rate is not None:
+            columns, told["fdr"], notes = discovered(model, scores, rate)
+        names = [upload.name for position, upload in enumerate(form.images) if position not in decoded.errors]
+        drawing, notes_of_draw = self._draw(model, decoded.X, scores, names, category)
+        results = _results(form.images, decoded, scores, columns | drawing)
+        notices = [*form.notices, *notices, *notes, *notes_of_draw, *decoded.notices]
+        of_all = {"model": model.name, "version": model.version, "decision": decision, **told, **results}
+        return of_all | {"notices": [{"count": notice.count, "text": str(notice)} for notice in notices]}
 
     def _draw(
         self, model: ServedModel, X: NDArray[Any], scores: Scores, names: Sequence[str | None], category: str | None
