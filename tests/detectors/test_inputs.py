@@ -208,3 +208,12 @@ def test_encoded_images_are_scored_as_files_with_these_bytes(tmp_path: Path) -> 
     table = fit_quietly(insphere.KNN(random_state=0), np.random.default_rng(0).normal(size=(40, 3)))
     with pytest.raises(DataError, match="rows of features"):
         table.score_encoded(blobs)
+
+
+def test_a_file_that_fills_missing_values_against_its_own_word_is_refused(rows):
+    X = rows.copy()
+    X[::7, 1] = np.nan
+    header, arrays = to_file(fit_quietly(insphere.KNN(missing="impute", random_state=0), X))
+    del header["parameters"]["missing"]
+    with pytest.raises(ModelFileError, match="fills missing values"):
+        restore(insphere.KNN, ModelFile(header, arrays))

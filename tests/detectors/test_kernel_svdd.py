@@ -197,3 +197,15 @@ def test_a_file_whose_arrays_do_not_fit_is_refused(name, tmp_path):
     model_file.write(tmp_path / "other.insphere", "detector", saved.header, missing)
     with pytest.raises(ModelFileError, match="incomplete"):
         insphere.load(tmp_path / "other.insphere")
+
+
+@pytest.mark.parametrize(("fitted", "name"), [(SPHERES[0], "sphere/alphas"), (insphere.KDE(), "density/weights")])
+@pytest.mark.parametrize("weight", [1e200, -0.5, 0.0])
+def test_a_file_with_impossible_weights_is_refused(fitted, name, weight, tmp_path):
+    contract.fit_quietly(fitted, VECTORS).save(tmp_path / "model.insphere")
+    saved = model_file.read(tmp_path / "model.insphere", "detector")
+    weights = saved.arrays[name].copy()
+    weights[0] = weight
+    model_file.write(tmp_path / "other.insphere", "detector", saved.header, saved.arrays | {name: weights})
+    with pytest.raises(ModelFileError, match=r"outside \(0, 1\]"):
+        insphere.load(tmp_path / "other.insphere")

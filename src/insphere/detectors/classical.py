@@ -8,7 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from insphere.decision.health import Finding
-from insphere.detectors.file_schema import stored
+from insphere.detectors.file_schema import stored, stored_weights
 from insphere.detectors.one_class_svm import NUS, choose_parameters, fit_exact, fit_nystroem
 from insphere.detectors.shallow import AbstractShallowDetector, Array, below, some_of
 from insphere.errors import ModelFileError
@@ -182,9 +182,7 @@ class KDE(AbstractShallowDetector):
     def _restore_features(self, header: Mapping[str, Any], arrays: Mapping[str, NDArray[Any]], n_features: int) -> None:
         self.bandwidth_ = check_number("bandwidth", header["bandwidth"], above=0)
         points = stored(arrays, "density/points", (None, n_features))
-        weights = stored(arrays, "density/weights", (len(points),))
-        if not (weights > 0).all():
-            raise ModelFileError("The stored density has weights that are not positive; save the detector again.")
+        weights = stored_weights(arrays, "density/weights", len(points))
         self.density_ = GaussianDensity(points, weights, self.bandwidth_)
 
 

@@ -236,6 +236,22 @@ def stored(arrays: Mapping[str, NDArray[Any]], name: str, shape: tuple[int | Non
     return array
 
 
+def stored_weights(arrays: Mapping[str, NDArray[Any]], name: str, n: int) -> NDArray[np.float64]:
+    """Return the weights of `n` kernels from a model file, each in (0, 1]: larger ones would give scores that are not finite.
+
+    Raises
+    ------
+    KeyError
+        If they are missing.
+    ModelFileError
+        If they do not fit.
+    """
+    weights = stored(arrays, name, (n,))
+    if not ((weights > 0) & (weights <= 1 + 1e-9)).all():
+        raise ModelFileError(f"The stored {name!r} has weights outside (0, 1]; save the detector again.")
+    return weights
+
+
 def restore_preprocess(header: Mapping[str, Any], arrays: Mapping[str, NDArray[Any]], row_shape: tuple[int, ...]) -> Preprocess:
     """Return the stored scaling of rows of this shape.
 

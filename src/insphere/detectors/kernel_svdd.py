@@ -8,7 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from insphere.decision.health import Finding
-from insphere.detectors.file_schema import stored
+from insphere.detectors.file_schema import stored, stored_weights
 from insphere.detectors.one_class_svm import choose_parameters, fit_exact
 from insphere.detectors.shallow import AbstractShallowDetector, Array, some_of
 from insphere.fields import AtLeastTwo, NotNegative, Positive, Share
@@ -191,5 +191,5 @@ class SVDD(AbstractShallowDetector):
     def _restore_features(self, header: Mapping[str, Any], arrays: Mapping[str, NDArray[Any]], n_features: int) -> None:
         gamma, norm, radius = (check_number(name, header[name]) for name in ("gamma", "squared_norm", "squared_radius"))
         points = stored(arrays, "sphere/support_vectors", (None, n_features))
-        center = KernelExpansion(self._kernel(gamma), points, stored(arrays, "sphere/alphas", (len(points),)))
+        center = KernelExpansion(self._kernel(gamma), points, stored_weights(arrays, "sphere/alphas", len(points)))
         self.sphere_ = KernelSphere(center, norm, radius)

@@ -22,6 +22,7 @@ class Storable(Protocol):
     """What is stored of a detector: `AbstractDetector` as far as model files see it, so that no module imports the other in a circle."""
 
     name: ClassVar[str]
+    missing: Any
     input_: InputContract
     seed_: int
     decision_: Decision
@@ -137,6 +138,10 @@ def _restored(kind: type[Detector], header: Mapping[str, Any], arrays: Mapping[s
     detector = kind(**_runnable_here(header["parameters"]))
     detector._check_parameters()
     detector.input_ = InputContract.from_json(header["input"])
+    if detector.input_.imputer is not None and detector.missing != "impute":
+        raise ModelFileError(
+            "The stored model fills missing values, but its parameter missing says 'refuse'; save the detector again."
+        )
     detector.seed_, detector.data_ = header["seed"], header["data"]
     detector.health_ = health.HealthReport.from_json(header["health"])
     detector.versions_, detector.created_ = header["versions"], header["created"]
