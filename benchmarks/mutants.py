@@ -15,6 +15,7 @@ import contextlib
 import dataclasses
 import importlib
 import io
+import math
 import os
 import platform
 import shutil
@@ -35,7 +36,7 @@ from insphere.fields import Rule, rules_of
 ROOT = Path(__file__).parent.parent
 REPORT = ROOT / "benchmarks" / "reports" / "mutants.md"
 LEAST_KILLED = 0.85
-MOST_SECONDS = 300  # a mutant may loop for ever; that is noticed too
+LEAST_SECONDS, PATIENCE = 30, 10  # a mutant may loop for ever: as many times as long as the tests take without one, it is noticed too
 
 OF_TERM = ("tests/training/test_sphere_term.py", "src/insphere/training/sphere_term.py")
 OF_VARIATIONAL = ("tests/training/test_variational.py", "tests/training/test_sphere_term.py", "src/insphere/training/variational.py")
@@ -226,12 +227,15 @@ def main() -> int:
         print(*(mutant.told for mutant in tried), f"{len(tried)} mutants", sep="\n")
         return 0
     _load_libraries()
+    limits = {}
     for tests in sorted({mutant.tests for mutant in tried}):
-        if _tests_fail(tests):
+        began = time.monotonic()
+        if _tests_fail(tests, math.inf):
             raise SystemExit(f"{' '.join(tests)} must pass before anything is changed, and do not: they would seem to kill every mutant.")
+        limits[tests] = max(LEAST_SECONDS, PATIENCE * (time.monotonic() - began))
     began, survivors = time.monotonic(), []
     for number, mutant in enumerate(tried):
-        killed = _tests_fail(mutant.tests, mutant)
+        killed = _tests_fail(mutant.tests, limits[mutant.tests], mutant)
         survivors += [] if killed else [mutant]
         print(f"{number + 1}/{len(tried)} {'killed' if killed else 'SURVIVED'} {mutant.told}", flush=True)
     n_killed = len(tried) - len(survivors)
@@ -249,8 +253,8 @@ def _load_libraries() -> None:
         importlib.import_module(name)
 
 
-def _tests_fail(tests: tuple[str, ...], mutant: Mutant | None = None) -> bool:
-    """Return whether tests fail, or do not end, in a copy of the tree with the mutant's file."""
+def _tests_fail(tests: tuple[str, ...], seconds: float, mutant: Mutant | None = None) -> bool:
+    """Return whether tests fail, or do not end in time, in a copy of the tree with the mutant's file."""
     with tempfile.TemporaryDirectory() as folder:
         tree = Path(folder)
         for part in ("src", "tests", "benchmarks", "docs"):
@@ -262,7 +266,7 @@ def _tests_fail(tests: tuple[str, ...], mutant: Mutant | None = None) -> bool:
         child = os.fork()
         if child == 0:
             os._exit(_run(tree, tests, told=mutant is None))
-        until = time.monotonic() + MOST_SECONDS
+        until = time.monotonic() + seconds
         while True:
             pid, status = os.waitpid(child, os.WNOHANG)
             if pid:
