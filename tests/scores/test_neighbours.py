@@ -67,3 +67,13 @@ def test_the_screen_leaves_few_references_to_compare(monkeypatch):
     random = np.random.default_rng(2)
     screen = neighbours._Screen(random.normal(size=(500, 100)))
     assert screen(random.normal(size=(20, 100)), 5).sum() == 20 * 5
+
+
+@pytest.mark.parametrize(
+    ("n", "d", "way"),
+    [(70_000, 10, "tree"), (5, 1, "tree"), (4_096, 16, "screen"), (5_000, 40, "screen"), (4_095, 16, "all pairs"), (50, 11, "all pairs")],
+)
+def test_references_are_asked_in_the_way_that_is_fastest_for_them(n, d, way):
+    # A tree in ten dimensions at most; elsewhere the screen from 2**16 values on.
+    made = Neighbours(np.random.default_rng(0).normal(size=(n, d)))
+    assert (made._tree is not None, made._screen is not None) == (way == "tree", way == "screen")

@@ -119,6 +119,13 @@ def test_draws_have_the_asked_mean_and_spread() -> None:
         assert abs(found.std() - deviation) < 5 * deviation / math.sqrt(40_000)
 
 
+def test_a_draw_is_the_mean_plus_sigma_times_the_noise():
+    mu, logvar = torch.tensor([[1.0, -2.0]]), torch.tensor([[0.0, 2.0]])
+    noise = torch.randn((3, 1, 2), generator=torch.Generator().manual_seed(4))
+    draws = sample_code(mu, logvar, 3, torch.Generator().manual_seed(4))
+    torch.testing.assert_close(draws, mu + torch.tensor([1.0, math.e]) * noise)
+
+
 def test_draws_come_from_the_generator_only() -> None:
     mu, logvar = torch.zeros(3, 2), torch.zeros(3, 2)
     before = torch.get_rng_state()
