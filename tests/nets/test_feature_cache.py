@@ -165,6 +165,10 @@ def test_the_key_tells_all_that_features_depend_on_apart() -> None:
         PhotoFeatures(lite, (64, 64), "fine"),
         PhotoFeatures(other, (64, 64), "fine"),
     ]
+    deeper = EfficientNetLite(Architecture(n_stages=5))
+    deeper.load_state_dict(lite.state_dict())
+    deeper.roles = {**deeper.roles, "places": ("stage 4", "stage 5")}
+    every.append(PhotoFeatures(deeper, (64, 64), "fine"))
     keys = [key_of(features, cpu) for features in every]
     assert len(set(keys)) == len(keys) and keys == [key_of(features, cpu) for features in every]
     assert key_of(every[0], torch.device("cuda")) != keys[0]

@@ -139,9 +139,7 @@ def _restored(kind: type[Detector], header: Mapping[str, Any], arrays: Mapping[s
     detector._check_parameters()
     detector.input_ = InputContract.from_json(header["input"])
     if detector.input_.imputer is not None and detector.missing != "impute":
-        raise ModelFileError(
-            "The stored model fills missing values, but its parameter missing says 'refuse'; save the detector again."
-        )
+        raise ModelFileError("The stored model fills missing values, but its parameter missing says 'refuse'; save the detector again.")
     detector.seed_, detector.data_ = header["seed"], header["data"]
     detector.health_ = health.HealthReport.from_json(header["health"])
     detector.versions_, detector.created_ = header["versions"], header["created"]

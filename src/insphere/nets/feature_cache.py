@@ -10,6 +10,7 @@ import os
 import sqlite3
 import time
 from collections.abc import Callable, Iterator, Sequence
+from importlib.metadata import version
 from pathlib import Path
 from typing import Any, Self
 
@@ -185,7 +186,10 @@ class FeatureCache:
 
 
 def key_of(features: PhotoFeatures, device: torch.device) -> bytes:
-    """Return a digest of all that features depend on besides their picture: network and weights, sizes, region, and what computes them."""
+    """Return a digest of all that features depend on besides their picture.
+
+    That is network and weights, sizes, places, region, what computes them, and the version of insphere, as another may see otherwise.
+    """
     digest = hashlib.blake2b(digest_size=32)
     about = (
         _FORMAT,
@@ -195,6 +199,9 @@ def key_of(features: PhotoFeatures, device: torch.device) -> bytes:
         features.size,
         features.whole,
         features.tiles,
+        features.grid,
+        sorted(features.network.roles.items()),
+        version("insphere"),
     )
     digest.update(repr((*about, type(features.network).__name__)).encode())
     tensors = {**features.network.state_dict(), **{f"mixing of {name}": value for name, value in features.mixing.items()}}
