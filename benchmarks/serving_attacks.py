@@ -2,7 +2,7 @@
 
 Run: python benchmarks/serving_attacks.py [REPORT.md]
 
-Starts `insphere serve` on this machine's loopback with a model of digits and one of three numbers. Each attack is sent `ROUNDS` times in
+Starts `insphere serve` on this machine's loopback with a model of digits, one of three numbers, and a file of verdicts. Each attack is sent `ROUNDS` times in
 turn; meanwhile /v2/health/live and /v2/health/ready are asked as fast as they answer, and good rows are scored. Milliseconds.
 """
 
@@ -46,6 +46,7 @@ def attacks() -> dict[str, tuple[str, bytes, dict[str, str]]]:
     flat = b'{"inputs":[{"name":"x","datatype":"FP64","shape":[1,3],"data":[' + b",".join([b"1"] * 15_000_000) + b"]}]}"
     heads = b"--x\r\n" + b"a:\r\n" * 2000 + b"\r\n\r\n"
     form = HEAD % b"images" + picture(4899) + b"\r\n"
+    verdicts, unknown = "/models/sensors/feedback", [b'{"row_id":"%016x","verdict":"normal"}' % number for number in range(1024)]
     return {
         "tiny form fields, 32 MiB": (image, tiny * (2**25 // len(tiny) - 1) + b"--x--\r\n", FORM),
         "form fields with 2,000 lines in each head, 16 MB": (image, heads * 2000 + b"--x--\r\n", FORM),
@@ -60,6 +61,9 @@ def attacks() -> dict[str, tuple[str, bytes, dict[str, str]]]:
             FORM,
         ),
         "40 pictures of 24 megapixels": (image, form * 40 + b"--x--\r\n", FORM),
+        "1,024 verdicts on rows that are not there": (verdicts, b'{"verdicts":[' + b",".join(unknown) + b"]}", JSON),
+        "450,000 verdicts, 27 MB": (verdicts, b'{"verdicts":[' + b",".join(unknown * 440) + b"]}", JSON),
+        "lists within lists as verdicts, 30 MB": (verdicts, b'{"verdicts":' + b"[" * 15_000_000 + b"]" * 15_000_000 + b"}", JSON),
     }
 
 
@@ -119,7 +123,7 @@ def main(report: str | None) -> None:
         warnings.simplefilter("ignore")
         insphere.KNN(random_state=0).fit("digits:3").save(Path(folder, "digits.insphere"))
         insphere.KNN(random_state=0).fit(np.random.default_rng(0).normal(size=(120, 3))).save(Path(folder, "sensors.insphere"))
-        command = [sys.executable, "-m", "insphere", "serve", folder, "--port", "0"]
+        command = [sys.executable, "-m", "insphere", "serve", folder, "--port", "0", "--feedback", str(Path(folder, "verdicts.sqlite"))]
         process = subprocess.Popen(command, stderr=subprocess.PIPE, text=True)
         stderr = cast(IO[str], process.stderr)
         port = next(int(found[1]) for line in stderr if (found := re.search(r'127\.0\.0\.1:(\d+)/"', line)))
