@@ -2,8 +2,9 @@
 
 Run: python benchmarks/serving_attacks.py [REPORT.md]
 
-Starts `insphere serve` on this machine's loopback with a model of digits, one of three numbers, and a file of verdicts. Each attack is sent `ROUNDS` times in
-turn; meanwhile /v2/health/live and /v2/health/ready are asked as fast as they answer, and good rows are scored. Milliseconds.
+Starts `insphere serve` on this machine's loopback with a model of digits, one of three numbers, and a file of verdicts. Each attack is
+sent `ROUNDS` times in turn; meanwhile /v2/health/live and /v2/health/ready are asked as fast as they answer, and good rows are scored.
+Milliseconds.
 """
 
 import http.client
