@@ -48,7 +48,12 @@ OF_VAE_SVDD = (
 OF_SPHERE = ("tests/scores/test_sphere.py", "src/insphere/scores/sphere.py")
 OF_NEIGHBOURS = ("tests/scores/test_neighbours.py", "tests/scores/test_sphere.py", "src/insphere/scores/neighbours.py")
 OF_CALIBRATION = ("tests/decision/test_calibration.py", "src/insphere/decision/calibration.py", "tests/decision/test_decision.py")
-OF_DECISION = ("tests/decision/test_decision.py", "src/insphere/decision/decision.py")
+OF_DECISION = (
+    "tests/decision/test_decision.py",
+    "tests/decision/test_categories.py",
+    "tests/decision/test_verdicts.py",
+    "src/insphere/decision/decision.py",
+)
 
 ROOMS = {
     "training/sphere_term.py": OF_TERM,

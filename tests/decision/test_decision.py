@@ -12,7 +12,8 @@ import insphere
 import insphere.detectors.catalog
 from insphere import model_file
 from insphere.decision.calibration import ConformalCalibration, rows_needed
-from insphere.decision.decision import Decision
+from insphere.decision.categories import Categories, RowCategories
+from insphere.decision.decision import Decision, use_of_rows
 from insphere.errors import CollapseError, DataError, DataNotice, HealthWarning, ModelFileError, ParameterError
 
 X = np.random.default_rng(0).normal(size=(300, 3))
@@ -73,6 +74,110 @@ def test_decisions_of_the_first_version_load() -> None:
     assert Decision.from_json(old, np.arange(8.0)).to_json()["by"] == "conformal"
     assert Decision.from_json(old, np.arange(40.0)).threshold == 1.5
     assert Decision.from_json(old | {"by": "conformal", "threshold": 38.0}, np.arange(40.0)).threshold == 38.0
+
+
+def test_what_a_decision_says_of_itself() -> None:
+    assert repr(decided(99)) == "<Decision by conformal (split): threshold 94, 99 scores, promised rate 0.05>"
+    assert repr(decided(99, by="radius")) == "<Decision by radius (split): threshold 1.5, 99 scores, promised rate nothing>"
+    assert decided(19).reaches_target and not decided(18).reaches_target
+    assert decided(19).n_rows == 0
+
+
+def test_a_map_counts_from_its_highest_normal_place() -> None:
+    peaks = ConformalCalibration(np.arange(100.0, 200.0))
+    assert decided(40).map_level == decided(40, peaks=ConformalCalibration(np.empty(0))).map_level == 1.0
+    assert decided(40, peaks=peaks).map_level == peaks.threshold(0.05) == 195.0
+    # Too few for the target: the highest that was seen.
+    assert decided(40, peaks=ConformalCalibration([3.0, 7.0])).map_level == 7.0
+
+
+def test_peaks_of_the_categories_that_stay_are_kept() -> None:
+    both = Categories.of_scores(("a", "b"), np.repeat([0, 1], 20), np.arange(40.0))
+    decision = decided(40, categories=both, peaks=ConformalCalibration(np.arange(40.0)))
+    new = np.arange(100.0, 130.0)
+    one = decision.recalibrated(new, 30, peaks=new, categories=RowCategories.of(["b"] * 30, 30))
+    assert one.peaks is not None and len(one) == 50 and len(one.peaks) == 70 and one.n_rows == 50
+    all_of_them = decision.recalibrated(new, 30, peaks=new, categories=RowCategories.of(["a", "b"] * 15, 30))
+    assert all_of_them.peaks is not None and len(all_of_them) == len(all_of_them.peaks) == all_of_them.n_rows == 30
+    assert decision.recalibrated(new, 30, categories=RowCategories.of(["b"] * 30, 30)).peaks is None
+    assert decided(40).recalibrated(new, 33).n_rows == 33
+
+
+def test_scores_that_come_beside_others_keep_the_categories_of_all() -> None:
+    both = Categories.of_scores(("a", "b"), np.repeat([0, 1], 20), np.arange(40.0))
+    more = decided(40, categories=both, n_rows=44).extended(np.arange(5.0))
+    assert more.categories is not None and more.categories.sizes == {"a": 20, "b": 20} and (len(more), more.n_rows) == (45, 49)
+    named = more.extended(np.arange(3.0), RowCategories.of(["c"] * 3, 3))
+    assert named.categories is not None and named.categories.sizes == {"a": 20, "b": 20, "c": 3}
+    plain = decided(40).extended(np.arange(5.0))
+    assert plain.categories is None and len(plain) == 45 and plain.method == "given"
+    first = decided(40).extended(np.arange(5.0), RowCategories.of(["a"] * 5, 5))
+    assert first.categories is not None and first.categories.sizes == {"a": 5} and len(first) == 45
+
+
+def test_new_categories_take_the_place_of_scores_without_one() -> None:
+    first = decided(40).recalibrated(np.arange(25.0), 25, categories=RowCategories.of(["a"] * 25, 25))
+    assert first.categories is not None and first.categories.sizes == {"a": 25} and len(first) == 25
+    with pytest.raises(DataError, match="calibrated by category"):
+        first.recalibrated(np.arange(5.0), 5)
+
+
+@pytest.mark.parametrize("by", ["conformal", "radius"])
+@pytest.mark.parametrize("method", ["split", "cross"])
+def test_what_is_told_of_categories_is_what_judges_their_rows(by: str, method: str) -> None:
+    scores = np.concatenate([np.arange(40.0), np.arange(100.0, 105.0)])
+    both = Categories.of_scores(("a", "few"), np.repeat([0, 1], [40, 5]), scores)
+    decision = Decision(ConformalCalibration(scores), 1.5, 0.05, by=by, method=method, categories=both)
+    a, few = decision.to_json()["categories"]
+    assert (a["name"], a["n_calibration"], a["borrows"]) == ("a", 40, False)
+    assert (few["name"], few["n_calibration"], few["borrows"]) == ("few", 5, True)
+    codes = np.array([0, 1, -1])
+    assert decision.n_categories == 2 and decided(3).n_categories == 0
+    if by == "radius":
+        assert [entry[field] for entry in (a, few) for field in ("threshold", "promised_fpr", "expected")] == [1.5, None, None] * 2
+        np.testing.assert_array_equal(decision.thresholds(3, codes), [1.5, 1.5, 1.5])
+        return
+    np.testing.assert_array_equal(decision.thresholds(3, codes), [a["threshold"], few["threshold"], decision.threshold])
+    np.testing.assert_array_equal(decision.thresholds_by_code(), [a["threshold"], few["threshold"], decision.threshold])
+    np.testing.assert_array_equal(decision.thresholds(3), [decision.threshold] * 3)
+    assert a["threshold"] == 38.0 and a["promised_fpr"] == 0.05 and few["promised_fpr"] == 1 / 6 and few["expected"] is None
+    assert a["expected"]["value"] > 0 and (a["expected"]["low"] == 0) == (method == "cross")
+    of_a, of_all = decision.p_value(np.array([39.0, 39.0]), np.array([0, -1]))
+    assert of_a == 2 / 41 and of_all == 7 / 46
+
+
+def test_categories_of_a_file_must_fit_its_scores() -> None:
+    both = Categories.of_scores(("a", "b"), np.repeat([0, 1], 20), np.arange(40.0))
+    record = decided(40, categories=both).to_json()
+    again = Decision.from_json(record, np.arange(40.0), codes=both.codes)
+    assert again.to_json() == record
+    tied = np.repeat(np.arange(20.0), 2)
+    two = Decision(ConformalCalibration(tied), 1.5, 0.05, categories=Categories(("a",), np.zeros(40, np.int64)))
+    assert Decision.from_json(two.to_json(), tied, codes=np.zeros(40, np.int64)).to_json() == two.to_json()
+    one = Decision(ConformalCalibration([1.0]), 1.5, 0.5, categories=Categories(("a",), np.zeros(1, np.int64)))
+    assert Decision.from_json(one.to_json(), np.array([1.0]), codes=np.zeros(1, np.int64)).to_json() == one.to_json()
+    for codes, scores, message in (
+        (None, np.arange(40.0), "together or not at all"),
+        (both.codes, np.arange(40.0)[::-1], "must be sorted"),
+        (both.codes[:-1], np.arange(40.0), "categories for 39"),
+    ):
+        with pytest.raises(ModelFileError, match=message):
+            Decision.from_json(record, scores, codes=codes)
+    with pytest.raises(ModelFileError, match="together or not at all"):
+        Decision.from_json(decided(40).to_json(), np.arange(40.0), codes=both.codes)
+
+
+def test_a_radius_of_the_first_version_stays_where_its_rows_are_enough() -> None:
+    old = {"by": "radius", "threshold": 1.5, "radius": 1.5, "target_fpr": 0.05}
+    assert [Decision.from_json(old, np.arange(float(n))).by for n in (0, 18, 19, 20)] == ["radius", "conformal", "radius", "radius"]
+
+
+def test_the_use_of_rows_counts_those_that_were_left_out() -> None:
+    held_out = {"n_rows": 60, "n_unreadable": 3, "n_labelled": 4, "n_trimmed": 5, "n_train": 38, "n_calibration": 10}
+    assert use_of_rows(held_out) == "38 to train, 10 held out"
+    assert use_of_rows(held_out | {"n_train": 39}) == "39 to train, each of them left out once to calibrate"
+    for left_out in ("n_unreadable", "n_labelled", "n_trimmed"):
+        assert use_of_rows(held_out | {left_out: held_out[left_out] + 1}).endswith("to calibrate")
 
 
 class TestDetector:
