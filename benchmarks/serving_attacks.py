@@ -131,6 +131,8 @@ def main(report: str | None) -> None:
         threading.Thread(target=lambda: [None for _ in stderr], daemon=True).start()
         found = {}
         try:
+            while send(port, "/v2/health/ready", None, {}) != 200:  # models of a folder are loaded after it listens
+                time.sleep(0.1)
             for name, attack in attacks().items():
                 found[name] = measure(port, attack)
                 print(name, found[name], flush=True)
