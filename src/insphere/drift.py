@@ -33,7 +33,7 @@ _ADVICE = {
 """What to do after an alarm, by where the latest scores lie."""
 
 _MOST_CLASSES = 10
-_TILTS = (-8.0, -3.0, 3.0, 8.0)
+_TILTS = (-8.0, -3.0, -1.5, 1.5, 3.0, 8.0)
 _EMPHASES = (3.0, 9.0)  # how many times likelier than usual one class becomes under a bet on it alone
 _MOST_EVIDENCE = 1e12  # past any threshold; keeps the winnings finite in a stream that has changed for good
 
