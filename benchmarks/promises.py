@@ -205,7 +205,8 @@ def drifts(splits: int, *, river: bool) -> Iterator[Line]:
             what = f"{name}: false alarms before any change"
             if shift:
                 late = f"{statistics.median(delays):.0f} rows" if delays else "never"
-                what = f"{name}: shift {shift:g}, found in {len(delays) / splits:.1%}, median delay {late}; alarms before it"
+                n_quiet = sum(not early for _, early, _ in found)  # of the streams without an alarm before the change
+                what = f"{name}: shift {shift:g}, found in {len(delays) / max(1, n_quiet):.1%}, median delay {late}; alarms before it"
             yield line_of("drift", "1000 rows, looked at after each", what, found, inside=name.startswith("insphere"))
 
 
