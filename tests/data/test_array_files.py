@@ -151,3 +151,11 @@ def test_damaged_files_give_rows_or_a_data_error(tmp_path, changes, cut):
     except DataError:
         return
     assert len(rows.X) + len(rows.errors) == len(source)
+
+
+def test_a_head_with_a_negative_shape_is_refused(tmp_path):
+    path = tmp_path / "rows.npy"
+    np.save(path, np.zeros((14, 3)))
+    path.write_bytes(path.read_bytes().replace(b"(14, 3)", b"(-4, 3)"))
+    with pytest.raises(DataError, match=r"its shape is \(-4, 3\)"):
+        open_source(path)

@@ -125,6 +125,8 @@ def open_rows(path: Path) -> "FileRows | NDArray[Any]":
         read_head = np.lib.format.read_array_header_1_0 if version == (1, 0) else np.lib.format.read_array_header_2_0
         shape, is_fortran, dtype = read_head(file)
         offset = file.tell()
+    if min(shape, default=0) < 0:
+        raise ValueError(f"its head says that its shape is {shape}")
     if dtype.hasobject or is_fortran or len(shape) < 2 or 0 in shape or dtype.kind not in "buif":
         loaded: NDArray[Any] = np.load(path, allow_pickle=False)
         return loaded
