@@ -298,13 +298,40 @@ def through_onnx(splits: int) -> Iterator[Line]:
         yield line_of("through ONNX", "independent rows", what, found[what])
 
 
+def through_http(splits: int) -> Iterator[Line]:
+    """Measure each camera's rate, and the false discoveries of a batch with anomalies, as a service answers."""
+    from starlette.testclient import TestClient
+
+    from insphere.serving import make_app
+
+    found: dict[str, list[tuple[float, float, float]]] = {}
+    for number in range(splits):
+        rng = generator(number, "promises http")
+        X, camera, _ = draw(N_ROWS, rng, grouped=False)
+        fitted = fit(X, number, categories=camera)
+        told = {entry["name"]: entry["promised_fpr"] for entry in fitted.decision_.to_json()["categories"]}
+        one = fit(rng.normal(size=(2000, 3)), number)
+        with TestClient(make_app({"lines": fitted, "one": one}), base_url="http://127.0.0.1") as client:
+            for name, promised in told.items():
+                fresh = SPREADS[name] * (rng.normal(size=(500, 3)) + 0.1 * rng.normal(size=(500, 3)))
+                answer = client.post("/models/lines/score", params={"category": name}, json={"rows": fresh.tolist()}).json()
+                found.setdefault(f"camera {name}, its own threshold", []).append((promised, answer["n_anomalies"] / 500, math.nan))
+            fresh = rng.normal(size=(200, 3)) + 8 * (np.arange(200) >= 180)[:, None]
+            answer = client.post("/models/one/score", params={"fdr": str(FDR)}, json={"rows": fresh.tolist()}).json()
+            called = [row["is_discovery"] for row in answer["results"]]
+            found.setdefault(f"false among discoveries at {FDR:g}", []).append((FDR, sum(called[:180]) / max(1, sum(called)), math.nan))
+    for what in sorted(found):
+        yield line_of("through HTTP", "independent rows", what, found[what])
+
+
 PROOFS: dict[str, tuple[Callable[..., Iterator[Line]], int]] = {
     "cameras": (by_camera, 1),
     "batches": (batches, 1),
     "streams": (streams, 1),
     "drift": (drifts, 1),
     "verdicts": (feedback, 1),
-    "onnx": (through_onnx, 50),  # an export takes seconds: one split in fifty
+    "http": (through_http, 1),
+    "onnx": (through_onnx, 5),  # an export takes seconds: one split in five
 }
 
 
