@@ -72,6 +72,19 @@ def serve(
         ),
     ] = 60.0,
     require_signature: options.RequireSignature = None,
+    fdr: Annotated[
+        float | None,
+        typer.Option(
+            "--fdr",
+            metavar="RATE",
+            show_default=False,
+            help="Raise alarms (is_alarm in the results) of which, in every window of rows, at most this share is false on average.",
+            rich_help_panel=_FEEDBACK,
+        ),
+    ] = None,
+    fdr_window: Annotated[
+        int, typer.Option("--fdr-window", metavar="N", help="Rows of a window for --fdr.", rich_help_panel=_FEEDBACK)
+    ] = 100,
     feedback: Annotated[
         Path | None,
         typer.Option(
@@ -118,6 +131,8 @@ def serve(
     With --feedback FILE.sqlite a share of the rows is drawn for a look, and people say on the page /feedback what they are. The service
     writes no model file: insphere feedback MODEL FILE.sqlite --recalibrate add does, and the service takes the changed file up by itself.
 
+    With --fdr RATE each model raises alarms as its rows come; what such an alarm promises stands in the answers.
+
     For example:
       insphere serve model.insphere
       insphere serve tiles@1=april.insphere tiles@2=may.insphere sensors.insphere --port 9000
@@ -154,6 +169,8 @@ def serve(
         reload_seconds=reload_every,
         load_seconds=load_timeout,
         require_signature=required_key(require_signature),
+        fdr=fdr,
+        fdr_window=fdr_window,
         feedback=None if feedback is None else feedback.expanduser(),
         draw=draw,
         stop_seconds=stop_timeout,

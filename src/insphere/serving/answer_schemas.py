@@ -117,6 +117,7 @@ class Result(_Answer):
     is_anomaly: bool | None
     adjusted_p_value: float | None = Field(default=None, description="Smallest false-discovery rate at which the row is a discovery.")
     is_discovery: bool | None = Field(default=None, description="Whether it is one at the rate asked for.")
+    is_alarm: bool | None = Field(default=None, description="Whether the row raises an alarm, where the service raises some.")
     row_id: str | None = Field(default=None, description="What the row is known by, where people look at rows; none if fit was given it.")
     drawn: bool | None = Field(default=None, description="Whether it is drawn for a look, whatever it scores.")
     error: str | None = Field(description="Why the row has no score.")
@@ -138,6 +139,24 @@ class DiscoveryRate(_Answer):
     n_least: int = Field(description="Rows that must score above all calibration rows before one of them can be a discovery.")
 
 
+class AlarmRate(_Answer):
+    """Of the alarms in a window of rows at most the share `fdr` is false, on average over windows."""
+
+    fdr: float
+    window: int = Field(description="Rows of a window.")
+    n_rows: int = Field(description="Rows of this window so far.")
+    n_alarms: int
+    promise: str
+
+
+class Drift(_Answer):
+    """Whether scores still look like those of the held-out normal rows."""
+
+    drifted: bool
+    direction: Literal["higher", "lower", "same on average"] | None
+    advice: str | None = Field(description="What the alarm promises, and what to do.")
+
+
 class ScoreAnswer(_Answer):
     """One result for each row, in order."""
 
@@ -145,6 +164,7 @@ class ScoreAnswer(_Answer):
     version: str
     decision: Decision
     fdr: DiscoveryRate | None = Field(default=None, description="Where a false-discovery rate is asked for.")
+    alarms: AlarmRate | None = Field(default=None, description="Where the service raises alarms (--fdr).")
     n_rows: int
     n_anomalies: int
     n_errors: int
@@ -174,6 +194,8 @@ class ServedModelAnswer(_Answer):
     input: ModelInput
     decision: Decision
     health: Literal["ok", "warning", "critical"]
+    drift: Drift
+    alarms: AlarmRate | None = Field(description="Where the service raises alarms (--fdr).")
     created: str
 
 

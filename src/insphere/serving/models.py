@@ -18,6 +18,7 @@ from insphere.data.rows import Notice, RowFacts
 from insphere.data.sources import ArraySource, ImageSource
 from insphere.data.stores import BytesStore
 from insphere.decision.categories import pooled_text, unknown_text
+from insphere.decision.online import OnlineDiscoveries
 from insphere.detectors.base import AbstractDetector
 from insphere.drift import DriftMonitor
 from insphere.errors import DataError, ParameterError
@@ -165,9 +166,20 @@ class ServedModel:
         Fitted.
     max_rows : int
         Rows of one request at most.
+    fdr : float, optional
+        Share of false ones among the alarms of a window, at most; None raises none.
+    fdr_window : int
+        Rows of a window.
+
+    Raises
+    ------
+    ParameterError
+        If the calibration rows are too few for an alarm in such a window.
     """
 
-    def __init__(self, name: str, version: str, detector: AbstractDetector, *, max_rows: int) -> None:
+    def __init__(
+        self, name: str, version: str, detector: AbstractDetector, *, max_rows: int, fdr: float | None = None, fdr_window: int = 100
+    ) -> None:
         self.name, self.version, self.detector, self.max_rows = name, version, detector, max_rows
         self.loaded_at = time.time()
         self.image_spec: ImageSpec | None = detector.image_spec_
@@ -184,6 +196,7 @@ class ServedModel:
         self.refuses_files = _refuses_files(detector)
         self.histogram = ScoreHistogram(detector.conformal_.scores)
         self.drift = DriftMonitor(detector.conformal_.scores)
+        self.alarms = None if fdr is None else OnlineDiscoveries(detector.decision_, fdr=fdr, window=fdr_window)
 
     @functools.cached_property
     def fit_key(self) -> str:
@@ -271,7 +284,7 @@ class ServedModel:
 
     def describe(self) -> dict[str, Any]:
         """Return what a client may know, as a JSON-able dict: no path, no training data."""
-        detector = self.detector
+        detector, drift = self.detector, self.drift.state
         takes: dict[str, Any] = {"kind": "image" if self.is_image else "vector", "shape": list(self.input_shape)}
         takes |= {"feature_names": self.feature_names, "datatype": DATATYPES[self.dtype.name], "files": self.refuses_files is None}
         return {
@@ -283,6 +296,8 @@ class ServedModel:
             "input": takes,
             "decision": self.decision,
             "health": detector.health_.level,
+            "drift": {"drifted": drift.drifted, "direction": drift.direction, "advice": drift.advice},
+            "alarms": None if self.alarms is None else self.alarms.to_json(),
             "created": detector.created_,
         }
 

@@ -169,7 +169,8 @@ class Registry:
         return self._served(place, catalog.restore(saved, place.path))
 
     def _served(self, place: ModelPlace, detector: AbstractDetector) -> ServedModel:
-        model = ServedModel(place.name, place.version, detector, max_rows=self._settings.max_rows)
+        limits = self._settings
+        model = ServedModel(place.name, place.version, detector, max_rows=limits.max_rows, fdr=limits.fdr, fdr_window=limits.fdr_window)
         if model.problem is None:
             model.warm_up()
         return model

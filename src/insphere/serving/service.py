@@ -109,6 +109,9 @@ class Service:
         notes: list[Notice] = []
         if rate is not None:
             columns, told["fdr"], notes = discovered(model, scores, rate)
+        if model.alarms is not None:
+            columns["is_alarm"] = model.alarms.update(scores.p_value)
+            told["alarms"] = model.alarms.to_json()
         names = [upload.name for position, upload in enumerate(form.images) if position not in decoded.errors]
         drawing, notes_of_draw = self._draw(model, decoded.X, scores, names, category)
         results = _results(form.images, decoded, scores, columns | drawing)

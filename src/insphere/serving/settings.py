@@ -57,6 +57,11 @@ class Settings:
         Public key without whose signature no model file is opened, at the start and later; see `insphere.signatures`.
     stop_seconds : float
         Seconds that requests in flight are given when the service stops.
+    fdr : float, optional
+        Share of false ones among the alarms of a window of rows of a model, at most, on average; see
+        `insphere.decision.online.OnlineDiscoveries`. None raises no alarms.
+    fdr_window : int
+        Rows of such a window.
     feedback : Path, optional
         SQLite file in which rows wait for people to look at them, with what they say. None keeps none.
     draw : float, optional
@@ -92,12 +97,14 @@ class Settings:
     load_seconds: float = 60.0
     require_signature: Path | None = None
     stop_seconds: float = 30.0
+    fdr: float | None = None
+    fdr_window: int = 100
     feedback: Path | None = None
     draw: float | None = None
 
     def __post_init__(self) -> None:
         """Check the values."""
-        for name in ("max_rows", "max_batch_rows", "max_queue_rows", "max_connections", "burst"):
+        for name in ("max_rows", "max_batch_rows", "max_queue_rows", "max_connections", "burst", "fdr_window"):
             check_integer(name, getattr(self, name), at_least=1)
         check_integer("max_body_bytes", self.max_body_bytes, at_least=1024)
         check_integer("max_buffered_bytes", self.max_buffered_bytes, at_least=self.max_body_bytes)
@@ -109,6 +116,8 @@ class Settings:
             check_number(name, getattr(self, name), above=0)
         if self.api_key is not None:
             check_api_key(self.api_key)
+        if self.fdr is not None:
+            check_number("fdr", self.fdr, above=0, below=1)
         self._check_feedback()
 
     def _check_feedback(self) -> None:
