@@ -43,3 +43,9 @@ def test_many_values_are_not_all_listed():
 def test_class_names_replace_numbers_that_have_one():
     assert class_texts(np.array([1, 0, -1]), ["cat", "dog"], subject="label") == ["dog", "cat", "-1"]
     assert class_texts(np.array(["x"], dtype=object), ["cat"], subject="label") == ["x"]
+
+
+def test_truth_values_have_their_names_too():
+    assert binary_labels([True, False], subject="y", normal_label="true").tolist() == [0, 1]
+    assert binary_labels([1, 0], subject="y", normal_label="False").tolist() == [1, 0]
+    assert binary_labels(["True", "False"], subject="y", normal_label="True").tolist() == [0, 1]

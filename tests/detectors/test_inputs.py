@@ -1,7 +1,9 @@
+import io
 from pathlib import Path
 
 import numpy as np
 import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 from PIL import Image
 
@@ -217,3 +219,69 @@ def test_a_file_that_fills_missing_values_against_its_own_word_is_refused(rows):
     del header["parameters"]["missing"]
     with pytest.raises(ModelFileError, match="fills missing values"):
         restore(insphere.KNN, ModelFile(header, arrays))
+
+
+def labelled_arrays(folder: Path, good: np.ndarray, bad: np.ndarray) -> Path:
+    np.savez(folder / "both.npz", X=np.concatenate([good, bad]), y=[1] * len(good) + [0] * len(bad))
+    return folder / "both.npz"
+
+
+def labelled_folders(folder: Path, good: np.ndarray, bad: np.ndarray) -> Path:
+    for name, images in (("positive", good), ("negative", bad)):
+        place = folder / "tree" / name
+        place.mkdir(parents=True)
+        for number, pixels in enumerate(images):
+            Image.fromarray(pixels[:, :, 0]).save(place / f"{number:02}.png")
+    return folder / "tree"
+
+
+def labelled_parquet(folder: Path, good: np.ndarray, bad: np.ndarray) -> Path:
+    encoded = []
+    for pixels in np.concatenate([good, bad]):
+        content = io.BytesIO()
+        Image.fromarray(pixels[:, :, 0]).save(content, "PNG")
+        encoded.append({"bytes": content.getvalue(), "path": None})
+    pq.write_table(pa.table({"image": encoded, "label": [1] * len(good) + [0] * len(bad)}), folder / "i.parquet")
+    return folder / "i.parquet"
+
+
+def labelled_items(folder: Path, good: np.ndarray, bad: np.ndarray) -> list[tuple[np.ndarray, int]]:
+    return [(pixels, 1) for pixels in good] + [(pixels, 0) for pixels in bad]
+
+
+@pytest.mark.parametrize(
+    ("write", "normal"),
+    [(labelled_arrays, "1"), (labelled_folders, "positive"), (labelled_parquet, "1"), (labelled_items, 1)],
+)
+def test_what_is_normal_is_remembered_of_every_kind_of_source(tmp_path: Path, write, normal) -> None:
+    images = pictures(30)
+    source = write(tmp_path, images[:24], images[24:])
+    detector = fit_quietly(insphere.KNN(random_state=0), open_source(source, split="train", normal_label=normal))
+    detector.save(tmp_path / "m.insphere")
+    found = insphere.load(tmp_path / "m.insphere").open(source, split="test")
+    assert sorted(found.labels.tolist()) == [0] * 24 + [1] * 6
+    assert found.labels.tolist() == detector.open(source, normal_label=normal).labels.tolist()
+    contrary = "negative" if normal == "positive" else 0
+    assert sorted(detector.open(source, normal_label=contrary).labels.tolist()) == [0] * 6 + [1] * 24
+
+
+def test_labels_of_other_sources_are_not_read_by_a_name_they_do_not_have(tmp_path: Path) -> None:
+    images = pictures(30)
+    fitted = labelled_folders(tmp_path, images[:24], images[24:])
+    detector = fit_quietly(insphere.KNN(random_state=0), open_source(fitted, split="train", normal_label="positive"))
+    assert detector.open(fitted / "negative").labels is None
+    (tmp_path / "later").mkdir()
+    (fitted / "negative").rename(tmp_path / "later" / "negative")
+    assert detector.open(tmp_path / "later").labels is None  # never taken for the normal ones
+    np.savez(tmp_path / "a.npz", X=images, y=[0] * 24 + [1] * 6)
+    assert detector.open(tmp_path / "a.npz").labels.tolist() == [0] * 24 + [1] * 6
+
+
+def test_a_tree_without_the_remembered_folder_is_read_by_the_usual_names(tmp_path: Path) -> None:
+    images = pictures(30)
+    tree = labelled_folders(tmp_path, images[:24], images[24:])
+    (tree / "positive").rename(tree / "class_a")
+    detector = fit_quietly(insphere.KNN(random_state=0), open_source(tree, split="train", normal_label="class_a"))
+    (tree / "class_a").rename(tree / "good")
+    (tree / "negative").rename(tree / "scratch")
+    assert detector.open(tree).labels.tolist() == [0] * 24 + [1] * 6

@@ -121,7 +121,9 @@ def open_images(name: str, names: Sequence[str], store: AbstractStore, options: 
         If the split has no image, or none can be read; or if the split is for training, and what is normal is in doubt.
     """
     options.refuse(("label_column", "columns", "groups", "category"), "images in a folder or zip")
-    layout = read_layout(names, name=name, normal_label=options.normal_label)
+    remembered = options.remembered_normal(options.remembered.label_column)
+    normal = options.normal_label if remembered is None else remembered
+    layout = read_layout(names, name=name, normal_label=normal, strict=remembered is None)
     if options.split == "train" and layout.doubt is not None:
         raise DataError(layout.doubt)
     facts = layout.facts

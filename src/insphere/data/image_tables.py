@@ -97,7 +97,9 @@ def open_image_table(name: str, files: Sequence[Path], image: str, options: Open
     """
     options.refuse(("columns", "category_by"), "a table of images")
     names = read_schema(files[0]).names
-    label = options.label_column or (_LABEL_COLUMN if _LABEL_COLUMN in names else None)
+    known = options.remembered.label_column
+    usual = known if known is not None and known in names else _LABEL_COLUMN
+    label = options.label_column or (usual if usual in names else None)
     if label is None:
         options.refuse(("normal_label",), "a table of images without a label column (name it with `label_column`)")
     remembered = options.remembered.category
@@ -140,11 +142,14 @@ def _labelled(facts: RowFacts, read: ImageTable, label: str, name: str, options:
     subject = f"column {label!r} of {name}"
     types = class_texts(values, read.class_names, subject=subject)
     labels = None
-    if options.normal_label is not None:
+    remembered = options.remembered_normal(label, usual=_LABEL_COLUMN)
+    normal = options.normal_label if remembered is None else remembered
+    if normal is not None:
         # Either the number or the name of a class may be given; the number wins where "1" is also the name of class 0.
-        by_number = str(options.normal_label) in set(label_texts(values, subject=subject))
-        labels = binary_labels(values if by_number else np.array(types), subject=subject, normal_label=options.normal_label)
-    elif options.label_column is not None:
+        by_number = label_text(normal) in set(label_texts(values, subject=subject))
+        chosen = values if by_number or read.class_names is None else np.array(types)
+        labels = binary_labels(chosen, subject=subject, normal_label=normal, strict=remembered is None)
+    elif options.label_column is not None or (label == options.remembered.label_column and set(types) <= {"0", "1"}):
         labels = binary_labels(values, subject=subject)
     return replace(facts, labels=labels, types=types)
 

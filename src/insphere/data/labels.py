@@ -11,7 +11,7 @@ from insphere.errors import DataError, did_you_mean
 _LISTED = 10
 
 
-def binary_labels(values: Any, *, subject: str, normal_label: object = None) -> NDArray[np.int64]:
+def binary_labels(values: Any, *, subject: str, normal_label: object = None, strict: bool = True) -> NDArray[np.int64]:
     """Return labels as int64: 0 normal, 1 anomaly.
 
     Parameters
@@ -22,6 +22,9 @@ def binary_labels(values: Any, *, subject: str, normal_label: object = None) -> 
         What the values are called in messages.
     normal_label : object, optional
         The value that marks a normal row, compared as text (so 8, 8.0 and "8" are one); every other value is an anomaly.
+    strict : bool
+        Whether some row must have `normal_label`. What a model only remembers need not occur: rows may all be anomalies, and labels 0 and 1
+        mean normal and anomaly where it remembers a word.
 
     Raises
     ------
@@ -41,16 +44,24 @@ def binary_labels(values: Any, *, subject: str, normal_label: object = None) -> 
     found = sorted(set(texts))
     listed = ", ".join(repr(text) for text in found[:_LISTED]) + (", ..." if len(found) > _LISTED else "")
     if normal_label is not None:
-        normal = label_text(normal_label)
-        if normal not in found:
+        normal = _text_among(normal_label, found)
+        if normal not in found and strict:
             raise DataError(
                 f"{subject} has no value {normal!r}, which `normal_label` asks for; it has {listed}.{did_you_mean(normal, found)}"
             )
-        return np.array([text != normal for text in texts], dtype=np.int64)
+        if normal in found or normal in ("0", "1") or not set(found) <= {"0", "1"}:
+            return np.array([text != normal for text in texts], dtype=np.int64)
     if values.dtype.kind in "biuf" and set(found) <= {"0", "1"}:
         return np.array(values, dtype=np.int64)
     kind = "text" if values.dtype.kind in "OUST" else "numbers other than 0 (normal) and 1 (anomaly)"
     raise DataError(f"{subject} has {kind}: {listed}. Say which value is normal with `normal_label` (`--normal-label`).")
+
+
+def _text_among(label: object, found: Sequence[str]) -> str:
+    """Return a label as the text that it has among labels; the words true and false are also the truth values' names."""
+    text = label_text(label)
+    truth = {"true": "1", "false": "0"}.get(text.lower())
+    return truth if truth is not None and text not in found and set(found) <= {"0", "1"} else text
 
 
 def label_texts(values: NDArray[Any], *, subject: str) -> list[str]:

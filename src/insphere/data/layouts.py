@@ -62,7 +62,7 @@ class _Place:
     is_mask: bool = False
 
 
-def read_layout(names: Sequence[str], *, name: str, normal_label: object = None) -> Layout:
+def read_layout(names: Sequence[str], *, name: str, normal_label: object = None, strict: bool = True) -> Layout:
     """Return what the places of images (relative posix paths) say about them.
 
     Parameters
@@ -73,6 +73,9 @@ def read_layout(names: Sequence[str], *, name: str, normal_label: object = None)
         What the tree is called in messages.
     normal_label : object, optional
         Name of the folder with the normal images, where it is none of `NORMAL_FOLDERS`.
+    strict : bool
+        Whether there must be such a folder. A tree without the one that a model only remembers is read by the usual names, unless the
+        remembered name usually means anomalies: then the usual names mean the contrary, and the images have no labels.
 
     Raises
     ------
@@ -89,11 +92,13 @@ def read_layout(names: Sequence[str], *, name: str, normal_label: object = None)
     folders = _parted([tuple(item.split("/")[:-1]) for item in names], normal)
     _check_one_data_set(folders, normal, name)
     said = _Said.of(folders, normal, by_words=normal_label is None)
+    if normal_label is not None and not strict and not said.homes and not _means_anomalies(str(normal_label)):
+        return read_layout(names, name=name)
     stems = {_stem(item) for item in names if not _MASK_STEM.search(_stem(item))}
     places = [_place(parts, _stem(item), said, stems) for parts, item in zip(folders, names, strict=True)]
     has_parts = any(place.part is not None for place in places) and _keeps_parts(places)
     kind = "mvtec" if has_parts else "classes" if said.homes else "flat"
-    if normal_label is not None and not said.homes:
+    if strict and normal_label is not None and not said.homes:
         found = ", ".join(sorted({"/".join(parts) or "." for parts in folders})[:10])
         raise DataError(f"{name} has no folder {str(normal_label)!r}, which `normal_label` asks for; its folders are {found}.")
     rows = [row for row, place in enumerate(places) if not place.is_mask and (place.part is not None or not has_parts)]
@@ -159,6 +164,10 @@ def _called(normal_label: str) -> tuple[str, ...]:
     """Return the names of the folder of normal images that a user names: its own, and what is left of it without a part's name."""
     found = part_and_rest(normal_label)
     return (word(normal_label),) if found is None else (word(normal_label), word(found[1]))
+
+
+def _means_anomalies(folder: str) -> bool:
+    return word(folder) in ABNORMAL_FOLDERS or sense(folder) == 1
 
 
 def _check_one_data_set(folders: Iterable[tuple[str, ...]], normal: Sequence[str], name: str) -> None:

@@ -97,7 +97,9 @@ def open_many(source: Any, options: OpenOptions) -> AbstractSource:
             )
         X = np.stack(arrays)
     notices = (*notices, *told_of(told, None))
-    return ArraySource(X, labels=labels, name=name, channels=options.channels, notices=notices, doubt=doubt).part(options.split)
+    return ArraySource(
+        X, labels=labels, name=name, channels=options.channels, notices=notices, doubt=doubt, table_spec=options.label_spec
+    ).part(options.split)
 
 
 def refuse_streams(source: Any) -> None:
@@ -151,7 +153,8 @@ def _unpacked(source: Any, options: OpenOptions) -> tuple[list[Any], list[Any] |
     items = [source[row] for row in range(len(source))]
     if isinstance(items[0], Mapping):
         image = _field(items[0], _IMAGE_FIELDS, None)
-        label = _field(items[0], _LABEL_FIELDS, options.label_column)
+        remembered = options.remembered.label_column
+        label = _field(items[0], _LABEL_FIELDS, options.label_column or (remembered if remembered in items[0] else None))
         if image is None:
             raise DataError(f"The items have no field {' or '.join(_IMAGE_FIELDS)}; their fields are {', '.join(map(str, items[0]))}.")
         return [item[image] for item in items], None if label is None else [item[label] for item in items]
@@ -167,6 +170,9 @@ def _meaning(values: list[Any] | None, options: OpenOptions) -> tuple[NDArray[np
         if values is None:
             raise DataError("`normal_label` and `label_column` need items with a label: (image, label), or fields by name.")
         return binary_labels(np.asarray(values), subject=subject, normal_label=options.normal_label), (), None
+    remembered = options.remembered
+    if values is not None and remembered.normal_label is not None and all(np.ndim(value) == 0 for value in values):
+        return binary_labels(np.asarray(values), subject=subject, normal_label=remembered.normal_label, strict=False), (), None
     if values is None or any(np.ndim(value) > 0 for value in values):  # a picture as the second of a pair, for example
         return None, (), None
     notices, doubt = unread_labels([label_text(np.asarray(value).item()) for value in values], subject=subject)

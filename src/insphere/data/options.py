@@ -2,7 +2,7 @@
 
 import os
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, fields, replace
 from typing import Any
 
 from insphere.data.image_sizes import check_image_size, choose_spec, natural_size
@@ -77,6 +77,21 @@ class OpenOptions:
         """What a fitted model knows of later rows; nothing where there is none."""
         return self.table_spec or TableSpec()
 
+    def remembered_normal(self, label: str | None, *, usual: str | None = None) -> object:
+        """Return the value that means normal, as a fitted model remembers it of the labels called `label`.
+
+        None where it remembers none, or where the options say themselves how labels are read; `usual` is what labels are called where no
+        `label_column` was given.
+        """
+        if self.normal_label is not None or self.label_column is not None:
+            return None
+        return self.remembered.normal_label if (self.remembered.label_column or usual) == label else None
+
+    @property
+    def label_spec(self) -> TableSpec:
+        """What a model is to remember of the labels' options."""
+        return TableSpec(label_column=self.label_column, normal_label=self.normal_label)
+
     def refuse(self, names: Sequence[str], kind: str) -> None:
         """Raise `ParameterError` if an option of `names` is given, which `kind` would ignore."""
         defaults = OpenOptions()
@@ -96,7 +111,7 @@ class OpenOptions:
     ) -> ImageSource:
         """Return the source of encoded images, brought to the spec asked for or to the one that their headers suggest."""
         by = self.category_by or self.remembered.category_by
-        known = TableSpec(category=self.category or self.remembered.category, category_by=by)
+        known = replace(self.label_spec, category=self.category or self.remembered.category, category_by=by)
         if self.spec is not None:
             return ImageSource(name, store, facts, self.spec, notices=notices, doubt=doubt, masks=masks, table_spec=known)
         headers = probe_store(store, name)

@@ -58,7 +58,8 @@ def open_table(content: TableContent, options: OpenOptions, parts: Sequence[str]
         # A row of an unknown category is not a reason to refuse the others.
         found = _values(content, spec.category).tolist()
         categories = [None if value is None or value != value or value == "" else value for value in found]
-    labels, types, told_of_labels = _labels(content, spec, remembered=options.label_column is None)
+    is_remembered = options.remembered_normal(spec.label_column) is not None
+    labels, types, told_of_labels = _labels(content, spec, remembered=options.label_column is None, strict=not is_remembered)
     source = ArraySource(
         features.X,
         name=content.name,
@@ -125,7 +126,7 @@ def _meaning(content: TableContent, options: OpenOptions) -> tuple[TableContent,
     remembered = options.table_spec or TableSpec()
     label = options.label_column or _if_present(content, remembered.label_column)
     groups = options.groups or _if_present(content, remembered.groups)
-    normal = remembered.normal_label if options.normal_label is None and options.label_column is None else options.normal_label
+    normal = options.remembered_normal(label) if options.normal_label is None else options.normal_label
     category = options.category or _if_present(content, remembered.category)
     spec = TableSpec(None, label, None if label is None else normal, groups, options.header, category=category)
     for column in spec.set_aside:
@@ -252,7 +253,9 @@ def _texts(content: TableContent, column: str, values: Any) -> list[Any]:
         raise DataError(f"column {column!r} of {content.name} has text that is not UTF-8; write the table again in UTF-8.") from error
 
 
-def _labels(content: TableContent, spec: TableSpec, *, remembered: bool) -> tuple[NDArray[np.int64] | None, list[str] | None, list[Notice]]:
+def _labels(
+    content: TableContent, spec: TableSpec, *, remembered: bool, strict: bool
+) -> tuple[NDArray[np.int64] | None, list[str] | None, list[Notice]]:
     """Return labels and types of the rows, as far as there are any, and what is to be told of them.
 
     Rows are not refused for labels that a model only remembers: those that cannot be read are told.
@@ -262,10 +265,7 @@ def _labels(content: TableContent, spec: TableSpec, *, remembered: bool) -> tupl
     subject = f"column {spec.label_column!r} of {content.name}"
     values = _values(content, spec.label_column)
     try:
-        if remembered and spec.normal_label is not None:
-            texts = label_texts(values, subject=subject)
-            return np.array([text != spec.normal_text for text in texts], dtype=np.int64), texts, []
-        labels = binary_labels(values, subject=subject, normal_label=spec.normal_label)
+        labels = binary_labels(values, subject=subject, normal_label=spec.normal_label, strict=strict)
     except DataError as error:
         if not remembered:
             raise
