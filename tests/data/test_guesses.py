@@ -119,3 +119,25 @@ def test_a_label_is_a_feature_where_the_user_says_so():
     assert detector.open(frame).notices == ()
     labelled = insphere.KNN(random_state=0).fit(open_source(frame, split="train", label_column="label"))
     assert labelled.feature_names_ == ["volt", "rpm"]
+
+
+@pytest.mark.parametrize("name", ["ok", "good", "normal", "is_normal", "isGood", "Passed", "pass/fail"])
+@pytest.mark.parametrize(("values", "value"), [([0, 1], "1"), ([False, True], "true"), ([0.0, 1.0], "1")])
+def test_a_column_that_is_called_normal_is_not_read_the_other_way_round(name, values, value, tmp_path):
+    labelled = table(**{name: values * 100})
+    with pytest.raises(DataError, match=rf"read the other way round.*--normal-label {value}`"):
+        open_source(labelled, label_column=name)
+    right = open_source(labelled, label_column=name, normal_label=value)
+    assert right.labels.tolist() == [1, 0] * 100
+    source = open_source(labelled)
+    if source.doubt is not None:  # the advice is the command that works
+        assert f"--label-column {name} --normal-label {value})" in source.doubt
+    np.savez(tmp_path / "a.npz", X=np.zeros((200, 2)), **{name.replace("/", "_"): values * 100})
+    with pytest.raises(DataError, match="read the other way round"):
+        open_source(tmp_path / "a.npz", label_column=name.replace("/", "_"))
+
+
+def test_columns_that_are_called_anomalies_need_no_normal_label():
+    assert open_source(table(not_ok=[0, 1] * 100), label_column="not_ok").labels.tolist() == [0, 1] * 100
+    assert "(--label-column is_defect); to leave" in open_source(table(is_defect=[0, 1] * 100)).doubt
+    assert "--normal-label VALUE" in open_source(table(outlier=[-1, 1] * 100)).doubt

@@ -35,7 +35,7 @@ def open_array_file(path: Path, options: OpenOptions) -> ArraySource:
     subject = f"array {label_name!r} of {path.name}"
     remembered = options.remembered_normal(label_name, usual=_LABELS)
     normal = options.normal_label if remembered is None else remembered
-    labels = binary_labels(y, subject=subject, normal_label=normal, strict=remembered is None)
+    labels = binary_labels(y, subject=subject, normal_label=normal, strict=remembered is None, column=label_name)
     types = None if normal is None else label_texts(np.asarray(y), subject=subject)
     source = ArraySource(X, name=path.name, labels=labels, types=types, channels=options.channels, table_spec=options.label_spec)
     if options.split != "train":

@@ -80,6 +80,25 @@ def sense(name: str) -> int | None:
     return said.pop() if len(said) == 1 else None
 
 
+def names_normal(column: str) -> bool:
+    """Return whether the name of a label column says normal rows (also beside anomalies), so that 1 or true in it would mean normal.
+
+    Examples
+    --------
+    >>> [names_normal(name) for name in ("ok", "is_normal", "isGood", "passed", "pass/fail", "defect_free")]
+    [True, True, True, True, True, True]
+    >>> [names_normal(name) for name in ("label", "nok", "not_ok", "not_passed", "is_defect", "abnormal")]
+    [False, False, False, False, False, False]
+    """
+    words = [piece.lower() for piece in _BETWEEN_WORDS.split(column) if piece]
+    if any(one in ("pass", "passed") and words[at - 1 : at] != ["not"] for at, one in enumerate(words)):
+        return True
+    said = sense(column)
+    if said is not None:
+        return said == 0
+    return "_".join(words).removeprefix("is").strip("_") in NORMAL_FOLDERS or not _SURE.isdisjoint(words)
+
+
 def _senses(words: list[str]) -> Iterator[int]:
     for position, one in enumerate(words):
         forms = {one, one.removesuffix("s")}

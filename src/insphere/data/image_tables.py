@@ -148,9 +148,9 @@ def _labelled(facts: RowFacts, read: ImageTable, label: str, name: str, options:
         # Either the number or the name of a class may be given; the number wins where "1" is also the name of class 0.
         by_number = label_text(normal) in set(label_texts(values, subject=subject))
         chosen = values if by_number or read.class_names is None else np.array(types)
-        labels = binary_labels(chosen, subject=subject, normal_label=normal, strict=remembered is None)
+        labels = binary_labels(chosen, subject=subject, normal_label=normal, strict=remembered is None, column=label)
     elif options.label_column is not None or (label == options.remembered.label_column and set(types) <= {"0", "1"}):
-        labels = binary_labels(values, subject=subject)
+        labels = binary_labels(values, subject=subject, column=label)
     return replace(facts, labels=labels, types=types)
 
 

@@ -6,12 +6,15 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from insphere.data.folder_names import names_normal
 from insphere.errors import DataError, did_you_mean
 
 _LISTED = 10
 
 
-def binary_labels(values: Any, *, subject: str, normal_label: object = None, strict: bool = True) -> NDArray[np.int64]:
+def binary_labels(
+    values: Any, *, subject: str, normal_label: object = None, strict: bool = True, column: str | None = None
+) -> NDArray[np.int64]:
     """Return labels as int64: 0 normal, 1 anomaly.
 
     Parameters
@@ -25,6 +28,8 @@ def binary_labels(values: Any, *, subject: str, normal_label: object = None, str
     strict : bool
         Whether some row must have `normal_label`. What a model only remembers need not occur: rows may all be anomalies, and labels 0 and 1
         mean normal and anomaly where it remembers a word.
+    column : str, optional
+        Name of the column. Without `normal_label`, 0 and 1 under a name such as ok or is_normal are refused: 0 would be read as normal.
 
     Raises
     ------
@@ -52,6 +57,12 @@ def binary_labels(values: Any, *, subject: str, normal_label: object = None, str
         if normal in found or normal in ("0", "1") or not set(found) <= {"0", "1"}:
             return np.array([text != normal for text in texts], dtype=np.int64)
     if values.dtype.kind in "biuf" and set(found) <= {"0", "1"}:
+        if column is not None and names_normal(column):
+            one = "true" if values.dtype.kind == "b" else "1"
+            raise DataError(
+                f"{subject} is called as if {one} meant a normal row, and without more would be read the other way round (0 normal, 1"
+                f" anomaly). Say which value is normal: `normal_label={'True' if one == 'true' else one}` (`--normal-label {one}`), or 0."
+            )
         return np.array(values, dtype=np.int64)
     kind = "text" if values.dtype.kind in "OUST" else "numbers other than 0 (normal) and 1 (anomaly)"
     raise DataError(f"{subject} has {kind}: {listed}. Say which value is normal with `normal_label` (`--normal-label`).")

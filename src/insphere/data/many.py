@@ -169,7 +169,8 @@ def _meaning(values: list[Any] | None, options: OpenOptions) -> tuple[NDArray[np
     if options.normal_label is not None or options.label_column is not None:
         if values is None:
             raise DataError("`normal_label` and `label_column` need items with a label: (image, label), or fields by name.")
-        return binary_labels(np.asarray(values), subject=subject, normal_label=options.normal_label), (), None
+        labels = binary_labels(np.asarray(values), subject=subject, normal_label=options.normal_label, column=options.label_column)
+        return labels, (), None
     remembered = options.remembered
     if values is not None and remembered.normal_label is not None and all(np.ndim(value) == 0 for value in values):
         return binary_labels(np.asarray(values), subject=subject, normal_label=remembered.normal_label, strict=False), (), None

@@ -12,9 +12,10 @@ from numpy.typing import NDArray
 from insphere.data.arrays import ArraySource
 from insphere.data.cells import is_date, read_numbers
 from insphere.data.columns import listed, match_columns, told_aside
+from insphere.data.folder_names import names_normal
 from insphere.data.guesses import index_columns, label_columns
 from insphere.data.indicators import find_values, with_indicators
-from insphere.data.labels import binary_labels, label_texts
+from insphere.data.labels import binary_labels, label_text, label_texts
 from insphere.data.one_hot import expanded
 from insphere.data.options import OpenOptions
 from insphere.data.rows import Notice, split_positions
@@ -228,12 +229,25 @@ def _doubt(content: TableContent, names: Sequence[str]) -> tuple[str | None, lis
     if not found:
         return None, []
     rest = [name for name in names if name not in found]
+    normal, option = _asked_of_label(content, found[0])
     text = (
         f"Column {listed(found)} of {content.name} looks like the label, not like a feature: learned from, it would give the answer away."
-        f" If it is, say label_column={found[0]!r} (--label-column {found[0]}); to leave it out, or to use it all the same, name the"
-        f" columns to use with `columns` (--columns {','.join(rest[:8]) + (',…' if len(rest) > 8 else '')})."
+        f" If it is, say label_column={found[0]!r}{normal} (--label-column {found[0]}{option}); to leave it out, or to use it"
+        f" all the same, name the columns to use with `columns` (--columns {','.join(rest[:8]) + (',…' if len(rest) > 8 else '')})."
     )
     return text, [Notice("taken as", len(found), text, tuple(found))]
+
+
+def _asked_of_label(content: TableContent, column: str) -> tuple[str, str]:
+    """Return what must be said besides the name of a label column, in Python and on the command line: the normal value, unless it is 0."""
+    values = _values(content, column).tolist()
+    kinds = {type(value) for value in values}
+    texts = {label_text(value) for value in values if value is not None and value == value}
+    if not texts <= {"0", "1"}:
+        return ", normal_label=VALUE", " --normal-label VALUE, with the value of normal rows"
+    if not names_normal(column):
+        return "", ""
+    return (", normal_label=True", " --normal-label true") if bool in kinds else (", normal_label=1", " --normal-label 1")
 
 
 def _values(content: TableContent, column: str) -> NDArray[Any]:
@@ -265,7 +279,7 @@ def _labels(
     subject = f"column {spec.label_column!r} of {content.name}"
     values = _values(content, spec.label_column)
     try:
-        labels = binary_labels(values, subject=subject, normal_label=spec.normal_label, strict=strict)
+        labels = binary_labels(values, subject=subject, normal_label=spec.normal_label, strict=strict, column=spec.label_column)
     except DataError as error:
         if not remembered:
             raise
