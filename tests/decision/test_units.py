@@ -86,10 +86,10 @@ class Labelled:
 
 
 def test_values_go_by_position_and_not_by_label() -> None:
-    assert by_position(Labelled(["a", "b", "c"], [2, 0, 1])) == ["a", "b", "c"]
-    assert by_position(np.array([3, 1])) == [3, 1] and by_position(None) is None
+    assert by_position(Labelled(["a", "b", "c"], [2, 0, 1]), name="groups") == ["a", "b", "c"]
+    assert by_position(np.array([3, 1]), name="y") == [3, 1] and by_position(None, name="y") is None
     pandas = pytest.importorskip("pandas")
-    assert by_position(pandas.Series(["a", "b", "c"], index=[2, 0, 1])) == ["a", "b", "c"]
+    assert by_position(pandas.Series(["a", "b", "c"], index=[2, 0, 1]), name="groups") == ["a", "b", "c"]
 
 
 @pytest.mark.parametrize("groups", [[1, 2, 3], [[1], [2], [3], [4]], np.zeros((4, 2)).tolist()])

@@ -139,7 +139,7 @@ def category_texts(values: Iterable[object] | None, n_rows: int) -> list[str | N
     >>> category_texts([2.0, "left", None, ""], 4)
     ['2', 'left', None, None]
     """
-    listed = by_position(values)
+    listed = by_position(values, name="categories")
     if listed is None:
         return None
     if len(listed) != n_rows:

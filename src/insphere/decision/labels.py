@@ -24,19 +24,19 @@ def normal_rows(y: Any, n_rows: int) -> NDArray[np.bool_] | None:
     Raises
     ------
     DataError
-        If there is not one value per row, or the values are texts.
+        If there is not one value per row, or the values are texts or lists.
 
     Examples
     --------
     >>> normal_rows([0, 0, 0], 3) is None, normal_rows(None, 3) is None
     (True, True)
     """
-    values = by_position(y)
+    values = by_position(y, name="y")
     if values is None:
         return None
     if len(values) != n_rows:
         raise DataError(f"`y` must have one label per row: {n_rows}, got {len(values)}.")
-    found = {value.item() if isinstance(value, np.generic) else value for value in values if not isinstance(value, list)}
+    found = _kinds(values)
     if any(isinstance(value, str) for value in found):
         shown = ", ".join(repr(value) for value in sorted(map(str, found))[:5])
         raise DataError(
@@ -76,15 +76,22 @@ def anomalies(y: Any, n_rows: int) -> NDArray[np.bool_]:
     >>> anomalies([0, 1], 2).tolist(), anomalies([1, -1], 2).tolist()
     ([False, True], [False, True])
     """
-    values = by_position(y)
+    values = by_position(y, name="y")
     if values is None or len(values) != n_rows:
         raise DataError(f"`y` must have one label per row: {n_rows}, got {0 if values is None else len(values)}.")
-    found = {value.item() if isinstance(value, np.generic) else value for value in values}
+    found = _kinds(values)
     anomaly = _read(values, found)
     if anomaly is None:
         shown = ", ".join(repr(value) for value in sorted(found, key=str)[:5])
         raise DataError(f"`y` must be 0 (normal) and 1 (anomaly), or +1 (normal) and -1 (anomaly), got {shown}.")
     return anomaly
+
+
+def _kinds(values: Sequence[Any]) -> set[Any]:
+    try:
+        return {value.item() if isinstance(value, np.generic) else value for value in values}
+    except TypeError as error:
+        raise DataError(f"`y` must have one label per row, 0 (normal) or 1 (anomaly): {error}.") from error
 
 
 def _read(values: Sequence[Any], found: Set[Any]) -> NDArray[np.bool_] | None:

@@ -1,6 +1,6 @@
 """Which rows depend on each other: rows of one group and rows that are equal count as one, wherever rows are promised to be independent."""
 
-from collections.abc import Hashable, Iterable, Sequence
+from collections.abc import Hashable, Iterable, Mapping, Sequence, Set
 from typing import Any
 
 import numpy as np
@@ -162,21 +162,42 @@ def _in_order_of_appearance(units: NDArray[Any]) -> NDArray[np.int64]:
     return rank[inverse]
 
 
-def by_position(values: Any) -> list[Any] | None:
+def by_position(values: Any, *, name: str) -> list[Any] | None:
     """Return values that are given one a row as a list in the order they come in: a data frame's column by position, not by its labels.
+
+    One column of an array, a frame or a tensor is taken for its values, as scikit-learn does.
+
+    Parameters
+    ----------
+    values : iterable, or None
+    name : str
+        What messages call them.
+
+    Raises
+    ------
+    DataError
+        If they are no sequence of one value per row: more than one column, a mapping, a set, a text or a single value.
 
     Examples
     --------
-    >>> by_position(np.array([3, 1]))
-    [3, 1]
+    >>> by_position(np.array([3, 1]), name="y"), by_position(np.array([[3], [1]]), name="y")
+    ([3, 1], [3, 1])
     """
     if values is None:
         return None
     if hasattr(values, "to_numpy"):  # a pandas or polars column: its own order, whatever its index says
         values = values.to_numpy()
-    elif hasattr(values, "__array__") and not hasattr(values, "__iter__"):
+    elif hasattr(values, "__array__"):
         values = np.asarray(values)
     if isinstance(values, np.ndarray):
-        listed: Sequence[Any] = values.tolist()
+        if values.ndim != 1 and (values.ndim != 2 or values.shape[1] != 1):
+            raise DataError(f"`{name}` must have one value per row, but has shape {values.shape}; give one column, such as `{name}[:, 0]`.")
+        listed: Sequence[Any] = values.ravel().tolist()
         return list(listed)
-    return list(iter(values))
+    if isinstance(values, Mapping | Set | str | bytes) or not isinstance(values, Iterable):
+        raise DataError(
+            f"`{name}` must have one value per row, in the order of the rows, got a {type(values).__name__}; give a list, an array or a"
+            " column."
+        )
+    found = list(values)
+    return [value[0] for value in found] if all(isinstance(value, list) and len(value) == 1 for value in found) else found

@@ -338,7 +338,7 @@ def groups_of(source: AbstractSource, groups: Iterable[Any] | None) -> list[Any]
     DataError
         If there are not as many as rows.
     """
-    named = by_position(source.groups if groups is None else groups)
+    named = by_position(source.groups if groups is None else groups, name="groups")
     if named is not None and len(named) != len(source):
         raise DataError(f"`groups` must have one label per row: {len(source)}, got {len(named)}.")
     return named

@@ -83,7 +83,7 @@ class RowScoring(FittedViews):
             If the rows do not fit the detector, there is not one category a row, or the detector has no categories.
         """
         source = self.open(X)
-        categories = by_position(categories)
+        categories = by_position(categories, name="categories")
         codes = self._category_codes(source, categories)
         if self.health_.collapsed:
             critical = next(finding for finding in self.health_.findings if finding.level == "critical")

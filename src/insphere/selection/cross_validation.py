@@ -62,8 +62,8 @@ class OneClassKFold(BaseCrossValidator):  # type: ignore[misc]
             If labels are of another kind, or there are fewer independent normal rows than folds.
         """
         n_splits = self.get_n_splits()
-        is_anomaly = anomalies(y, len(by_position(y) or ()))
-        units = np.arange(len(is_anomaly)) if groups is None else group_codes(by_position(groups) or (), len(is_anomaly))
+        is_anomaly = anomalies(y, len(by_position(y, name="y") or ()))
+        units = np.arange(len(is_anomaly)) if groups is None else group_codes(by_position(groups, name="groups") or (), len(is_anomaly))
         rng = generator(resolve_seed(self.random_state), "one-class folds")
         fold = np.empty(len(is_anomaly), dtype=np.int64)
         for kind in (False, True):
@@ -109,7 +109,7 @@ def _scores(detector: Any, X: Any) -> NDArray[np.float64]:
 
 
 def _both_kinds(y: ArrayLike) -> NDArray[np.bool_]:
-    found = anomalies(y, len(by_position(y) or ()))
+    found = anomalies(y, len(by_position(y, name="y") or ()))
     if found.all() or not found.any():
         kind = "anomalies" if found.all() else "normal"
         raise DataError(f"All {len(found)} rows to be tested are {kind}; use OneClassKFold, or fewer folds, so that both kinds are there.")
