@@ -80,3 +80,28 @@ def test_rows_that_train_and_calibrate_are_not_told_as_held_out(run: Run, tmp_pa
     assert run("report", tmp_path / "m.insphere", tmp_path / "few.npy", "-o", tmp_path / "r.html").code == 0
     page = (tmp_path / "r.html").read_text()
     assert "60 to train, each of them left out once to calibrate" in page and "60 normal rows that the model had not seen" in page
+
+
+def test_labelled_anomalies_are_not_taken_as_normal_rows(run: Run, tmp_path: Path) -> None:
+    rng = np.random.default_rng(0)
+
+    def write(name: str, X: np.ndarray, labels: list[int] | None = None) -> Path:
+        ends = [""] * len(X) if labels is None else [f",{label}" for label in labels]
+        lines = [",".join(map(repr, row)) + end for row, end in zip(X.tolist(), ends, strict=True)]
+        (tmp_path / name).write_text("\n".join(["a,b,c" + ("" if labels is None else ",label"), *lines]) + "\n")
+        return tmp_path / name
+
+    model = tmp_path / "m.insphere"
+    run("fit", write("train.csv", rng.normal(size=(100, 3))), "--detector", "knn", "-o", model)
+    X = np.concatenate([rng.normal(size=(60, 3)), rng.normal(size=(20, 3)) + 8])
+    source = write("new.csv", X, [0] * 60 + [1] * 20)
+    refused = run("recalibrate", model, source, "-o", tmp_path / "n.insphere")
+    assert refused.code == 1 and "looks like the label and is not read" in " ".join(refused.err.split())
+    assert "--label-column label" in " ".join(refused.err.split()) and not (tmp_path / "n.insphere").exists()
+    done = run("recalibrate", model, source, "--label-column", "label", "-o", tmp_path / "n.insphere")
+    assert done.code == 0 and "20 of 80 rows are labelled as anomalies and left out" in " ".join(done.err.split())
+    changed = insphere.load(tmp_path / "n.insphere")
+    assert len(changed.decision_) == 60 and (changed.predict(X[60:]) == -1).all()
+    assert run("score", model, source, "-o", tmp_path / "s.csv").code == 0
+    by_columns = run("recalibrate", model, source, "--columns", "a,b,c", "-o", tmp_path / "n.insphere")
+    assert by_columns.code == 0 and len(insphere.load(tmp_path / "n.insphere").decision_) == 80

@@ -37,7 +37,10 @@ def open_array_file(path: Path, options: OpenOptions) -> ArraySource:
     normal = options.normal_label if remembered is None else remembered
     labels = binary_labels(y, subject=subject, normal_label=normal, strict=remembered is None, column=label_name)
     types = None if normal is None else label_texts(np.asarray(y), subject=subject)
-    source = ArraySource(X, name=path.name, labels=labels, types=types, channels=options.channels, table_spec=options.label_spec)
+    told = options.told_of_anomalies(labels)
+    source = ArraySource(
+        X, name=path.name, labels=labels, types=types, channels=options.channels, notices=told, table_spec=options.label_spec
+    )
     if options.split != "train":
         return source
     return source.take(split_positions("train", len(source), labels.tolist(), None, name=path.name, remedy=" (every label is 1)"))

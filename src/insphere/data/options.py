@@ -5,6 +5,9 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, fields, replace
 from typing import Any
 
+import numpy as np
+from numpy.typing import NDArray
+
 from insphere.data.image_sizes import check_image_size, choose_spec, natural_size
 from insphere.data.images import ImageSpec
 from insphere.data.rows import SPLITS, Notice, RowFacts
@@ -91,6 +94,14 @@ class OpenOptions:
     def label_spec(self) -> TableSpec:
         """What a model is to remember of the labels' options."""
         return TableSpec(label_column=self.label_column, normal_label=self.normal_label)
+
+    def told_of_anomalies(self, labels: NDArray[np.int64] | None) -> list[Notice]:
+        """Return what is to be told where a fitted model is given normal rows, and labels mark some as anomalies: how many are left out."""
+        n_anomalies = 0 if labels is None else int(labels.sum())
+        if self.split != "train" or self.table_spec is None or labels is None or n_anomalies == 0:
+            return []
+        text = f"{n_anomalies} of {len(labels)} rows are labelled as anomalies and left out; the others are taken as normal."
+        return [Notice("left out", n_anomalies, text)]
 
     def refuse(self, names: Sequence[str], kind: str) -> None:
         """Raise `ParameterError` if an option of `names` is given, which `kind` would ignore."""

@@ -69,7 +69,7 @@ def open_table(content: TableContent, options: OpenOptions, parts: Sequence[str]
         groups=groups,
         feature_names=spec.feature_names,
         parts=parts,
-        notices=(*content.notices, *told, *features.notices, *told_of_labels),
+        notices=(*content.notices, *told, *features.notices, *told_of_labels, *options.told_of_anomalies(labels)),
         table_spec=spec,
         row_errors=features.errors,
         doubt=doubt,
@@ -122,7 +122,8 @@ def first_line(error: Exception) -> str:
 def _meaning(content: TableContent, options: OpenOptions) -> tuple[TableContent, TableSpec, list[Notice], str | None]:
     """Return what the columns mean: by the options, then by what a model remembers, then by their names and values.
 
-    The last entry says why a fit must not go on, where a column is used as a feature that is likely to be the label.
+    The last entry says why a fit must not go on, where a column is used as a feature that is likely to be the label, nor a recalibration,
+    where such a column is left aside.
     """
     remembered = options.table_spec or TableSpec()
     label = options.label_column or _if_present(content, remembered.label_column)
@@ -141,7 +142,8 @@ def _meaning(content: TableContent, options: OpenOptions) -> tuple[TableContent,
         names, aside = remembered.feature_names, (*spec.set_aside, *remembered.set_aside)
         match_columns(content.name, content.table.column_names, names)
         told += told_aside(content.name, content.table.column_names, [*names, *aside])
-        return content, replace(spec, feature_names=names), told, None
+        doubt = _unread_label(content, [column for column in content.table.column_names if column not in {*names, *aside, *index}])
+        return content, replace(spec, feature_names=names), told, doubt
     names = tuple(column for column in content.table.column_names if column not in {*spec.set_aside, *index})
     told += _told_index(content, index)
     if remembered.feature_names is not None:
@@ -236,6 +238,19 @@ def _doubt(content: TableContent, names: Sequence[str]) -> tuple[str | None, lis
         f" all the same, name the columns to use with `columns` (--columns {','.join(rest[:8]) + (',…' if len(rest) > 8 else '')})."
     )
     return text, [Notice("taken as", len(found), text, tuple(found))]
+
+
+def _unread_label(content: TableContent, aside: Sequence[str]) -> str | None:
+    """Return why rows must not all be taken as normal, where a column that the model knows nothing of looks like the label."""
+    found = label_columns(content.table, aside)
+    if not found:
+        return None
+    normal, option = _asked_of_label(content, found[0])
+    return (
+        f"Column {listed(found)} of {content.name} looks like the label and is not read, so that rows it marks as anomalies would be taken"
+        f" as normal. Say label_column={found[0]!r}{normal} (--label-column {found[0]}{option}); where all rows are normal, name the"
+        " columns of the fit with `columns` (--columns), or remove the column."
+    )
 
 
 def _asked_of_label(content: TableContent, column: str) -> tuple[str, str]:

@@ -38,7 +38,7 @@ from insphere.detectors.scoring import Rows, RowScoring
 from insphere.detectors.stored import KIND, parameters_to_json, restore, to_file
 from insphere.detectors.unseen import decide, new_scores, unseen_scores
 from insphere.detectors.verdict_taking import VerdictTaking
-from insphere.errors import CollapseError, ParameterError
+from insphere.errors import CollapseError, DataError, ParameterError
 from insphere.fields import Checked, OpenShare, check_fields
 from insphere.seeding import check_random_state, generator, resolve_seed
 from insphere.validation import Within, check_number
@@ -257,7 +257,7 @@ class AbstractDetector(RowScoring, VerdictTaking, ParameterisedEstimator, Outlie
         ParameterError
             If neither is given, or a value breaks its rule.
         DataError
-            If rows do not fit the detector, none is readable, or some were trained on.
+            If rows do not fit the detector, none is readable, some were trained on, or a label is likely that is not read.
         """
         check_is_fitted(self, "decision_")
         if X is None and target_fpr is None:
@@ -265,6 +265,8 @@ class AbstractDetector(RowScoring, VerdictTaking, ParameterisedEstimator, Outlie
         if X is not None:
             rng = generator(self.seed_, "recalibration units")
             source = self.open(X, split="train", **options)
+            if source.doubt is not None:
+                raise DataError(source.doubt)
             new, n_rows = new_scores(self, source, groups, categories, self.row_hashes_, rng)
             self.decision_ = self.decision_.recalibrated(new.scores, n_rows, new.peaks, new.categories)
         if target_fpr is not None:
