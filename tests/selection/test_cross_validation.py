@@ -92,3 +92,8 @@ def test_what_cannot_be_is_told() -> None:
         next(OneClassKFold(1).split(X, Y))
     with pytest.raises(DataError, match="are normal"):
         auroc_scorer(insphere.KNN(random_state=0).fit(X[:120]), X[:120], Y[:120])
+
+
+def test_folds_without_labels_say_what_to_give() -> None:
+    with pytest.raises(DataError, match="needs the labels: give `y`"):
+        cross_val_score(insphere.KNN(random_state=0), X, cv=OneClassKFold(3), scoring=auroc_scorer)

@@ -45,7 +45,7 @@ class OneClassKFold(BaseCrossValidator):  # type: ignore[misc]
         """Return the number of folds."""
         return check_integer("n_splits", self.n_splits, at_least=2)
 
-    def split(self, X: Any, y: ArrayLike, groups: Any = None) -> Iterator[tuple[NDArray[np.int64], NDArray[np.int64]]]:
+    def split(self, X: Any, y: ArrayLike | None = None, groups: Any = None) -> Iterator[tuple[NDArray[np.int64], NDArray[np.int64]]]:
         """Yield the positions of the rows to train on and to test on, for each fold.
 
         Parameters
@@ -59,9 +59,14 @@ class OneClassKFold(BaseCrossValidator):  # type: ignore[misc]
         Raises
         ------
         DataError
-            If labels are of another kind, or there are fewer independent normal rows than folds.
+            If there are no labels or they are of another kind, or there are fewer independent normal rows than folds.
         """
         n_splits = self.get_n_splits()
+        if y is None:
+            raise DataError(
+                "OneClassKFold deals normal rows and anomalies apart and needs the labels: give `y` (0 normal, 1 anomaly), to"
+                " `cross_val_score` too. Without labels nothing can be measured; scikit-learn's KFold parts rows of one kind."
+            )
         is_anomaly = anomalies(y, len(by_position(y, name="y") or ()))
         units = np.arange(len(is_anomaly)) if groups is None else group_codes(by_position(groups, name="groups") or (), len(is_anomaly))
         rng = generator(resolve_seed(self.random_state), "one-class folds")
