@@ -87,11 +87,12 @@ def _parse(text: CsvText, on_invalid: Any = None, types: "dict[str, pa.DataType]
     import pyarrow as pa
     from pyarrow import csv
 
+    # No threads: a pool that is still starting when a short program ends aborts it, and of one block there is little to share.
     # One block, because types are inferred from the first one: 1, 2, 3 ... 1.5 must not fail in the second megabyte.
     block = min(max(len(text.data) + 1, 1 << 16), 1 << 30)
     return csv.read_csv(
         pa.BufferReader(text.data),
-        read_options=csv.ReadOptions(block_size=block, autogenerate_column_names=not text.has_header, use_threads=on_invalid is None),
+        read_options=csv.ReadOptions(block_size=block, autogenerate_column_names=not text.has_header, use_threads=False),
         parse_options=csv.ParseOptions(delimiter=text.separator, invalid_row_handler=on_invalid),
         convert_options=csv.ConvertOptions(column_types=types),
     )
