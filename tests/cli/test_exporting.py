@@ -2,6 +2,7 @@
 
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 from cli.conftest import Run
@@ -63,3 +64,20 @@ def test_a_graph_is_verified_elsewhere(run: Run, model: Path, tiles: Path, tmp_p
     (tmp_path / "m.onnx.parity.json").unlink()
     outcome = run("verify", tmp_path / "m.onnx")
     assert outcome.code == 1 and "parity.json cannot be read" in outcome.err
+
+
+def test_graphs_are_scored_and_evaluated_with_text(tmp_path: Path, run: Run) -> None:
+    table = tmp_path / "t.csv"
+    rows = np.random.default_rng(0).normal(size=(60, 3))
+    labels = ["1" if row >= 50 else "0" for row in range(60)]
+    table.write_text("a,b,c,label\n" + "".join(f"{a},{b},{c},{label}\n" for (a, b, c), label in zip(rows, labels, strict=True)))
+    named = ["--label-column", "label"]
+    assert run("fit", table, *named, "--detector", "knn", "-o", tmp_path / "m.insphere").code == 0
+    assert run("export", tmp_path / "m.insphere", "-o", tmp_path / "m.onnx").code == 0
+    for command in (
+        ["score", tmp_path / "m.onnx", table, *named, "-o", tmp_path / "s.csv"],
+        ["evaluate", tmp_path / "m.onnx", table, *named],
+    ):
+        outcome = run(*command)
+        assert outcome.code == 0, outcome.err
+        assert "normal rows to flag at most" in " ".join((outcome.out + outcome.err).split())

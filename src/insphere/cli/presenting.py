@@ -239,10 +239,11 @@ def _how_decided(decision: Mapping[str, Any]) -> str:
     if decision["by"] == "radius":
         return "the paper's radius, as asked: the quantile of training scores, which flags more new normal rows than it says"
     rows = {"split": "held-out normal rows", "cross": "normal rows, each left out once", "given": "normal rows given to recalibrate"}
+    kind = rows.get(decision.get("method", ""), "normal rows")  # an exported graph does not say which
     most = f"{100 * decision['promised_fpr']:.3g} %"
     own = sum(not entry["borrows"] for entry in decision.get("categories") or ())
     by_category = f"; each of {own} categories has its own" if own else ""
-    how = f"set on {decision['n_calibration']} {rows[decision['method']]} to flag at most {most} of normal rows"
+    how = f"set on {decision['n_calibration']} {kind} to flag at most {most} of normal rows"
     if decision["promised_fpr"] > decision["target_fpr"]:
         how += f" ({100 * decision['target_fpr']:g} % was asked for, which takes more rows)"
     return how + by_category
