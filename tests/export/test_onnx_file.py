@@ -11,9 +11,10 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
+from contract import fit_quietly
 from export_models import KINDS, NAMES_AND_KINDS, fitted, rows_of_kind
 from insphere.decision.health import Finding, HealthReport
-from insphere.detectors.catalog import DETECTORS, detector_class
+from insphere.detectors.catalog import DETECTORS, detector_class, make
 from insphere.errors import CollapseError, DataError, ExportError, MissingDependencyError, ParameterError
 from insphere.export import export_onnx, graph, onnx_file
 from insphere.output_file import OutputError
@@ -232,3 +233,15 @@ def test_the_exporters_noise_is_kept_and_its_levels_restored(capsys: pytest.Capt
         sys.stdout.write("progress")
         warnings.warn("chatter", stacklevel=1)
     assert capsys.readouterr().out == ""
+
+
+@pytest.mark.parametrize("name", ["cae", "vae-svdd"])
+def test_int8_flags_rows_far_out(name: str, tmp_path: Path) -> None:
+    X = np.random.default_rng(0).normal(size=(120, 6)).astype(np.float32)
+    detector = fit_quietly(make(name, {"random_state": 0, "epochs": 5, "device": "cpu"}), X)
+    export_onnx(detector, tmp_path / "int8.onnx", rows=X, int8=True)
+    sizes = np.array([20, -20, 100, -100, 1e4, -1e4, 1e30, -1e30], dtype=np.float32)
+    far = (np.eye(6, dtype=np.float32)[None] * sizes[:, None, None]).reshape(-1, 6)
+    scores, p_values, flagged = answers(tmp_path / "int8.onnx", far)
+    assert flagged.all() and np.isinf(scores).all() and p_values.max() == pytest.approx(1 / (len(detector.decision_) + 1))
+    assert np.isfinite(answers(tmp_path / "int8.onnx", X)[0]).all()

@@ -54,6 +54,9 @@ class ScoringGraph(nn.Module):
         Fitted.
     vectors : {"float32", "float64"}
         Type of the input where rows are vectors; images come in the type that they were fitted in.
+    within : tuple of ndarray of float64, shape (features,), optional
+        Lowest and highest value of each feature; a row with one outside is treated as one that is not finite. For int8, which gives what
+        lies outside the rows that its scales were chosen by the answers of the nearest that it can express.
 
     Raises
     ------
@@ -61,8 +64,19 @@ class ScoringGraph(nn.Module):
         If no graph is known that gives the detector's scores.
     """
 
-    def __init__(self, detector: AbstractDetector, vectors: str = "float32") -> None:
+    def __init__(
+        self,
+        detector: AbstractDetector,
+        vectors: str = "float32",
+        within: tuple[NDArray[np.float64], NDArray[np.float64]] | None = None,
+    ) -> None:
         super().__init__()
+        self.is_bounded = within is not None
+        self.lowest: Tensor
+        self.highest: Tensor
+        if within is not None:
+            self.register_buffer("lowest", torch.from_numpy(within[0]))
+            self.register_buffer("highest", torch.from_numpy(within[1]))
         self.input_dtype = vectors if detector.image_spec_ is None else detector.image_spec_.dtype
         self.imputed = None if detector.input_.imputer is None else Imputed(detector.input_.imputer)
         self.score_rows = scorer(detector).requires_grad_(False)
@@ -110,9 +124,15 @@ class ScoringGraph(nn.Module):
         if not rows.dtype.is_floating_point:
             scores, heat = self._answers(rows)
             return scores, torch.isfinite(scores), heat
+        inside = None
+        if self.is_bounded:  # before missing values are filled: comparisons with them are false
+            values = rows.double()
+            inside = ~((values < self.lowest) | (values > self.highest)).any(dim=1)
         if self.imputed is not None:
             rows = self.imputed(rows)
         finite = torch.isfinite(rows).flatten(1).all(dim=1)
+        if inside is not None:
+            finite = finite & inside
         # Scored as zeros, so that no operator, of int8 networks too, makes something ordinary of what is not a number.
         scores, heat = self._answers(torch.where(finite.reshape(-1, *[1] * (rows.ndim - 1)), rows, torch.zeros_like(rows)))
         return scores, finite & torch.isfinite(scores), heat

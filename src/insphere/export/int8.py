@@ -17,6 +17,7 @@ from insphere.metrics import auroc
 
 _NETWORK_OPERATORS = ("Conv", "Gemm", "MatMul")
 _CALIBRATION_ROWS = 128
+_MARGIN = 0.25  # of a feature's range, beyond it on each side: new normal rows exceed the range itself often
 
 
 @dataclasses.dataclass(frozen=True)
@@ -66,6 +67,28 @@ def check_int8(detector: AbstractDetector) -> None:
         )
 
 
+def bounds(detector: AbstractDetector, X: NDArray[Any]) -> tuple[NDArray[np.float64], NDArray[np.float64]] | None:
+    """Return the lowest and highest value of each feature that a quantised graph answers to; None for images, whose values are bounded.
+
+    8-bit activations saturate: beyond the rows that their scales were chosen by, every row looks like the nearest that they can express,
+    and may look normal. So such rows are flagged without being scored.
+
+    Parameters
+    ----------
+    X : ndarray
+        Rows by whose activations the scales are chosen; NaN where a value is missing.
+    """
+    if detector.image_spec_ is not None or X.ndim != 2:
+        return None
+    values = X.astype(np.float64)
+    known = ~np.isnan(values)
+    lowest = np.where(known, values, np.inf).min(axis=0)
+    highest = np.where(known, values, -np.inf).max(axis=0)
+    seen = known.any(axis=0)
+    width = np.where(seen, highest, 0.0) - np.where(seen, lowest, 0.0)
+    return np.where(seen, lowest - _MARGIN * width, -np.inf), np.where(seen, highest + _MARGIN * width, np.inf)
+
+
 def quantise(content: bytes, detector: AbstractDetector, X: NDArray[Any]) -> bytes:
     """Return the graph with the networks' products of matrices in 8-bit integers; distances and p-values stay in float64.
 
@@ -74,7 +97,7 @@ def quantise(content: bytes, detector: AbstractDetector, X: NDArray[Any]) -> byt
     content : bytes
         The graph.
     X : ndarray
-        Rows by whose activations the scales are chosen.
+        Rows by whose activations the scales are chosen; those beyond their `bounds` the graph flags by itself.
 
     Raises
     ------

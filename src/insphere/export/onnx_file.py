@@ -17,7 +17,7 @@ from insphere.errors import CollapseError, ExportError, ParameterError
 from insphere.export.comparing import Asked, Comparison, check_equal, check_refused
 from insphere.export.golden import golden_rows, pack, rows_of
 from insphere.export.graph import OPSET, ScoringGraph, build, check_packages, input_name
-from insphere.export.int8 import QuantisationCost, check_int8, measure, quantise
+from insphere.export.int8 import QuantisationCost, bounds, check_int8, measure, quantise
 from insphere.export.parity import certificate_path, certify, model_sha256
 from insphere.output_file import check_writable, replacing
 from insphere.runtime.sessions import session
@@ -96,6 +96,7 @@ def export_onnx(
         Rows to compare the graph with the detector on, beside the made-up ones; at most 256 of them are read. Needed for `int8`.
     int8 : bool
         Whether the networks' weights and activations become 8-bit integers, which costs accuracy; what it costs is measured on `rows`.
+        Rows with a feature beyond those of `rows` by more than a quarter of its range are flagged as if they were not finite.
     vectors : {"auto", "float32", "float64"}
         Type in which the graph takes vectors. "auto" is float32 where the answers to unrounded rows, made-up and given ones, are equal
         all the same, and float64 where they are not: where a feature lies far from zero (seconds since 1970), rounding changes scores.
@@ -153,7 +154,10 @@ def export_onnx(
         graph, content, golden, comparison = _built(detector, None if given is None else given[0], vectors)
         cost = None
         if given is not None and int8:
-            content = quantise(content, detector, given[0].astype(graph.input_dtype))
+            fed = given[0].astype(graph.input_dtype)
+            if (within := bounds(detector, fed)) is not None:
+                content = _serialised(build(detector, ScoringGraph(detector, graph.input_dtype, within)))
+            content = quantise(content, detector, fed)
             cost = measure(detector, session(content), *given, dtype=graph.input_dtype)
         # Only made-up rows are stored: the file may go where the user's own images may not.
         content = _described(content, detector, graph, pack(detector, golden, graph.input_dtype, exact=cost is None), cost)
