@@ -59,7 +59,8 @@ def test_a_graph_is_verified_elsewhere(run: Run, model: Path, tiles: Path, tmp_p
     assert "all decisions are equal" in run("verify", tmp_path / "m.onnx").out
     result = run("verify", tmp_path / "m.onnx", "--model", model, "--rows", tiles, "--json").result
     assert result["n_labels"] == 0 and result["n_rows"] > 96
-    assert run("verify", tmp_path / "m.onnx", "--rows", tiles).code == 2
+    alone = run("verify", tmp_path / "m.onnx", "--rows", tiles)
+    assert alone.code == 2 and "leave `--rows` out" in " ".join(alone.err.split())
     assert run("verify", tmp_path / "m.onnx", "--model", model).code == 0
     (tmp_path / "m.onnx.parity.json").unlink()
     outcome = run("verify", tmp_path / "m.onnx")
@@ -81,3 +82,14 @@ def test_graphs_are_scored_and_evaluated_with_text(tmp_path: Path, run: Run) -> 
         outcome = run(*command)
         assert outcome.code == 0, outcome.err
         assert "normal rows to flag at most" in " ".join((outcome.out + outcome.err).split())
+
+
+def test_a_graph_does_not_claim_that_it_has_seen_no_row(tmp_path: Path, run: Run) -> None:
+    table = tmp_path / "t.csv"
+    rows = np.random.default_rng(0).normal(size=(60, 2))
+    table.write_text("a,b,label\n" + "".join(f"{a},{b},{int(number >= 50)}\n" for number, (a, b) in enumerate(rows)))
+    named = ["--label-column", "label"]
+    assert run("fit", table, *named, "--detector", "knn", "-o", tmp_path / "m.insphere").code == 0
+    assert run("export", tmp_path / "m.insphere", "-o", tmp_path / "m.onnx").code == 0
+    assert run("evaluate", tmp_path / "m.insphere", table, *named, "--json").result["n_seen"] == 50
+    assert run("evaluate", tmp_path / "m.onnx", table, *named, "--json").result["n_seen"] is None

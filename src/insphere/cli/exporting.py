@@ -141,7 +141,11 @@ def verify(
     if (key := required_key(require_signature)) is not None:
         check_file(graph, key)
     if rows is not None and model is None:
-        raise ParameterError("`--rows` needs `--model`: the model's scores of the rows are what the graph is compared with.")
+        raise ParameterError(
+            "`--rows` needs `--model`: the model's answers to these rows are what the graph's are compared with, and a graph does not hold"
+            " them. Give `--model` too, or leave `--rows` out: then the graph is compared on the rows of its certificate, whose answers"
+            " were kept at the export."
+        )
     detector = None if model is None else catalog.load(model, require_signature=require_signature)
     chosen = source_options(locals())
     source = None if detector is None or rows is None else detector.open(rows, **chosen)

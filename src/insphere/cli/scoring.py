@@ -251,10 +251,12 @@ def evaluate(
     check_labelled(rows)
     localiser = localiser_for(rows)
     n_seen: list[int] = []
+    tells_seen: list[bool] = []  # not of an exported graph, which keeps no fingerprints of the rows that were given to fit
     n_pooled: list[int] = []
 
     def take(batch: "ScoredRows") -> None:
         n_seen.append(batch.n_seen)
+        tells_seen.append(batch.seen is not None)
         n_pooled.append(batch.n_pooled)
         if localiser is not None and detector.has_maps:
             localiser.add(batch)
@@ -273,7 +275,7 @@ def evaluate(
     tell_of_places(detector, places, has_masks=localiser is not None)
     decision = detector.describe()["decision"]
     if json:
-        counts = {"n_rows": len(rows), "n_errors": n_errors, "n_seen": sum(n_seen)}
+        counts = {"n_rows": len(rows), "n_errors": n_errors, "n_seen": sum(n_seen) if all(tells_seen) else None}
         facts = {"model": model, "source": source, **counts, "decision": decision, "notices": console.noted(rows)}
         localisation = None if places is None else places.to_json()
         console.write_json(
