@@ -141,3 +141,13 @@ def test_columns_that_are_called_anomalies_need_no_normal_label():
     assert open_source(table(not_ok=[0, 1] * 100), label_column="not_ok").labels.tolist() == [0, 1] * 100
     assert "(--label-column is_defect); to leave" in open_source(table(is_defect=[0, 1] * 100)).doubt
     assert "--normal-label VALUE" in open_source(table(outlier=[-1, 1] * 100)).doubt
+
+
+@pytest.mark.parametrize("name", ["", "Unnamed: 0", "index", "level_0"])
+@pytest.mark.parametrize("kind", [int, float])
+def test_an_index_of_tables_put_below_one_another_counts_in_pieces(name, kind):
+    counted = np.concatenate([np.arange(150), np.arange(40), np.arange(77)]).astype(kind)
+    assert index_columns(pa.table({name: counted, "volt": RNG.normal(size=267)})) == [name]
+    # Whole numbers that repeat in another way are features.
+    assert index_columns(pa.table({name: RNG.integers(0, 9, 267).astype(kind)})) == []
+    assert index_columns(pa.table({name: np.tile(np.arange(3), 89).astype(kind)})) == []

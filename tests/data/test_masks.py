@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from insphere.data import ImageSource, open_source
+from insphere.data.layouts import read_layout
 from insphere.data.masks import decode_mask, mask_at_size
 from insphere.errors import DataError, ParameterError
 
@@ -199,3 +200,16 @@ def test_masks_of_the_magnetic_tiles(data_dir: Path) -> None:
     with source.opened_masks() as mask_of:
         masks = [mask_of(position) for position in range(len(source))]
     assert [mask is not None and bool(mask.any()) for mask in masks] == (source.labels == 1).tolist()
+
+
+@pytest.mark.parametrize("folder", ["scratch_mask", "defect_masks", "mask_bad", "bad_gt", "binary_masks", "good_mask", "labels/bad_mask"])
+def test_folders_whose_longer_names_say_masks_hold_no_rows(folder: str) -> None:
+    images = [*(f"good/{number}.png" for number in range(3)), *(f"bad/{number}.png" for number in range(2))]
+    layout = read_layout([*images, f"{folder}/0.png", f"{folder}/1.png"], name="line")
+    assert [images[row] for row in layout.positions] == images
+    assert [code == 1 for code in layout.codes] == [False] * 3 + [True] * 2
+
+
+def test_masks_that_people_wear_are_rows() -> None:
+    names = [f"{kind}/{number}.png" for kind in ("face_mask/good", "face_mask/bad") for number in range(2)]
+    assert len(read_layout(names, name="shop").positions) == 4

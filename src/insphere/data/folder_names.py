@@ -29,6 +29,8 @@ PARTS = {
 TWO_KINDS = tuple(map(frozenset, (("positive", "negative"), ("pos", "neg"), ("0", "1"), ("yes", "no"), ("true", "false"))))
 """Names of folders that part two kinds without saying which is normal."""
 
+_MASKS = frozenset({"mask", "masks", "gt", "groundtruth", "segmentation", "segmentations", "annotation", "annotations"})
+_OF_MASKS = frozenset({"binary", "pixel", "image", "images"})
 _BAD = frozenset(ABNORMAL_FOLDERS)
 _SURE = frozenset({"good", "normal", "ok", "healthy", "intact"})  # of longer names: a mountain_pass is a place
 _NEGATIONS = frozenset({"no", "not", "non"})
@@ -45,6 +47,25 @@ def word(name: str) -> str:
     ('normal', 'not_ok', 'defect_free', 'n_i_o', 'train')
     """
     return _AFTER.sub("", re.sub(r"[\s\-_.]+", "_", name.strip().lower()).strip("_")) or name.lower()
+
+
+def names_masks(name: str) -> bool:
+    """Return whether a folder's name says that its images are masks: one of `MASK_FOLDERS`, or one of their words in a longer name.
+
+    Examples
+    --------
+    >>> [names_masks(name) for name in ("Ground Truth", "scratch_mask", "maskBad", "good-masks", "test_gt", "binary_masks")]
+    [True, True, True, True, True, True]
+    >>> [names_masks(name) for name in ("face_mask", "without_mask", "mask_off", "masked")]
+    [False, False, False, False]
+    """
+    pieces = [piece.lower() for piece in _BETWEEN_WORDS.split(name) if piece]
+    if word(name) in MASK_FOLDERS:
+        return True
+    # There are masks that people wear: the other words must say a part, a kind of rows, or a kind of picture.
+    others = [piece for piece in pieces if piece not in _MASKS]
+    known = all(sense(piece) is not None or piece in ABNORMAL_FOLDERS or piece in PARTS or piece in _OF_MASKS for piece in others)
+    return len(others) < len(pieces) and known
 
 
 def part_and_rest(name: str) -> tuple[str, str] | None:

@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from insphere.data.folder_names import ABNORMAL_FOLDERS, NORMAL_FOLDERS, sense, word
 from insphere.data.rows import Notice
@@ -49,6 +50,7 @@ _LABEL_WORDS = frozenset(
 )
 _ALSO_LABELS = frozenset({"y", "y_true", "ground_truth", "normal", "is_normal", "good", "ok", "ng", "pass/fail", "pass_fail", "bad"})
 _MOST_CLASSES = 20
+_LEAST_COUNTED = 5  # rows of each of several tables put below one another, on average, so that their counting is not by chance
 _TELLING = frozenset({*NORMAL_FOLDERS, *ABNORMAL_FOLDERS})
 _LISTED = 10
 
@@ -57,7 +59,7 @@ def index_columns(table: "pa.Table") -> list[str]:
     """Return the columns that hold the index of a data frame: declared in the file, or found by name and values.
 
     A column without a name (or the names that pandas and R give to those) is one if its values are all different, and whole numbers or
-    texts; one called index, id, row, ... is one if it counts k, k + 1, k + 2, ...
+    texts; one called index, id, row, ... is one if it counts k, k + 1, k + 2, ... Either is one if it counts again and again from k on.
 
     Examples
     --------
@@ -140,17 +142,34 @@ def _is_index(table: "pa.Table", column: str) -> bool:
     import pyarrow.compute as pc
 
     values = plain_column(table.column(column))
-    whole, text = pa.types.is_integer(values.type), pa.types.is_string(values.type)
-    if values.null_count or not (whole or text) or not len(values):
+    if values.null_count or not len(values):
         return False
-    if column.strip().lower() in _INDEX_NAMES:
-        if not whole or len(values) < 2:
-            return False
-        steps = np.diff(np.asarray(values.to_numpy()))
-        # A frame's index called so by pandas may be shuffled; the other names are features too often.
-        distinct = column.strip().lower() in ("index", "level_0") and pc.count_distinct(values).as_py() == len(values)
-        return bool((steps == 1).all()) or distinct
-    return bool(pc.count_distinct(values).as_py() == len(values))
+    numbers = _whole_numbers(values)
+    if numbers is None and not pa.types.is_string(values.type):
+        return False
+    distinct = bool(pc.count_distinct(values).as_py() == len(values))
+    name = column.strip().lower()
+    # A frame's index called so by pandas may be shuffled; the other names are features too often.
+    if distinct and (name not in _INDEX_NAMES or (name in ("index", "level_0") and numbers is not None and len(values) > 1)):
+        return True
+    return numbers is not None and _counts(numbers)
+
+
+def _whole_numbers(values: "pa.Array") -> NDArray[Any] | None:
+    """Return the values if they are whole numbers, written as fractions or not."""
+    import pyarrow as pa
+
+    if not (pa.types.is_integer(values.type) or pa.types.is_floating(values.type)):
+        return None
+    numbers = np.asarray(values.to_numpy(zero_copy_only=False))
+    return numbers if np.isfinite(numbers).all() and (numbers == np.floor(numbers)).all() else None
+
+
+def _counts(numbers: NDArray[Any]) -> bool:
+    """Return whether numbers count k, k + 1, k + 2, ..., perhaps again from k on, as where tables were put one below the other."""
+    goes_on = np.diff(numbers) == 1
+    again = numbers[1:][~goes_on] == numbers[0]
+    return len(numbers) > 1 and bool(again.all()) and (not len(again) or len(numbers) >= _LEAST_COUNTED * (1 + len(again)))
 
 
 def _names_a_label(column: str) -> bool:

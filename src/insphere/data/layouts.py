@@ -10,7 +10,7 @@ from typing import Self
 import numpy as np
 from numpy.typing import NDArray
 
-from insphere.data.folder_names import ABNORMAL_FOLDERS, MASK_FOLDERS, NORMAL_FOLDERS, PARTS, TWO_KINDS, part_and_rest, sense, word
+from insphere.data.folder_names import ABNORMAL_FOLDERS, NORMAL_FOLDERS, PARTS, TWO_KINDS, names_masks, part_and_rest, sense, word
 from insphere.data.rows import Notice, RowFacts
 from insphere.errors import DataError
 
@@ -137,7 +137,7 @@ def _parted(folders: Sequence[tuple[str, ...]], normal: Sequence[str]) -> list[t
 
     def says(rest: str) -> bool:
         name = word(rest)
-        return name in normal or name in ABNORMAL_FOLDERS or name in MASK_FOLDERS or sense(rest) is not None
+        return name in normal or name in ABNORMAL_FOLDERS or names_masks(rest) or sense(rest) is not None
 
     beside: set[tuple[str, ...]] = set()
     for parts in set(folders):
@@ -217,7 +217,8 @@ class _Said:
 
     def worded(self, parts: Sequence[str], at: int) -> int | None:
         """Return what the words in the name of one folder of a path say; where the user names the normal one, no other is."""
-        code = sense(parts[at]) if at >= self.shared and self.named(parts[at]) is None else None
+        says_rows = at >= self.shared and self.named(parts[at]) is None and not names_masks(parts[at])
+        code = sense(parts[at]) if says_rows else None
         return code if self.by_words or code == 1 else None
 
 
@@ -240,7 +241,7 @@ def _place(parts: tuple[str, ...], stem: str, said: _Said, stems: set[str]) -> _
 
 
 def _is_mask(words: Sequence[str], stem: str, stems: Collection[str], normal: Sequence[str]) -> bool:
-    in_folder = any(part in MASK_FOLDERS and part not in normal for part in words)
+    in_folder = any(names_masks(part) and part not in normal for part in words)
     return in_folder or (_MASK_STEM.search(stem) is not None and _MASK_STEM.sub("", stem) in stems)
 
 
