@@ -121,7 +121,15 @@ class TestLeftOut:
     @pytest.mark.parametrize("door", [door for door in DOORS if door not in (pictures, items)])
     def test_more_than_eight_bits_of_colour(self, door: Callable[..., Any], tmp_path: Path) -> None:
         deep = deep_colour_png()
-        assert said(open_source(door({"a.png": deep, "b.png": grey()}, tmp_path)), "more than 8 bits a colour") == 1
+        assert said(open_source(door({"a.png": deep, "b.png": grey()}, tmp_path)), "more than 8 bits of grey or a colour") == 1
+
+    @pytest.mark.parametrize("door", [door for door in DOORS if door is not items])
+    def test_grey_of_sixteen_bits_seen_by_a_model_of_eight(self, door: Callable[..., Any], tmp_path: Path) -> None:
+        deep = encoded(Image.fromarray(GREY[0].astype(np.uint16) * 16), "TIFF")
+        source = open_source(door({"a.tif": deep, "b.tif": deep}, tmp_path), spec=ImageSpec(9, 8, 1))
+        assert said(source, "more than 8 bits of grey") == 2
+        (tmp_path / "again").mkdir()
+        assert not read(open_source(door({"a.tif": deep, "b.tif": deep}, tmp_path / "again")))  # kept as fractions
 
     @pytest.mark.parametrize("door", TREES)
     def test_other_suffixes_and_hidden_files(self, door: Callable[..., Any], tmp_path: Path) -> None:

@@ -20,7 +20,7 @@ def remarks(image: "Image", *, to_grey: bool, deep: bool = False) -> dict[str, i
     to_grey : bool
         Whether the array is grey.
     deep : bool
-        Whether `is_deep_colour` was true before the image was decoded.
+        Whether it had more bits than are kept, before it was decoded.
     """
     found = {"colour": int(to_grey and has_colour(image)), "depth": int(deep), "pages": _n_pages(image) - 1}
     return {kind: amount for kind, amount in found.items() if amount > 0}

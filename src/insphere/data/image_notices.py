@@ -14,7 +14,7 @@ _EXAMPLES = 5
 _REMARKS = {
     "pages": "Files with more than one page or frame, of which the first is read: {n}; pages left out: {amount}. Store them one by one.",
     "colour": "Images with colours that a grey model does not see, and which are read as grey: {n}.",
-    "depth": "Images with more than 8 bits a colour, which are read with 8, so that finer steps are lost: {n}.",
+    "depth": "Images with more than 8 bits of grey or a colour, which are read with 8, so that finer steps are lost: {n}.",
 }
 
 

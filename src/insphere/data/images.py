@@ -190,8 +190,8 @@ def decode_telling(data: Encoded, spec: ImageSpec) -> tuple[NDArray[Any], dict[s
     -------
     array : ndarray of shape (height, width, channels)
     remarks : dict
-        "pages": how many pages or frames follow the first; "colour": 1 where colours became grey; "depth": 1 where colours had more than
-        8 bits. What is not the case is not there.
+        "pages": how many pages or frames follow the first; "colour": 1 where colours became grey; "depth": 1 where grey or colours had
+        more bits than are kept. What is not the case is not there.
 
     Raises
     ------
@@ -200,7 +200,7 @@ def decode_telling(data: Encoded, spec: ImageSpec) -> tuple[NDArray[Any], dict[s
     """
     try:
         with _open(data) as image:
-            deep = is_deep_colour(image)
+            deep = is_deep_colour(image) or (spec.dtype == "uint8" and is_deep(image))
             if spec.jpeg_draft:
                 _draft(image, spec)
             pixels = bring_to(_turned_upright(image), spec)

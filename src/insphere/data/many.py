@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 from insphere.data.arrays import ArraySource
 from insphere.data.folders import open_image_files
 from insphere.data.guesses import unread_labels
-from insphere.data.image_kinds import remarks
+from insphere.data.image_kinds import is_deep, remarks
 from insphere.data.image_notices import told_of, told_of_size
 from insphere.data.image_sizes import choose_spec, natural_size
 from insphere.data.images import bring_to, header_of
@@ -84,7 +84,7 @@ def open_many(source: Any, options: OpenOptions) -> AbstractSource:
             notices = (*notices, *told_of_size(len(items), natural_size(headers), spec))
         X: NDArray[Any] = np.stack([bring_to(item, spec) for item in items])
         for row, item in enumerate(items):
-            for kind, amount in remarks(item, to_grey=spec.channels == 1).items():
+            for kind, amount in remarks(item, to_grey=spec.channels == 1, deep=spec.dtype == "uint8" and is_deep(item)).items():
                 told.setdefault(kind, {})[row] = amount
     else:
         options.refuse(("image_size", "mode", "jpeg_draft"), "a list of arrays")
