@@ -16,7 +16,7 @@ from sklearn.utils.estimator_checks import parametrize_with_checks
 import contract
 import insphere
 import naive
-from insphere import KDE, KNN, OCSVM, IForest, model_file
+from insphere import KDE, KNN, OCSVM, SVDD, IForest, model_file
 from insphere.data.preprocess import fit_preprocess
 from insphere.detectors.classical import MANY_ROWS, approximates
 from insphere.detectors.one_class_svm import GAMMAS, fit_exact, fit_nystroem, recombine, select_parameters
@@ -129,6 +129,18 @@ def test_vectors_score_as_scikit_learn_does(detector):
         np.testing.assert_array_equal(fitted.anomaly_score(new), expected)
     np.testing.assert_allclose(fitted.anomaly_score(new), expected, rtol=1e-9, atol=1e-12)
     np.testing.assert_array_equal(rankdata(fitted.anomaly_score(new)), rankdata(expected))
+
+
+@pytest.mark.parametrize("detector", [KDE, KNN, OCSVM, SVDD], ids=lambda detector: detector.name)
+def test_models_of_folds_have_as_many_components_as_the_model_of_all_rows(detector):
+    rng = np.random.default_rng(0)
+    rows = rng.integers(0, 256, (520, 12, 12, 1)).astype(np.uint8)  # of noise, every component counts
+    rates = []
+    for seed in range(5):
+        fitted = contract.fit_quietly(detector(random_state=seed), rows[20 * seed : 20 * seed + 20])
+        assert fitted.decision_.method == "cross" and len(fitted.projection_.components) == 17  # 18 rows less their mean span 17
+        rates.append((fitted.predict(rows[100:]) == -1).mean())
+    assert np.mean(rates) < 0.15
 
 
 def test_components_are_kept_for_images_only_unless_asked_for():

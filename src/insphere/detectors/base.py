@@ -147,10 +147,10 @@ class AbstractDetector(RowScoring, VerdictTaking, ParameterisedEstimator, Outlie
         """
         fitting = self._prepare(X, y, groups, categories)
         context = FitContext(None if checkpoint is None else Path(checkpoint), resume, on_epoch, on_rows)
-        fitted = self._fit_model(fitting.training_rows, dataclasses.replace(context, units=fitting.training_units))
+        fitted = self._fit_model(fitting.training_rows, fitting.context(context))
         if self._trims(fitted):
             fitting.leave_out(fitted[0], self.trim)
-            fitted = self._refit(fitting.training_rows, dataclasses.replace(context, units=fitting.training_units))
+            fitted = self._refit(fitting.training_rows, fitting.context(context))
         self._conclude(fitting, fitted)
         self.health_.warn()
         return self

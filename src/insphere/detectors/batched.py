@@ -209,7 +209,7 @@ def _fit_alone(detectors: Sequence[Any], fittings: Sequence[Fitting], group: Seq
     for number in group:
         context = FitContext(on_epoch=None if on_epoch is None else functools.partial(on_epoch, number))
         with _noted(number):
-            fitted[number] = detectors[number]._fit_model(fittings[number].training_rows, context)
+            fitted[number] = detectors[number]._fit_model(fittings[number].training_rows, fittings[number].context(context))
     return fitted
 
 

@@ -107,7 +107,7 @@ class OCSVM(AbstractShallowDetector):
         return self.rho_ - self.expansion_(features)
 
     def _settled(self) -> dict[str, Any]:
-        return {"gamma": self.gamma_, "nu": self.nu_}
+        return super()._settled() | {"gamma": self.gamma_, "nu": self.nu_}
 
     def _features_state(self) -> tuple[dict[str, Any], dict[str, NDArray[Any]]]:
         header = {"gamma": self.gamma_, "nu": self.nu_, "rho": self.rho_}
@@ -174,7 +174,7 @@ class KDE(AbstractShallowDetector):
         return -self.density_.log_density(features)
 
     def _settled(self) -> dict[str, Any]:
-        return {"bandwidth": self.bandwidth_}
+        return super()._settled() | {"bandwidth": self.bandwidth_}
 
     def _features_state(self) -> tuple[dict[str, Any], dict[str, NDArray[Any]]]:
         return {"bandwidth": self.bandwidth_}, {"density/points": self.density_.points, "density/weights": self.density_.weights}

@@ -53,7 +53,8 @@ Fitted = tuple[NDArray[np.float64], list[Finding]]
 class FitContext:
     """What `fit` was told besides the rows: where to keep a checkpoint, whether to resume it, whom to tell of each epoch or of rows done.
 
-    `units` says of each row to train on which unit it belongs to: see `Fitting`.
+    `units` says of each row to train on which unit it belongs to, `least_rows` on how few of them a model of folds will be fitted: see
+    `Fitting`.
     """
 
     checkpoint: Path | None = None
@@ -61,6 +62,7 @@ class FitContext:
     on_epoch: Callable[[Any], None] | None = None
     on_rows: Callable[[int, int], None] | None = None
     units: NDArray[np.int64] | None = None
+    least_rows: int | None = None
 
 
 @dataclasses.dataclass
@@ -110,6 +112,15 @@ class Fitting:
     def training_rows(self) -> NDArray[Any]:
         """A copy of the rows to train on."""
         return self.rows[self.train_index]
+
+    @property
+    def least_rows(self) -> int | None:
+        """The number of rows that the model without the largest fold is fitted on; None where rows are held out."""
+        return None if self.folds is None else len(self.train_index) - int(np.bincount(self.folds[self.train_index]).max())
+
+    def context(self, given: FitContext) -> FitContext:
+        """Return what the fit of these rows is to know beside what it was given."""
+        return dataclasses.replace(given, units=self.training_units, least_rows=self.least_rows)
 
     def leave_out(self, scores: NDArray[np.float64], share: float) -> None:
         """Take the `share` of the training rows that score highest out of them; one score for each."""

@@ -181,7 +181,7 @@ class SVDD(AbstractShallowDetector):
         return self.sphere_.score(features)
 
     def _settled(self) -> dict[str, Any]:
-        return {"gamma": self.sphere_.center.kernel.gamma}
+        return super()._settled() | {"gamma": self.sphere_.center.kernel.gamma}
 
     def _features_state(self) -> tuple[dict[str, Any], dict[str, NDArray[Any]]]:
         sphere = self.sphere_

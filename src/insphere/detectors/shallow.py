@@ -45,6 +45,7 @@ class AbstractShallowDetector(AbstractDetector):
     """
 
     cross_below: ClassVar[int] = CROSS_BELOW
+    _n_components: ClassVar[int | None] = None
 
     scaling: Scaling = "auto"
     pca: Literal["auto", "none"] | Share = "auto"
@@ -74,13 +75,25 @@ class AbstractShallowDetector(AbstractDetector):
         share = self.pca if not isinstance(self.pca, str) else IMAGE_VARIANCE if self.pca == "auto" and X.ndim == 4 else None
         findings = []
         if share is not None:
-            self.projection_ = fit_projection(self._scaled(self._rows_to_project(X)), share)
+            self.projection_ = self._project(self._scaled(self._rows_to_project(X)), share, context)
             n_kept, n_dims = self.projection_.components.shape
             text = f"{n_kept} of {n_dims} principal components keep {share:.0%} of the variance."
             findings.append(Finding("principal components", "ok", float(n_kept), text))
         self._first_of_unit = None if context.units is None else np.sort(np.unique(context.units, return_index=True)[1])
         scores, own_findings = self._fit_features(self._features(X))
         return scores, findings + own_findings
+
+    def _project(self, rows: Array, share: float, context: FitContext) -> "Projection":
+        """Fit the projection: with as many components as the models of folds can have too, and these with as many as that of all rows.
+
+        Densities and distances grow with the number of dimensions, so that scores of models with different ones say nothing of each other.
+        """
+        if self._n_components is not None:
+            return fit_projection(rows, 1.0, at_most=self._n_components)
+        return fit_projection(rows, share, at_most=None if context.least_rows is None else context.least_rows - 1)
+
+    def _settled(self) -> dict[str, Any]:
+        return {} if self.projection_ is None else {"_n_components": len(self.projection_.components)}
 
     def _independent(self, features: Array) -> Array:
         """Return the features of one training row a unit, to choose parameters by: twins make every scale look too large."""
@@ -142,8 +155,8 @@ class Projection:
         return np.asarray(np.einsum("nd,ed->ne", rows - self.mean, self.components, optimize=False))
 
 
-def fit_projection(rows: Array, share: float) -> Projection:
-    """Return the projection on the fewest principal components that keep at least `share` of the variance.
+def fit_projection(rows: Array, share: float, *, at_most: int | None = None) -> Projection:
+    """Return the projection on the fewest principal components that keep at least `share` of the variance, or on the first `at_most`.
 
     Examples
     --------
@@ -155,7 +168,8 @@ def fit_projection(rows: Array, share: float) -> Projection:
         return Projection(mean, np.eye(1, rows.shape[1]))
     solver = "covariance_eigh" if len(rows) >= rows.shape[1] else "full"  # whichever decomposes the smaller matrix
     fitted = PCA(n_components=share if share < 1 else None, svd_solver=solver).fit(rows)
-    return Projection(np.asarray(fitted.mean_, dtype=np.float64), np.ascontiguousarray(fitted.components_, dtype=np.float64))
+    components = fitted.components_[: None if at_most is None else max(1, at_most)]
+    return Projection(np.asarray(fitted.mean_, dtype=np.float64), np.ascontiguousarray(components, dtype=np.float64))
 
 
 def some_of(n_rows: int, n_wanted: int, rng: np.random.Generator) -> NDArray[np.int64]:
