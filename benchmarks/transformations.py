@@ -2,19 +2,24 @@
 
     INSPHERE_DATA=FOLDER python benchmarks/transformations.py --sets cifar10:automobile mnist:8 adbench/20_letter --seeds 0
 
-writes benchmarks/reports/transformations.csv and transformations.md; runs that are in the CSV already are not repeated. Each run is one
-fit with `scored_by="both"`; "contrast", "distance" and "both" are the AUROC of its two terms and of their sum, all of one network.
-"plane" is the mean distance of the codes to the own centres within the subspace that the centres span. Tables are standardised by the
+writes benchmarks/reports/transformations.csv and transformations.md; runs that are in the CSV already are not repeated. --network says
+which encoder: "large" (ResNet-18) is trained with crops and changed colours, which the paper's few blocks can't use. --seconds says how long
+a training may take: as many epochs as fit, by a look at three. --keep names a folder for the terms of every row, to look at other sums.
+
+Each run is one fit with `scored_by="both"`; "contrast", "distance" and "both" are the AUROC of its two terms and of their sum, all of one
+network. "plane" is the mean distance of the codes to the own centres within the subspace that the centres span. Tables are standardised by the
 training half of the normal rows; pictures are standardised by channel. Seconds are of the wall and of the processor: other work ran
-beside, on two cores.
+beside, on two cores (or on one graphics processor, where the line below says so).
 
 Everything is from scratch. Test labels of CIFAR-10's automobile and bird, of digit 8 and of six tables (letter, vowels, Wilt, satellite,
-cardio, optdigits) were looked at when the form of the score was chosen; on no other set.
+cardio, optdigits) were looked at when the form of the score was chosen; of airplane and bird when crops, colours and the weight of the
+autoencoder were (which the share of held-out versions told apart decided); on no other set.
 """
 
 import argparse
 import csv
 import functools
+import itertools
 import os
 import platform
 import subprocess
@@ -33,11 +38,17 @@ from sklearn.preprocessing import StandardScaler
 import insphere
 from insphere.data import one_class_split
 from insphere.metrics import auroc
+from insphere.scores.graph import SphereGraph
+from insphere.scores.sphere import fit_sphere
 
 REPORTS = Path(__file__).parent / "reports"
 SCORES = ("contrast", "distance", "both", "plane", "neighbours")
+NETWORKS: dict[str, dict[str, Any]] = {
+    "paper": {},
+    "large": {"network": {"size": "large"}, "views": {"crop": 0.5, "colour": True}, "training": {"batch_size": 128, "lr": 2e-3}},
+}
 FIELDS = (
-    "set", "seed", "epochs", *SCORES, "kept", "told_apart", "n_train", "fit_wall_seconds", "fit_cpu_seconds", "rows_per_second",
+    "set", "network", "seed", "epochs", *SCORES, "kept", "told_apart", "n_train", "fit_wall_seconds", "fit_cpu_seconds", "rows_per_second",
     "versions", "machine", "commit",
 )  # fmt: skip
 
@@ -47,24 +58,33 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--sets", nargs="+", required=True)
     parser.add_argument("--seeds", type=int, nargs="+", default=[0])
+    parser.add_argument("--network", choices=NETWORKS, default="paper")
     parser.add_argument("--epochs", type=int, help="passes over the training rows; the detector's own number if not given")
+    parser.add_argument("--seconds", type=float, help="instead: as many passes as fit into so many seconds")
+    parser.add_argument("--device", default="auto")
+    parser.add_argument("--keep", type=Path, help="a folder for the terms of every row")
+    parser.add_argument("--reports", type=Path, default=REPORTS)
     options = parser.parse_args()
     warnings.simplefilter("ignore")
-    path = REPORTS / "transformations.csv"
+    path = options.reports / "transformations.csv"
     for name in options.sets:
         for seed in options.seeds:
-            if not any((row["set"], int(row["seed"])) == (name, seed) for row in read(path)):
-                row = measured(name, seed, options.epochs)
+            run = (name, options.network, seed)
+            if not any((row["set"], row["network"], int(row["seed"])) == run for row in read(path)):
+                row = measured(*run, options)
                 write(path, [*read(path), row])  # read again: another process may have added some
-                (REPORTS / "transformations.md").write_text(report(read(path)), encoding="utf-8")
+                path.with_suffix(".md").write_text(report(read(path)), encoding="utf-8")
                 print(", ".join(f"{key} {value}" for key, value in row.items() if key not in ("versions", "machine", "commit")), flush=True)
-    (REPORTS / "transformations.md").write_text(report(read(path)), encoding="utf-8")
+    path.with_suffix(".md").write_text(report(read(path)), encoding="utf-8")
 
 
-def measured(name: str, seed: int, epochs: int | None) -> dict[str, Any]:
+def measured(name: str, network: str, seed: int, options: argparse.Namespace) -> dict[str, Any]:
     """Return the row of one run."""
     train, test, labels = rows_of(name, seed)
-    detector = insphere.TransformSVDD(scored_by="both", epochs=epochs, random_state=seed)
+    parameters = NETWORKS[network] | {"scored_by": "both", "random_state": seed, "device": options.device}
+    if options.seconds is not None:
+        options.epochs = max(2, round(options.seconds / seconds_of_an_epoch(parameters, train)))
+    detector = insphere.TransformSVDD(epochs=options.epochs, **parameters)
     started, of_processor = time.perf_counter(), time.process_time()
     detector.fit(train)
     wall, processor = time.perf_counter() - started, time.process_time() - of_processor
@@ -79,9 +99,13 @@ def measured(name: str, seed: int, epochs: int | None) -> dict[str, Any]:
         "plane": in_plane(detector, train, test),
         "neighbours": nearest_neighbours(train, test),
     }
+    if options.keep:
+        options.keep.mkdir(exist_ok=True)
+        keep(options.keep / f"{name.replace('/', '-').replace(':', '-')}-{network}-{seed}.npz", detector, train, test, labels)
     told = next(finding for finding in detector.health_.findings if finding.name == "transformations")
     return {
         "set": name,
+        "network": network,
         "seed": seed,
         "epochs": len(detector.history_),
         **{score: round(100 * auroc(labels, values).value, 2) for score, values in scores.items()},
@@ -93,6 +117,45 @@ def measured(name: str, seed: int, epochs: int | None) -> dict[str, Any]:
         "rows_per_second": round(len(test) / seconds),
         **circumstances(),
     }
+
+
+def seconds_of_an_epoch(parameters: dict[str, Any], train: NDArray[Any]) -> float:
+    """Return how long the fastest of three epochs takes."""
+    seconds: list[float] = []
+    detector = insphere.TransformSVDD(epochs=3, **parameters | {"scored_by": "contrast"})
+    detector.fit(train, on_epoch=lambda record: seconds.append(record.seconds))
+    return min(seconds)
+
+
+def keep(path: Path, detector: Any, train: NDArray[Any], test: NDArray[Any], labels: NDArray[Any]) -> None:
+    """Write each row's sums over the transformations: of log-losses and of distances to the own training codes by several measures."""
+    objective, device = detector.objective_, detector._device
+    references = train[detector.training_index_][~detector._aside]
+    spheres: list[tuple[str, list[Any]]] = [(kind, []) for kind in ("mahalanobis", "euclidean")]
+    unit = []
+    for number in objective.kept:
+        codes = detector._map(lambda x, number=number: objective.codes_of_versions(x, [number])[0], references).astype(np.float64)
+        unit.append(torch.nn.functional.normalize(torch.from_numpy(codes).float(), dim=1).to(device))
+        for kind, own in spheres:
+            own.append(SphereGraph(fit_sphere(kind, codes, None, n_neighbors=5, rng=np.random.default_rng(0))).to(device))
+
+    def all_terms(x: Any) -> Any:
+        codes = objective.codes_of_versions(x, objective.kept)
+        found = [sum(sphere(mu) for sphere, mu in zip(own, codes, strict=True)) for _, own in spheres]
+        near = [
+            (torch.nn.functional.normalize(mu, dim=1) @ own.T).topk(5, dim=1).values.mean(dim=1)
+            for mu, own in zip(codes, unit, strict=True)
+        ]
+        return torch.cat([objective.terms(x).float(), *(values.float().unsqueeze(1) for values in (*found, -sum(near)))], dim=1)
+
+    aside = train[detector.training_index_][detector._aside]
+    np.savez_compressed(
+        path,
+        names=np.array(["contrast", "distance", "mahalanobis", "euclidean", "cosine"]),
+        test=detector._map(all_terms, test),
+        aside=detector._map(all_terms, aside),
+        labels=labels,
+    )
 
 
 def rows_of(name: str, seed: int) -> tuple[NDArray[Any], NDArray[Any], NDArray[Any]]:
@@ -128,9 +191,14 @@ def nearest_neighbours(train: NDArray[Any], test: NDArray[Any]) -> NDArray[np.fl
 @functools.cache
 def circumstances() -> dict[str, str]:
     """Return versions, machine and commit."""
-    commit = subprocess.run(["git", "rev-parse", "--short", "HEAD"], capture_output=True, text=True, check=True, cwd=REPORTS).stdout.strip()
+    gpu = torch.cuda.get_device_name() if torch.cuda.is_available() else ""
+    where = gpu or f"{platform.machine()}, {torch.get_num_threads()} thread"
+    commit = (
+        os.environ.get("COMMIT")
+        or subprocess.run(["git", "rev-parse", "--short", "HEAD"], capture_output=True, text=True, check=True, cwd=REPORTS).stdout.strip()
+    )
     versions = f"insphere {insphere.__version__}, torch {torch.__version__}, scikit-learn {sklearn.__version__}, numpy {np.__version__}"
-    return {"versions": versions, "machine": f"{platform.machine()}, {torch.get_num_threads()} thread", "commit": commit}
+    return {"versions": versions, "machine": f"{where}", "commit": commit}
 
 
 def read(path: Path) -> list[dict[str, Any]]:
@@ -160,21 +228,20 @@ def report(rows: list[dict[str, Any]]) -> str:
         "",
         'AUROC in %, mean over seeds, ± their standard deviation where there are several; "neighbours" is 5-NN on scaled rows or pixels.',
         "",
-        f"| set | seeds | {' | '.join(SCORES)} | told apart, % | epochs | fit, s | fit, s of one core | rows/s | kept |",
-        "|" + "---|" * 13,
+        f"| set | network | seeds | {' | '.join(SCORES)} | told apart, % | epochs | fit, s | fit, s of one core | rows/s | kept |",
+        "|" + "---|" * 14,
     ]
-    names = sorted({str(row["set"]) for row in rows})
-    for name in names:
-        own = [row for row in rows if row["set"] == name]
+    for name, network in sorted({(str(row["set"]), str(row["network"])) for row in rows}):
+        own = [row for row in rows if (row["set"], row["network"]) == (name, network)]
         kept = ", ".join(dict.fromkeys(str(row["kept"]) for row in own))
         cells = " | ".join(spread([row[column] for row in own]) for column in columns)
         cells += "".join(f" | {np.mean([float(row[column]) for row in own]):.0f}" for column in whole)
-        lines.append(f"| {name} | {' '.join(str(row['seed']) for row in own)} | {cells} | {kept} |")
-    for kind in ("adbench/", "cifar10:", "mnist:"):
-        own = [row for row in rows if row["set"].startswith(kind)]
+        lines.append(f"| {name} | {network} | {' '.join(str(row['seed']) for row in own)} | {cells} | {kept} |")
+    for kind, network in itertools.product(("adbench/", "cifar10:", "mnist:"), NETWORKS):
+        own = [row for row in rows if row["set"].startswith(kind) and row["network"] == network]
         if own:
             means = " | ".join(f"{np.mean([float(row[score]) for row in own]):.1f}" for score in SCORES)
-            lines.append(f"| {kind[:-1]}: mean of {len({row['set'] for row in own})} | | {means} | | | | | | |")
+            lines.append(f"| {kind[:-1]}: mean of {len({row['set'] for row in own})} | {network} | | {means} | | | | | | |")
     stated = sorted({(row["versions"], row["machine"]) for row in rows})
     commits = sorted({str(row["commit"]) for row in rows})
     lines += ["", *(f"{versions}; {machine}." for versions, machine in stated), f"Commits: {', '.join(commits)}.", ""]

@@ -307,3 +307,16 @@ def transform_contrast(codes: list[list[list[float]]], centers: list[list[float]
             weights = [math.exp(-0.5 * scale * math.dist(mu, center) ** 2) for center in centers]
             sums[row] -= math.log(weights[applied] / sum(weights))
     return sums
+
+
+def pair_loss(codes, partners, temperature):
+    """NT-Xent (Chen 2020, eq. 1), a mean over all codes: one at a time, with the sum over the others written out."""
+
+    def cosine(a, b):
+        return sum(x * y for x, y in zip(a, b, strict=True)) / math.sqrt(sum(x * x for x in a) * sum(y * y for y in b))
+
+    losses = []
+    for number, code in enumerate(codes):
+        others = [math.exp(cosine(code, other) / temperature) for place, other in enumerate(codes) if place != number]
+        losses.append(-math.log(math.exp(cosine(code, codes[partners[number]]) / temperature) / sum(others)))
+    return sum(losses) / len(losses)

@@ -10,7 +10,7 @@ import naive
 from contract import fit_quietly
 from insphere import load, model_file
 from insphere.detectors.stored import KIND
-from insphere.detectors.transform_objective import TransformSVDDObjective, Views
+from insphere.detectors.transform_objective import TransformSVDDObjective, Views, pair_loss
 from insphere.detectors.transform_svdd import TransformSVDD, _set_aside, _share_right
 from insphere.errors import ModelFileError, ParameterError
 from insphere.metrics import auroc
@@ -79,17 +79,41 @@ class TestObjective:
         expected = np.mean([(mu - center).norm(dim=1).mean().item() for mu, center in zip(codes, objective.centers.weight, strict=True)])
         assert distance == pytest.approx(expected, rel=0.02)
 
-    def test_a_step_takes_as_many_different_transformations_of_each_row_as_asked_for(self):
-        objective, x = make_objective(at_once=2), rows(50)
-        versions, numbers, firsts = objective._versions(x, torch.Generator().manual_seed(0))
-        assert len(versions) == 100 and set(numbers.tolist()) == {0, 1, 2} and len(set(firsts.tolist())) == 50
+    @pytest.mark.parametrize("at_once", [2, 3])
+    @pytest.mark.parametrize("n_variations", [1, 2])
+    def test_a_step_takes_as_many_different_transformations_of_each_row_as_asked_for(self, at_once, n_variations):
+        objective, x = make_objective(at_once=at_once), rows(50)
+        variations = [x, x + 100.0][:n_variations]
+        versions, numbers, firsts, partners = objective._versions(variations, torch.Generator().manual_seed(0))
+        assert len(versions) == 50 * at_once * n_variations and set(numbers.tolist()) == {0, 1, 2}
+        every = torch.cat(variations)
         owners = []
         for version, number in zip(versions, numbers.tolist(), strict=True):
-            distances = (objective.transformations(x, number) - version).abs().sum(dim=1)
+            distances = (objective.transformations(every, number) - version).abs().sum(dim=1)
             owners.append((int(distances.argmin()), number))
-            assert float(distances.min()) < 1e-5
-        assert len(set(owners)) == 100 and sorted(row for row, _ in owners) == sorted([*range(50)] * 2)
+            assert float(distances.min()) < 1e-3
+        assert len(set(owners)) == len(owners)
+        assert sorted(row for row, _ in owners) == sorted([*range(50 * n_variations)] * at_once)
+        # One version of each row is decoded, of the first variation.
         assert sorted(owners[first][0] for first in firsts.tolist()) == list(range(50))
+        for (row, number), partner in zip(owners, partners.tolist(), strict=True):
+            assert owners[partner] == ((row + 50) % (50 * n_variations), number)
+
+    def test_a_version_is_told_by_its_partner_among_all_others(self):
+        codes = torch.randn(6, 4, generator=torch.Generator().manual_seed(0))
+        partners = torch.tensor([3, 4, 5, 0, 1, 2])
+        assert pair_loss(codes, partners).item() == pytest.approx(naive.pair_loss(codes.tolist(), partners.tolist(), 0.5), rel=1e-5)
+
+    def test_similarity_is_one_more_term_of_the_loss(self):
+        kwargs = {"alpha": 0.3, "contrast": 2.0, "views": Views(), "reading": VariationalReading(likelihood="gaussian")}
+        objective = TransformSVDDObjective((8, 8, 3), 4, Network(widths=(2,)), similarity=5.0, **kwargs)
+        initialise(objective, 0)
+        x = torch.randn(6, 3, 8, 8, generator=torch.Generator().manual_seed(0))
+        terms = objective.train()(x, torch.Generator().manual_seed(0))
+        rest = terms["distance"] + 0.3 * (terms["kl"] + terms["reconstruction"]) + 2.0 * terms["contrast"]
+        torch.testing.assert_close(terms["loss"], rest + 5.0 * terms["similarity"])
+        assert objective.crop == 0.5 and objective.colour  # compared versions are varied more
+        assert 1.0 < terms["similarity"].item() < 6.0
 
     def test_score_sums_the_log_losses_of_what_is_kept(self):
         objective, x = make_objective().eval(), rows()

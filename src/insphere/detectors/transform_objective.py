@@ -10,21 +10,29 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 from torch.nn import functional
 
-from insphere.fields import Checked, Declared
+from insphere.fields import Checked, Declared, Share
 from insphere.nets.options import Network
 from insphere.scores.graph import SphereGraph
 from insphere.scores.sphere import AbstractSphere
+from insphere.training.augmentation import coloured, cropped, jittered, mirrored
 from insphere.training.noise import NoiseSource, standard_normal
-from insphere.training.transformations import Family, Transformations, shifted
+from insphere.training.transformations import Family, Transformations
 from insphere.training.variational import AbstractVariationalObjective, VariationalReading, kl_to_standard_normal, sample_code
 from insphere.validation import Within, check_choice
 
 _FIRST_RADIUS = 3.0
+_TEMPERATURE = 0.5
+_LEAST_CROP = 0.5
 
 
 def _check_families(name: str, value: object) -> None:
     for family in () if value == "auto" else str(value).split("+"):
         check_choice(name, family, ("auto", *get_args(Family)))
+
+
+def in_colour(input_shape: Sequence[int]) -> bool:
+    """Return whether rows of shape (height, width, channels) or (features,) are pictures with several channels."""
+    return len(input_shape) == 3 and input_shape[2] > 1
 
 
 @dataclasses.dataclass(frozen=True)
@@ -45,6 +53,11 @@ class Views(Declared):
     jitter : int, optional
         Pixels by which pictures are shifted at most in training, as normal ones too; None takes a tenth of the shorter side in colour and
         a thirtieth in grey.
+    crop : float, optional
+        Least share of a picture's area that is cut out in training and brought to its size again, in (0, 1]; 1 cuts nothing. None takes
+        0.5 where versions are compared with each other (`similarity` above 0) and 1 elsewhere.
+    colour : bool, optional
+        Whether brightness, contrast and saturation are varied in training, down to grey. None does so where `similarity` is above 0.
 
     Examples
     --------
@@ -59,6 +72,8 @@ class Views(Declared):
     at_once: Annotated[int, Within(at_least=1, at_most=1000)] = 4
     mirror: bool | None = None
     jitter: Annotated[int, Within(at_least=0, at_most=1000)] | None = None
+    crop: Share | None = None
+    colour: bool | None = None
 
     def families(self, input_shape: Sequence[int]) -> list[str]:
         """Return the names of the families for rows of shape (height, width, channels) or (features,)."""
@@ -66,7 +81,7 @@ class Views(Declared):
             return self.transformations.split("+")
         if len(input_shape) == 1:
             return ["projections"]
-        return ["rotations"] if input_shape[2] > 1 else ["rotations", "flips", "affine"]
+        return ["rotations"] if in_colour(input_shape) else ["rotations", "flips", "affine"]
 
 
 class TransformSVDDObjective(AbstractVariationalObjective):
@@ -100,15 +115,21 @@ class TransformSVDDObjective(AbstractVariationalObjective):
         contrast: float,
         views: Views,
         reading: VariationalReading,
+        similarity: float = 0.0,
     ) -> None:
         super().__init__(input_shape, latent_dim, network, likelihood=reading.likelihood)
-        self.alpha, self.contrast, self.n_draws = alpha, contrast, reading.n_draws
+        self.alpha, self.contrast, self.n_draws, self.similarity = alpha, contrast, reading.n_draws, similarity
         self.transformations = Transformations(input_shape, views.families(input_shape), views.n_projections)
         self.at_once = min(views.at_once, len(self.transformations))
-        colour = len(input_shape) == 3 and input_shape[2] > 1
+        colour = in_colour(input_shape)
         self.mirror = (colour if views.mirror is None else views.mirror) and len(input_shape) == 3
         steps = min(input_shape[:2]) // (10 if colour else 30) if views.jitter is None else views.jitter
         self.jitter = steps if len(input_shape) == 3 else 0
+        much = similarity > 0
+        self.crop = ((_LEAST_CROP if much else 1.0) if views.crop is None else views.crop) if len(input_shape) == 3 else 1.0
+        self.colour = (much if views.colour is None else views.colour) and len(input_shape) == 3
+        if much:
+            self.projector = nn.Sequential(nn.Linear(latent_dim, latent_dim), nn.LeakyReLU(0.1), nn.Linear(latent_dim, latent_dim))
         # As a layer, so that its weights are drawn with the others: rows are the learned centres c_T.
         self.centers = nn.Linear(latent_dim, len(self.transformations), bias=False)
         self.log_scale = nn.Parameter(torch.zeros(()))
@@ -130,20 +151,20 @@ class TransformSVDDObjective(AbstractVariationalObjective):
 
     def forward(self, x: Tensor, generator: NoiseSource) -> dict[str, Tensor]:
         """Return the terms ``kl`` and ``reconstruction`` (nats per row), ``distance``, ``contrast`` (nats per row) and their ``loss``."""
-        versions, numbers, rows_first = self._versions(self._varied(x, generator), generator)
+        variations = [self._varied(x, generator) for _ in range(2 if self.similarity else 1)]
+        versions, numbers, firsts, partners = self._versions(variations, generator)
         mu, logvar = self.posterior(versions)
         z = sample_code(mu, logvar, self.n_draws, generator)
-        log_likelihood = self.log_likelihood(versions[rows_first], z[:, rows_first]).mean()
+        log_likelihood = self.log_likelihood(versions[firsts], z[:, firsts]).mean()
         kl = kl_to_standard_normal(mu, logvar).mean()
         distance = ((z - self.centers.weight[numbers]).square().sum(dim=2) + 1e-12).sqrt().mean()
         contrast = functional.cross_entropy(self.logits(mu), numbers)
-        return {
-            "loss": self.alpha * (kl - log_likelihood) + distance + self.contrast * contrast,
-            "distance": distance,
-            "contrast": contrast,
-            "kl": kl,
-            "reconstruction": -log_likelihood,
-        }
+        loss = self.alpha * (kl - log_likelihood) + distance + self.contrast * contrast
+        terms = {"distance": distance, "contrast": contrast, "kl": kl, "reconstruction": -log_likelihood}
+        if self.similarity:
+            terms["similarity"] = pair_loss(self.projector(mu).float(), partners)
+            loss = loss + self.similarity * terms["similarity"]
+        return {"loss": loss, **terms}
 
     def logits(self, mu: Tensor) -> Tensor:
         """Return ``−scale/2 · ‖mu − c_T‖²`` of each code (n, latent_dim) and centre, shape (n, n_transformations)."""
@@ -155,29 +176,40 @@ class TransformSVDDObjective(AbstractVariationalObjective):
         if not self.training:
             return x
         if self.mirror:
-            turned = standard_normal((len(x), 1, 1, 1), generator, like=x) > 0
-            x = torch.where(turned, x.flip(3), x)
-        if self.jitter:
-            shares = torch.special.ndtr(standard_normal((2,), generator, like=x)) * (2 * self.jitter + 1)
-            down, right = (int(share) - self.jitter for share in shares.clamp(max=2 * self.jitter + 0.5).tolist())
-            x = shifted(x, down, right)
-        return x
+            x = mirrored(x, generator)
+        if self.jitter and self.crop == 1:
+            x = jittered(x, self.jitter, generator)
+        if self.crop < 1:
+            x = cropped(x, self.crop, generator)
+        return coloured(x, generator) if self.colour else x
 
-    def _versions(self, x: Tensor, generator: NoiseSource) -> tuple[Tensor, Tensor, Tensor]:
-        """Return transformed rows, the number of the transformation of each, and the positions of one version of each row."""
-        numbers = standard_normal((len(x), len(self.transformations)), generator, like=x).argsort(dim=1)[:, : self.at_once]
-        versions, labels, firsts, n_before = [], [], [], 0
-        for number in range(len(self.transformations)):
-            rows, places = (numbers == number).nonzero(as_tuple=True)
-            if len(rows):
-                versions.append(self.transformations(x[rows], number))
-                labels.append(torch.full_like(rows, number))
-                firsts.append(n_before + (places == 0).nonzero().flatten())
-                n_before += len(rows)
+    def _versions(self, variations: Sequence[Tensor], generator: NoiseSource) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+        """Return transformed rows of each variation, and what is to be known of them.
+
+        In this order: versions, the number of the transformation of each, the positions of one version of each row, and the position of
+        each version's partner: the same row's, under the same transformation, in the next variation.
+        """
+        x, n = variations[0], len(self.transformations)
+        numbers = standard_normal((len(x), n), generator, like=x).argsort(dim=1)[:, : self.at_once]
+        taken = torch.zeros((len(x), n), dtype=torch.long, device=x.device).scatter_(1, numbers, 1)
+        ends = (taken.sum(dim=0) * len(variations)).cumsum(dim=0)
+        every = torch.arange(len(x), device=x.device)
+        versions, labels, partners, n_before = [], [], [], 0
+        for number in range(n):
+            # Where all are taken, nothing depends on what was drawn, and the device is not waited for.
+            rows = every if self.at_once == n else taken[:, number].nonzero().flatten()
+            total = len(rows) * len(variations)
+            if total:
+                versions += [self.transformations(variation[rows], number) for variation in variations]
+                labels.append(torch.full((total,), number, device=x.device))
+                partners.append(n_before + (torch.arange(total, device=x.device) + len(rows)) % total)
+                n_before += total
         joined = torch.cat(versions)
         if joined.ndim == 4:
             joined = joined.contiguous(memory_format=torch.channels_last)
-        return joined, torch.cat(labels), torch.cat(firsts)
+        first = numbers[:, 0]
+        places = functional.pad(ends, (1, 0))[first] + taken.cumsum(dim=0)[every, first] - 1
+        return joined, torch.cat(labels), places, torch.cat(partners)
 
     # Scoring.
 
@@ -213,3 +245,21 @@ class TransformSVDDObjective(AbstractVariationalObjective):
         self.scored_by = scored_by
         self.unit_mean.copy_(torch.from_numpy(mean))
         self.unit_spread.copy_(torch.from_numpy(spread))
+
+
+def pair_loss(codes: Tensor, partners: Tensor) -> Tensor:
+    """Return how badly each code is told to belong to its partner among all others by the cosine between them, in nats; a mean.
+
+    Source: Chen 2020 (SimCLR), eq. 1, with versions under other transformations among the others, as in Tack 2020 (CSI), eq. 5; their
+    temperature of 0.5.
+
+    Examples
+    --------
+    >>> codes = torch.tensor([[1.0, 0.0], [1.0, 0.0], [-1.0, 0.0], [-1.0, 0.0]])
+    >>> round(pair_loss(codes, torch.tensor([1, 0, 3, 2])).item(), 3)
+    0.036
+    """
+    unit = functional.normalize(codes, dim=1)
+    cosines = unit @ unit.T / _TEMPERATURE
+    own = torch.eye(len(codes), dtype=torch.bool, device=codes.device)
+    return functional.cross_entropy(cosines.masked_fill(own, -torch.inf).float(), partners)

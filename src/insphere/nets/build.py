@@ -7,9 +7,11 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor, nn
 
+from insphere.errors import ParameterError
 from insphere.nets.conv import ConvDecoder, ConvEncoder
 from insphere.nets.mlp import MLPDecoder, MLPEncoder
 from insphere.nets.options import Network, default_widths
+from insphere.nets.residual_encoder import ResidualEncoder
 
 
 class PointEncoder(nn.Module):
@@ -57,8 +59,18 @@ class GaussianEncoder(nn.Module):
 
 
 def build_encoder(input_shape: Sequence[int], head_dims: Sequence[int], network: Network) -> nn.Module:
-    """Return a convolutional encoder for (height, width, channels), an MLP for (features,)."""
+    """Return a convolutional or residual encoder for (height, width, channels), an MLP for (features,).
+
+    Raises
+    ------
+    ParameterError
+        If a residual network is asked for vectors.
+    """
     network = with_widths(network, input_shape)
+    if network.size != "paper":
+        if len(input_shape) != 3:
+            raise ParameterError(f"`network` of `size` {network.size!r} is for pictures; these rows are vectors: take 'paper'.")
+        return ResidualEncoder(input_shape, head_dims, network)
     return (ConvEncoder if len(input_shape) == 3 else MLPEncoder)(input_shape, head_dims, network)
 
 

@@ -6,7 +6,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from insphere.nets.layers import make_activation
+from insphere.nets.layers import batch_norm_2d, make_activation
 from insphere.nets.options import Network
 
 
@@ -42,7 +42,7 @@ class ConvEncoder(nn.Module):
         for n_filters in network.widths or ():
             blocks += [
                 nn.Conv2d(channels, n_filters, network.kernel_size, padding=network.kernel_size // 2, bias=network.bias),
-                _batch_norm_2d(n_filters, network),
+                batch_norm_2d(n_filters, network),
                 nn.MaxPool2d(2, ceil_mode=True),
                 make_activation(network),
             ]
@@ -86,7 +86,7 @@ class ConvDecoder(nn.Module):
         for n_filters, next_size in zip(widths[::-1], sizes[-2::-1], strict=True):
             blocks += [
                 _convolution(n_inputs, n_filters, network.kernel_size, size),
-                _batch_norm_2d(n_filters, network),
+                batch_norm_2d(n_filters, network),
                 make_activation(network),
             ]
             n_inputs, size = n_filters, next_size
@@ -165,9 +165,3 @@ def _convolution(n_inputs: int, n_outputs: int, kernel_size: int, size: tuple[in
     if size is None:
         return nn.Conv2d(n_inputs, n_outputs, kernel_size, padding=kernel_size // 2)
     return UpsampledConv2d(n_inputs, n_outputs, kernel_size, size)
-
-
-def _batch_norm_2d(n_channels: int, network: Network) -> nn.BatchNorm2d:
-    return nn.BatchNorm2d(
-        n_channels, eps=network.batch_norm_epsilon, momentum=network.batch_norm_momentum, affine=network.batch_norm_affine
-    )

@@ -12,6 +12,9 @@ from insphere.validation import Within
 Activation = Literal["leaky-relu", "tanh", "sigmoid"]
 """What follows a batch norm; all rise with their argument."""
 
+NetworkSize = Literal["paper", "small", "large"]
+"""Names of the encoders of pictures: see `Network`."""
+
 Width = Annotated[int, Within(at_least=1, at_most=65_536)]
 """Channels or units of one layer."""
 
@@ -22,6 +25,9 @@ class Network(Declared):
 
     Parameters
     ----------
+    size : {"paper", "small", "large"}
+        Encoder of images. "paper": convolution blocks (Zhou 2021, Table 2). "small" and "large": residual networks, ResNet-10 of at most
+        256 channels and ResNet-18 of 512; the decoder stays the paper's. Vectors know "paper" only.
     widths : sequence of int, optional
         Images: channels of each convolution block (convolution, batch norm, leaky ReLU, 2×2 max-pooling).
         Vectors: units of each hidden layer. None chooses by input size, see `default_widths`.
@@ -48,6 +54,7 @@ class Network(Declared):
     (8, 4)
     """
 
+    size: NetworkSize = "paper"
     widths: Annotated[Sequence[Width], Length(1, 8)] | None = None
     kernel_size: Annotated[int, Within(at_least=1, at_most=31)] = 5
     activation: Activation = "leaky-relu"
