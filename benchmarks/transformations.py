@@ -91,7 +91,7 @@ def measured(name: str, network: str, seed: int, options: argparse.Namespace) ->
     objective, started = detector.objective_, time.perf_counter()
     terms = detector._map(objective.terms, test).astype(np.float64)
     seconds = time.perf_counter() - started
-    standard = (terms - objective.unit_mean.numpy()) / objective.unit_spread.numpy()
+    standard = (terms - objective.unit_mean.cpu().numpy()) / objective.unit_spread.cpu().numpy()
     scores = {
         "contrast": terms[:, 0],
         "distance": terms[:, 1],

@@ -15,10 +15,9 @@ def warn_unreadable(errors: Mapping[int, str], n_rows: int, consequence: str) ->
 
 
 def tell(source: AbstractSource) -> None:
-    """Issue a warning for each thing about a source that its user should be told; what folders mean is told by `notices` alone."""
+    """Issue a warning for each thing about a source that its user should be told: what was left out, guessed, or changed."""
     for notice in source.notices:
-        if not (source.is_image and notice.kind == "taken as"):
-            warnings.warn(f"{source.name}: {notice}", SourceNotice, stacklevel=5)
+        warnings.warn(f"{source.name}: {notice}", SourceNotice, stacklevel=5)
 
 
 def named_errors(source: AbstractSource, errors: Mapping[int, str]) -> dict[str, str]:
