@@ -309,11 +309,13 @@ def transform_contrast(codes: list[list[list[float]]], centers: list[list[float]
     return sums
 
 
+def cosine(a, b):
+    """Cosine of the angle between two vectors."""
+    return sum(x * y for x, y in zip(a, b, strict=True)) / math.sqrt(sum(x * x for x in a) * sum(y * y for y in b))
+
+
 def pair_loss(codes, partners, temperature):
     """NT-Xent (Chen 2020, eq. 1), a mean over all codes: one at a time, with the sum over the others written out."""
-
-    def cosine(a, b):
-        return sum(x * y for x, y in zip(a, b, strict=True)) / math.sqrt(sum(x * x for x in a) * sum(y * y for y in b))
 
     losses = []
     for number, code in enumerate(codes):

@@ -209,13 +209,35 @@ class TestScores:
         finding = next(finding for finding in detector.health_.findings if finding.name == "radius")
         assert finding.value < 0.5  # a row that is its own nearest would give a radius that most new rows exceed
 
-    @pytest.mark.parametrize("geometry", ["euclidean", "mahalanobis", "local"])
+    @pytest.mark.parametrize("geometry", ["euclidean", "mahalanobis", "local", "angular"])
     def test_geometries_survive_the_file(self, geometry, tmp_path):
         detector = fit_quietly(TransformSVDD(scored_by="both", geometry=geometry, epochs=20, **QUICK), VECTORS)
         detector.save(tmp_path / "m.insphere")
         loaded = load(tmp_path / "m.insphere")
         np.testing.assert_array_equal(loaded.anomaly_score(VECTORS), detector.anomaly_score(VECTORS))
         assert loaded.kept_ == detector.kept_ and [sphere.kind for sphere in loaded.spheres_] == [geometry] * len(loaded.kept_)
+
+
+class TestInColour:
+    def test_rows_are_scored_by_both_terms_with_angles(self, tmp_path):
+        grey = slopes(60)
+        rows = np.concatenate([grey, grey.transpose(0, 2, 1, 3), 255 - grey], axis=3)
+        detector = fit_quietly(TransformSVDD(epochs=5, **QUICK), rows)
+        assert detector.objective_.scored_by == "both" and {sphere.kind for sphere in detector.spheres_} == {"angular"}
+        detector.save(tmp_path / "m.insphere")
+        loaded = load(tmp_path / "m.insphere")
+        np.testing.assert_array_equal(loaded.anomaly_score(rows), detector.anomaly_score(rows))
+        # The graph that scores is another statement of the spheres in NumPy.
+        codes = [detector._map(lambda x, n=n: detector.objective_.codes_of_versions(x, [n])[0], rows) for n in detector.objective_.kept]
+        expected = sum(sphere.distance(mu.astype(float)) for sphere, mu in zip(detector.spheres_, codes, strict=True))
+        np.testing.assert_allclose(detector._map(detector.objective_.terms, rows)[:, 1], expected, rtol=1e-4, atol=1e-6)
+
+    @pytest.mark.parametrize("size", ["small", "large"])
+    def test_residual_networks_are_fitted_saved_and_loaded(self, size, tmp_path):
+        rows = np.random.default_rng(0).integers(0, 256, (40, 8, 8, 3)).astype(np.uint8)
+        detector = fit_quietly(TransformSVDD(network={"size": size}, similarity=5.0, epochs=1, **QUICK), rows)
+        detector.save(tmp_path / "m.insphere")
+        np.testing.assert_array_equal(load(tmp_path / "m.insphere").anomaly_score(rows), detector.anomaly_score(rows))
 
 
 @pytest.mark.parametrize(

@@ -14,7 +14,7 @@ from insphere.scores.sphere import EuclideanSphere, LocalSphere, MahalanobisSphe
 
 CODES = np.random.default_rng(0).normal(size=(60, 4)) @ np.diag([3.0, 1.0, 0.1, 1.0])
 NEW = np.random.default_rng(1).normal(size=(20, 4)) * 3
-GEOMETRIES = ("euclidean", "mahalanobis", "local")
+GEOMETRIES = ("euclidean", "mahalanobis", "local", "angular")
 
 
 def sphere(geometry: str) -> Any:

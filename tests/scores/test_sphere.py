@@ -52,6 +52,22 @@ class TestAgainstPlainLoops:
         ]
         np.testing.assert_allclose(fitted("local", TRAINING, n_neighbors=n_neighbors).training_distance(TRAINING), expected, rtol=1e-6)
 
+    @pytest.mark.parametrize("n_neighbors", [1, 5, 40, 1000])
+    def test_angular(self, n_neighbors: int) -> None:
+        expected = [naive.nearest_mean([1 - naive.cosine(code, other) for other in TRAINING], n_neighbors) for code in NEW]
+        np.testing.assert_allclose(fitted("angular", TRAINING, n_neighbors=n_neighbors).distance(NEW), expected, rtol=1e-6, atol=1e-12)
+
+    @pytest.mark.parametrize("n_neighbors", [1, 5, 1000])
+    def test_angular_leaves_each_training_code_out_and_knows_no_length(self, n_neighbors: int) -> None:
+        expected = [
+            naive.nearest_mean([1 - naive.cosine(code, other) for j, other in enumerate(TRAINING) if j != i], n_neighbors)
+            for i, code in enumerate(TRAINING)
+        ]
+        sphere = fitted("angular", TRAINING, n_neighbors=n_neighbors)
+        np.testing.assert_allclose(sphere.training_distance(TRAINING), expected, rtol=1e-6, atol=1e-12)
+        np.testing.assert_allclose(sphere.distance(NEW * 7), sphere.distance(NEW), rtol=1e-9, atol=1e-14)
+        assert sphere.distance(np.zeros((1, TRAINING.shape[1])))[0] == pytest.approx(0.5)  # no direction at all
+
     @pytest.mark.parametrize("geometry", ["euclidean", "mahalanobis"])
     def test_about_a_centre_training_codes_are_as_any_others(self, geometry: str) -> None:
         found = fitted(geometry, TRAINING)

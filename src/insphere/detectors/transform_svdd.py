@@ -18,7 +18,7 @@ from insphere.detectors.vae_svdd import default_alpha
 from insphere.errors import ModelFileError
 from insphere.fields import AtLeastOne, NotNegative, Positive
 from insphere.nets.options import Network
-from insphere.scores.sphere import MAX_REFERENCES, AbstractSphere, Geometry, fit_sphere, restore_sphere
+from insphere.scores.sphere import MAX_REFERENCES, AbstractSphere, fit_sphere, restore_sphere
 from insphere.seeding import generator
 from insphere.training.options import Training
 from insphere.training.trainee import Trainee
@@ -27,6 +27,9 @@ from insphere.validation import check_choice
 
 ScoredBy = Literal["auto", "contrast", "distance", "both"]
 """What rows may be scored by: see `TransformSVDD`."""
+
+GeometryOfViews = Literal["auto", "angular", "local", "mahalanobis", "euclidean"]
+"""How distances to the own training codes may be measured: see `TransformSVDD`."""
 
 TOLD_APART = 0.6
 """Share of held-out normal rows for which two transformations must be told from each other at least; guessing reaches a half."""
@@ -61,13 +64,14 @@ class TransformSVDD(AbstractNeuralDetector):
         Weight of a contrastive loss, at least 0: two variations of one version are told by their codes among all other versions. For
         larger networks (`network.size`) and long trainings.
     scored_by : {"auto", "contrast", "distance", "both"}
-        "auto" is "contrast" for colour pictures and "both" for all else.
+        "auto" is "both" where more than one transformation is kept.
     views : Views or mapping, optional
         The transformations, and how many of them a step of the training takes.
-    geometry : {"local", "mahalanobis", "euclidean"}
-        How "distance" is measured: see `AbstractEnclosingDetector`.
+    geometry : {"auto", "angular", "local", "mahalanobis", "euclidean"}
+        How "distance" is measured: by the angle to the nearest training codes (`AngularSphere`), or as in `AbstractEnclosingDetector`.
+        "auto" is "angular" for colour pictures and "local" for all else.
     n_neighbors : int
-        Nearest training codes that "local" averages over.
+        Nearest training codes that "angular" and "local" average over.
     reading : VariationalReading or mapping, optional
         The likelihood of the variational autoencoder.
     latent_dim, scaling, epochs, network, training, device
@@ -104,7 +108,7 @@ class TransformSVDD(AbstractNeuralDetector):
     scaling: Scaling = "standard"
     scored_by: ScoredBy = "auto"
     views: Views | Mapping[str, Any] | None = None
-    geometry: Geometry = "local"
+    geometry: GeometryOfViews = "auto"
     n_neighbors: AtLeastOne = 5
     reading: VariationalReading | Mapping[str, Any] | None = None
 
@@ -181,9 +185,7 @@ class TransformSVDD(AbstractNeuralDetector):
     def _scored_by(self, n_kept: int) -> str:
         if n_kept == 1:
             return "distance"
-        if self.scored_by != "auto":
-            return self.scored_by
-        return "contrast" if in_colour(self.input_shape_) else "both"
+        return "both" if self.scored_by == "auto" else self.scored_by
 
     def _enclose_versions(self, X: NDArray[Any], kept: Sequence[int]) -> tuple[list[AbstractSphere], NDArray[np.float64]]:
         """Return a sphere around the codes of each kept transformation, and the sum of each row's distances to what is not itself."""
@@ -191,10 +193,11 @@ class TransformSVDD(AbstractNeuralDetector):
         rng = generator(self.seed_, "references")
         own = np.flatnonzero(~self._aside)
         chosen = np.sort(rng.permutation(own)[: max(2, MAX_REFERENCES // len(kept))])
+        geometry = self.geometry if self.geometry != "auto" else "angular" if in_colour(self.input_shape_) else "local"
         total, spheres = np.zeros(len(X)), []
         for number in kept:
             codes = self._map(lambda x, number=number: objective.codes_of_versions(x, [number])[0], X).astype(np.float64)  # type: ignore[misc]
-            sphere = fit_sphere(self.geometry, codes[chosen], None, n_neighbors=self.n_neighbors, rng=rng)
+            sphere = fit_sphere(geometry, codes[chosen], None, n_neighbors=self.n_neighbors, rng=rng)
             distances = sphere.distance(codes)
             distances[chosen] = sphere.training_distance(codes[chosen])
             total += distances

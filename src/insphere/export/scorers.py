@@ -223,7 +223,9 @@ def sphere_distance(sphere: AbstractSphere) -> SphereGraph:
         If the geometry is not known.
     """
     if not has_graph(sphere):
-        raise ExportError(f"The geometry {sphere.kind!r} cannot be exported; fit with geometry 'local', 'mahalanobis' or 'euclidean'.")
+        raise ExportError(
+            f"The geometry {sphere.kind!r} cannot be exported; fit with geometry 'local', 'angular', 'mahalanobis' or 'euclidean'."
+        )
     return SphereGraph(sphere)
 
 

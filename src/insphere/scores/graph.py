@@ -10,14 +10,14 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from insphere.errors import ParameterError
-from insphere.scores.sphere import AbstractSphere, EuclideanSphere, LocalSphere, MahalanobisSphere
+from insphere.scores.sphere import LEAST_LENGTH, AbstractSphere, AngularSphere, EuclideanSphere, LocalSphere, MahalanobisSphere
 
 _LEAST_SQUARE = 1e-24  # the square root has no slope at zero, and NaN would spread to every pixel
 
 
 def has_graph(sphere: AbstractSphere | None) -> bool:
     """Return whether `SphereGraph` knows the sphere's geometry."""
-    return isinstance(sphere, EuclideanSphere | MahalanobisSphere | LocalSphere)
+    return isinstance(sphere, EuclideanSphere | MahalanobisSphere | LocalSphere | AngularSphere)
 
 
 class SphereGraph(nn.Module):
@@ -46,7 +46,8 @@ class SphereGraph(nn.Module):
         self.register_buffer("center", tensor(sphere.center))
         self.whitening: Tensor | None
         self.register_buffer("whitening", tensor(sphere.whitening) if isinstance(sphere, MahalanobisSphere | LocalSphere) else None)
-        self.nearest = Nearest(sphere.references, sphere.n_neighbors) if isinstance(sphere, LocalSphere) else None
+        self.angular = isinstance(sphere, AngularSphere)
+        self.nearest = Nearest(sphere.references, sphere.n_neighbors) if isinstance(sphere, LocalSphere | AngularSphere) else None
 
     def offsets(self, codes: Tensor) -> Tensor:
         """Return what each code differs by, in the sphere's metric, from the points whose mean distance is its score.
@@ -54,11 +55,14 @@ class SphereGraph(nn.Module):
         Returns
         -------
         Tensor of float64, shape (n, n_points, latent_dim)
-            One point, the centre, for the Euclidean and Mahalanobis spheres; the nearest training codes for the local one.
+            One point, the centre, for the Euclidean and Mahalanobis spheres; the nearest training codes for the local one and, all at
+            length one, for the angular one.
         """
         placed = codes.double() - self.center
         if self.whitening is not None:
             placed = placed @ self.whitening.T
+        if self.angular:
+            placed = placed / norms(placed).clamp(min=LEAST_LENGTH).unsqueeze(1)
         return placed.unsqueeze(1) if self.nearest is None else self.nearest.offsets(placed)
 
     def forward(self, codes: Tensor) -> Tensor:
@@ -66,7 +70,8 @@ class SphereGraph(nn.Module):
 
         Continuous in the codes; where the nearest training codes of a local sphere change, the slope jumps and the value does not.
         """
-        return norms(self.offsets(codes)).mean(dim=1)
+        offsets = self.offsets(codes)
+        return offsets.square().sum(dim=2).mean(dim=1) / 2 if self.angular else norms(offsets).mean(dim=1)
 
 
 class Nearest(nn.Module):

@@ -18,7 +18,10 @@ from insphere.validation import check_choice
 Array = NDArray[np.float64]
 
 MAX_REFERENCES = 20_000
-"""Training codes that the local geometry keeps at most."""
+"""Training codes that the local and the angular geometry keep at most."""
+
+LEAST_LENGTH = 1e-12
+"""What the length of a code counts as at least where it is brought to one."""
 
 
 class AbstractSphere(ABC):
@@ -149,7 +152,49 @@ class LocalSphere(AbstractSphere):
         }
 
 
+class AngularSphere(AbstractSphere):
+    """One minus the mean cosine between a code and the training codes nearest by angle: a cap of the unit sphere around each of them.
+
+    For codes whose direction says what they are and whose length says how surely, as those that centres are told apart by.
+
+    Parameters
+    ----------
+    references : ndarray, shape (m, latent_dim)
+        Training codes at length one.
+    n_neighbors : int
+    own : ndarray of int64, shape (n,), optional
+        As for `LocalSphere`.
+
+    Source: the similarity to training codes in Tack 2020 (CSI), eq. 6. Deviation: the mean of several, without the code's length.
+
+    Examples
+    --------
+    >>> sphere = AngularSphere(np.array([[1.0, 0.0], [0.0, 1.0]]), n_neighbors=1)
+    >>> sphere.distance(np.array([[9.0, 0.0], [0.0, -0.5]])).tolist()
+    [0.0, 1.0]
+    """
+
+    kind = "angular"
+
+    def __init__(self, references: Array, n_neighbors: int, own: NDArray[np.int64] | None = None) -> None:
+        self.center, self.references, self.n_neighbors = np.zeros(references.shape[1]), references, n_neighbors
+        self._neighbours = Neighbours(references)
+        self._own = np.arange(len(references)) if own is None else own
+
+    def distance(self, codes: Array) -> Array:
+        return _mean_half_square(self._neighbours.distances(unit_length(codes), self.n_neighbors))
+
+    def training_distance(self, codes: Array) -> Array:
+        return _mean_half_square(self._neighbours.distances(unit_length(codes), self.n_neighbors, self._own))
+
+    def arrays(self) -> dict[str, Array]:
+        return {"center": self.center, "references": self.references, "n_neighbors": np.array([self.n_neighbors], dtype=np.float64)}
+
+
 Geometry = Literal["local", "mahalanobis", "euclidean"]
+"""Names of the geometries of a sphere around a centre of codes."""
+
+AnyGeometry = Literal["angular", "local", "mahalanobis", "euclidean"]
 """Names of the geometries that `fit_sphere` knows."""
 
 
@@ -158,13 +203,13 @@ def fit_sphere(geometry: str, codes: Array, center: Array | None, *, n_neighbors
 
     Parameters
     ----------
-    geometry : {"euclidean", "mahalanobis", "local"}
+    geometry : {"euclidean", "mahalanobis", "local", "angular"}
     codes : ndarray, shape (n, latent_dim)
         Codes of the proper training rows.
     center : ndarray, shape (latent_dim,), optional
         The centre that training ended with; None takes the mean of `codes`.
     n_neighbors : int
-        Only for "local".
+        Only for "local" and "angular".
     rng : numpy.random.Generator
         Chooses the references where there are more than `MAX_REFERENCES` codes.
 
@@ -180,7 +225,7 @@ def fit_sphere(geometry: str, codes: Array, center: Array | None, *, n_neighbors
     >>> fit_sphere("euclidean", np.array([[0.0], [2.0]]), None, n_neighbors=5, rng=np.random.default_rng(0)).center
     array([1.])
     """
-    check_choice("geometry", geometry, get_args(Geometry))
+    check_choice("geometry", geometry, get_args(AnyGeometry))
     if not np.isfinite(codes).all():
         raise TrainingError(
             "The codes of some training rows are not finite: training has diverged. Try a smaller learning rate (`lr`) or"
@@ -189,7 +234,7 @@ def fit_sphere(geometry: str, codes: Array, center: Array | None, *, n_neighbors
     center = codes.mean(axis=0) if center is None else center
     if geometry == "euclidean":
         return EuclideanSphere(center)
-    whitening = fit_whitening(codes)
+    whitening = np.eye(codes.shape[1]) if geometry == "angular" else fit_whitening(codes)
     if geometry == "mahalanobis":
         return MahalanobisSphere(center, whitening)
     kept, own = np.arange(len(codes)), None
@@ -197,6 +242,8 @@ def fit_sphere(geometry: str, codes: Array, center: Array | None, *, n_neighbors
         kept = np.sort(rng.choice(len(codes), MAX_REFERENCES, replace=False))
         own = np.full(len(codes), -1)
         own[kept] = np.arange(MAX_REFERENCES)
+    if geometry == "angular":
+        return AngularSphere(unit_length(codes[kept]), n_neighbors, own)
     return LocalSphere(center, whitening, _transform(codes[kept] - center, whitening), n_neighbors, own)
 
 
@@ -210,12 +257,14 @@ def restore_sphere(kind: str, arrays: Mapping[str, NDArray[Any]]) -> AbstractSph
     ModelFileError
         If the arrays do not fit together.
     """
-    check_choice("geometry", kind, get_args(Geometry))
+    check_choice("geometry", kind, get_args(AnyGeometry))
     _check_shapes(arrays)
     if kind == "euclidean":
         return EuclideanSphere(arrays["center"])
     if kind == "mahalanobis":
         return MahalanobisSphere(arrays["center"], arrays["whitening"])
+    if kind == "angular":
+        return AngularSphere(arrays["references"], max(1, int(arrays["n_neighbors"][0])))
     return LocalSphere(arrays["center"], arrays["whitening"], arrays["references"], max(1, int(arrays["n_neighbors"][0])))
 
 
@@ -255,6 +304,22 @@ def _check_shapes(arrays: Mapping[str, NDArray[Any]]) -> None:
 def _transform(codes: Array, matrix: Array) -> Array:
     # einsum without BLAS sums each row in the same order, however many rows there are.
     return np.asarray(np.einsum("nd,ed->ne", codes, matrix, optimize=False))
+
+
+def unit_length(codes: Array) -> Array:
+    """Return codes brought to length one; zero stays zero.
+
+    Examples
+    --------
+    >>> unit_length(np.array([[3.0, 4.0], [0.0, 0.0]])).tolist()
+    [[0.6, 0.8], [0.0, 0.0]]
+    """
+    return np.asarray(codes / np.maximum(_row_norm(codes), LEAST_LENGTH)[:, np.newaxis])
+
+
+def _mean_half_square(distances: Array) -> Array:
+    """Return the mean of d²/2, which is one minus a cosine between codes of length one; zero of none."""
+    return np.asarray(np.square(distances).mean(axis=1) / 2) if distances.shape[1] else np.zeros(len(distances))
 
 
 def _row_norm(rows: Array) -> Array:
