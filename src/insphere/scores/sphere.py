@@ -170,7 +170,7 @@ class AngularSphere(AbstractSphere):
     Examples
     --------
     >>> sphere = AngularSphere(np.array([[1.0, 0.0], [0.0, 1.0]]), n_neighbors=1)
-    >>> sphere.distance(np.array([[9.0, 0.0], [0.0, -0.5]])).tolist()
+    >>> sphere.distance(np.array([[9.0, 0.0], [0.0, -0.5]])).round(6).tolist()
     [0.0, 1.0]
     """
 
