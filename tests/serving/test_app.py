@@ -322,6 +322,39 @@ def test_errors_show_no_inside(images: AbstractDetector, monkeypatch: pytest.Mon
         assert client.get("/v2/health/live").status_code == 200
 
 
+@pytest.mark.parametrize("path", ["/models/sensors/score", "/v2/models/sensors/infer", "/score"])
+@pytest.mark.parametrize(
+    ("query", "text"),
+    [
+        ("threshold=3", "The parameter 'threshold' is unknown"),
+        ("Fdr=0.1", "The parameter 'Fdr' is unknown"),
+        ("heatmaps=true", "The parameter 'heatmaps' is unknown"),
+    ],
+)
+def test_parameters_that_would_not_be_looked_at_are_refused(client: TestClient, path: str, query: str, text: str) -> None:
+    answer = client.post(f"{path}?{query}", json={"rows": [[0.0, 0.0, 0.0]]})
+    assert answer.status_code == 422 and answer.json()["error"].startswith(text)
+    if "infer" not in path:
+        assert "category, fdr, heatmap" in answer.json()["error"]
+
+
+def test_a_parameter_given_twice_is_refused_and_a_near_one_is_named(client: TestClient) -> None:
+    rows = {"rows": [[0.0, 0.0, 0.0]]}
+    twice = client.post("/models/sensors/score?fdr=0.5&fdr=0.1", json=rows)
+    assert twice.status_code == 422 and "The parameter fdr is there 2 times" in twice.json()["error"]
+    near = client.post("/models/sensors/score?heatmaps=true", json=rows)
+    assert near.json()["error"].endswith("Did you mean 'heatmap'?")
+
+
+@pytest.mark.parametrize(
+    "body",
+    ['{"rows": [[0, 0, 0]], "rows": [[9, 9, 9]]}', '{{"rows": [{{"{}": 1, "{}": 2, "{}": 3, "{}": 4}}]}}'.format(FEATURES[0], *FEATURES)],
+)
+def test_a_name_twice_in_an_object_is_refused(client: TestClient, body: str) -> None:
+    answer = client.post("/models/sensors/score", content=body, headers={"Content-Type": "application/json"})
+    assert answer.status_code == 422 and "twice" in answer.json()["error"]
+
+
 def test_a_request_id_comes_back_if_it_is_a_plain_word(client: TestClient) -> None:
     assert client.get("/v2", headers={"X-Request-ID": "line-3.7"}).headers["x-request-id"] == "line-3.7"
     for odd in ("a b", "é".encode(), "x" * 65, "<b>"):

@@ -62,10 +62,11 @@ def test_each_request_is_one_line_without_secrets(images: AbstractDetector, capl
         caplog.clear()  # of the line that a model was loaded, which is there if a test before has left the log at this level
         headers = {"X-API-Key": key, "X-Request-ID": "seven", "Cookie": "cookie-text"}
         files = {"images": ("secret-name.png", digits(1)[0])}
+        client.post("/score?heatmap=false", files=files, headers=headers)
         client.post("/score?word=query-text", files=files, headers=headers)
         client.get("/v2/models/%0a%1b[31mred", headers=headers)
     lines = [JsonFormatter().format(record) for record in caplog.records]
-    assert len(lines) == 2
+    assert len(lines) == 3
     first = json.loads(lines[0])
     assert {name: first[name] for name in ("event", "request_id", "method", "route", "status", "model", "version", "n_rows")} == {
         "event": "request",

@@ -12,6 +12,7 @@ from starlette.exceptions import HTTPException
 
 from insphere.serving import document, inference, page
 from insphere.serving.answers import Refusal, as_json
+from insphere.serving.discovering import PARAMETER
 from insphere.serving.feedback_routes import add_feedback
 from insphere.serving.frame import Frame
 from insphere.serving.limits import Gate
@@ -155,14 +156,15 @@ def _add_scoring(app: FastAPI, service: Service) -> None:
     async def infer(request: Request) -> Response:
         return await service.infer(request, registry.find(request.path_params["name"], request.path_params.get("version")))
 
-    for path, answer in (
-        ("/score", score),
-        ("/models/{name}/score", score_with),
-        ("/models/{name}/versions/{version}/score", score_with),
-        ("/v2/models/{name}/infer", infer),
-        ("/v2/models/{name}/versions/{version}/infer", infer),
+    takes = ("category", "heatmap", PARAMETER)
+    for path, answer, parameters in (
+        ("/score", score, takes),
+        ("/models/{name}/score", score_with, takes),
+        ("/models/{name}/versions/{version}/score", score_with, takes),
+        ("/v2/models/{name}/infer", infer, ()),
+        ("/v2/models/{name}/versions/{version}/infer", infer, ()),
     ):
-        app.router.routes.append(PlainRoute(path, answer, methods=["POST"]))
+        app.router.routes.append(PlainRoute(path, answer, methods=["POST"], parameters=parameters))
 
 
 def _heatmap_wanted(request: Request) -> bool:

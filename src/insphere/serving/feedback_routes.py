@@ -39,7 +39,7 @@ def add_feedback(app: FastAPI, service: Service) -> None:
 
     # One route for both methods, so that what it answers others with names both.
     for path in ("/models/{name}/feedback", "/models/{name}/versions/{version}/feedback"):
-        app.router.routes.append(PlainRoute(path, answer, methods=["GET", "POST"]))
+        app.router.routes.append(PlainRoute(path, answer, methods=["GET", "POST"], parameters=("limit",)))
 
 
 def _limit(request: Request) -> int:

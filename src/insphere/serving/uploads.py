@@ -228,14 +228,15 @@ def read_json(body: bytes) -> Any:
     Raises
     ------
     Refusal
-        400 if it is no JSON, or is nested too deeply, or holds a number too long to be read; 413 if it has too many values.
+        400 if it is no JSON, or is nested too deeply, or holds a number too long to be read; 413 if it has too many values; 422 if an
+        object has a name twice.
     """
     # Every value but the first follows one of these; a text may hold them too, which only makes the bound tighter.
     if sum(_count(body, mark) for mark in (b",", b"[", b"{")) > MOST_JSON_VALUES:
         text = f"The body has more than {MOST_JSON_VALUES:,} values as JSON; send rows in several requests, and images as files."
         raise Refusal(413, text)
     try:
-        return json.loads(body, parse_constant=_refuse_constant)
+        return json.loads(body, parse_constant=_refuse_constant, object_pairs_hook=_without_twins)
     except (ValueError, RecursionError) as error:
         why = "nested too deeply" if isinstance(error, RecursionError) else str(error)
         raise Refusal(400, f"The body is no JSON: {why[:200]}.") from error
@@ -243,6 +244,14 @@ def read_json(body: bytes) -> Any:
 
 def _refuse_constant(word: str) -> NoReturn:
     raise ValueError(f"{word} is no JSON number")
+
+
+def _without_twins(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    found = dict(pairs)
+    if len(found) < len(pairs):
+        twice = next(name for name in found if sum(name == other for other, _ in pairs) > 1)
+        raise Refusal(422, f"The body has an object with the name {twice[:50]!r} twice; which of its values counts, nobody could tell.")
+    return found
 
 
 def read_rows(body: bytes, model: ServedModel) -> NDArray[np.float64]:
