@@ -511,6 +511,86 @@ class TestLists:
             open_source(rows)
 
 
+class Items:
+    """A data set as people write them: some items raise."""
+
+    def __init__(self, items: list[Any]) -> None:
+        self.items = items
+
+    def __len__(self) -> int:
+        return len(self.items)
+
+    def __getitem__(self, row: int) -> Any:
+        if isinstance(self.items[row], Exception):
+            raise self.items[row]
+        return self.items[row]
+
+
+PICTURES = [Image.fromarray(image) for image in GREY]
+
+
+class TestItemsOfDataSets:
+    @pytest.mark.parametrize(
+        ("usual", "broken", "words"),
+        [
+            (PICTURES, OSError("gone"), "cannot be read: OSError: gone"),
+            (PICTURES, None, "is None"),
+            (GREY, None, "is None"),
+            ([(image, 0) for image in PICTURES], (PICTURES[0], 0, 1), "tuple of 3"),
+            ([(image, 0) for image in PICTURES], (0, PICTURES[0]), "tuple of 2"),
+            ([(image,) for image in GREY], KeyError("x"), "KeyError"),
+            ([{"image": image} for image in PICTURES], {"picture": PICTURES[0]}, "not made as the first"),
+            ([{"image": image} for image in PICTURES], {"image": None}, "has no image"),
+            (
+                [{"image": {"bytes": grey(row), "path": None}} for row in range(12)],
+                {"image": {"bytes": b"x", "path": None}},
+                "not an image",
+            ),
+            ([grey(row) for row in range(12)], b"x", "not an image"),
+        ],
+    )
+    def test_a_broken_one_is_a_row_error_and_stops_no_other(self, usual: list[Any], broken: Any, words: str) -> None:
+        # What cannot be had may be the first; else that one says how the others are made.
+        for place in (0, 5) if broken is None or isinstance(broken, Exception) else (5,):
+            rows = open_source(Items([*usual[:place], broken, *usual[place:]])).load()
+            assert list(rows.errors) == [place] and words in rows.errors[place]
+            np.testing.assert_array_equal(rows.X[..., 0], np.stack(GREY))
+
+    @pytest.mark.parametrize(
+        ("items", "words"),
+        [
+            ([None] * 3, "None of the 3 items can be read .item 0 is None"),
+            ([ValueError("no")] * 3, "None of the 3 items can be read .item 0 cannot be read: ValueError: no"),
+            ([(0, image) for image in PICTURES], "tuples of 2 .int, Image.; give the image alone, .image, label., or fields by name"),
+            ([(image, 0, 1) for image in PICTURES], "tuples of 3 .Image, int, int."),
+        ],
+    )
+    def test_what_no_item_fits_is_refused_with_the_remedy(self, items: list[Any], words: str) -> None:
+        with pytest.raises(DataError, match=words):
+            open_source(Items(items))
+
+    def test_a_label_of_a_broken_item_is_not_needed(self) -> None:
+        source = open_source(Items([*((image, row % 2) for row, image in enumerate(PICTURES)), None]), normal_label=0)
+        assert source.labels is not None and source.labels.tolist() == [0, 1] * 6 + [0] and list(source.load().errors) == [12]
+
+    def test_tensors_of_vectors_are_vectors(self) -> None:
+        rows = torch.arange(20.0).reshape(4, 5)
+        for source in (torch.utils.data.TensorDataset(rows), torch.utils.data.TensorDataset(rows, torch.zeros(4))):
+            np.testing.assert_array_equal(open_source(source).load().X, rows.numpy())
+
+    def test_masked_values_are_missing_at_every_door(self) -> None:
+        rows = np.ma.masked_array(RNG.normal(size=(40, 3)), mask=np.zeros((40, 3), dtype=bool))
+        rows[7, 1] = 1e9
+        rows[7, 1] = np.ma.masked
+        with pytest.warns(UserWarning, match="1 of 40 training rows were left out"):
+            detector = insphere.KNN(random_state=0).fit(rows)
+        assert detector.training_errors_ == {"7": "feature 1 is nan"}
+        with pytest.warns(UserWarning, match="1 of 40 rows could not be read"):
+            assert np.isnan(detector.anomaly_score(rows)).nonzero()[0].tolist() == [7]
+        picture = np.ma.masked_array(GREY[0], mask=GREY[0] > 128)
+        assert list(open_source([picture, GREY[1]]).load().errors) == [0]
+
+
 def test_a_picture_that_is_open_at_a_page_stays_there() -> None:
     pages = [Image.fromarray(image) for image in GREY[:3]]
     picture = Image.open(io.BytesIO(encoded(pages[0], "TIFF", save_all=True, append_images=pages[1:])))

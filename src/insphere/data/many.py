@@ -13,7 +13,7 @@ from insphere.data.guesses import unread_labels
 from insphere.data.image_kinds import is_deep, remarks
 from insphere.data.image_notices import told_of, told_of_size
 from insphere.data.image_sizes import choose_spec, natural_size
-from insphere.data.images import bring_to, header_of
+from insphere.data.images import bring_to, decode_upright, header_of
 from insphere.data.labels import binary_labels, label_text
 from insphere.data.options import OpenOptions
 from insphere.data.rows import AbstractSource, Notice
@@ -29,25 +29,27 @@ def is_many(source: Any) -> bool:
         return True
     if isinstance(source, str | bytes | Mapping) or hasattr(source, "shape") or not _has_items(source) or not len(source):
         return False
-    first = source[0]
     if not isinstance(source, list | tuple):  # a data set: its items are rows with a label, fields by name, or tensors
         return True
+    first = next((item for item in source if item is not None), None)
     if isinstance(first, Mapping):
         return _field(first, _IMAGE_FIELDS, None) is not None
-    return isinstance(first, str | os.PathLike) or _is_picture(first) or _is_pair(first) or np.ndim(first) > 1
+    if isinstance(first, tuple) and len(first) == 1:
+        first = first[0]
+    return isinstance(first, str | bytes | bytearray | os.PathLike) or _is_picture(first) or _is_pair(first) or np.ndim(first) > 1
 
 
 def holds_files(source: Any) -> bool:
     """Return whether the rows can be brought to another size: paths or Pillow images, alone or as items of a data set."""
     if not is_many(source):
         return False
-    first = _listed(source)[0]
+    first = _first(_listed(source))
     if isinstance(first, Mapping):
         field = _field(first, _IMAGE_FIELDS, None)
         first = None if field is None else first[field]
     elif isinstance(first, tuple) and first:
         first = first[0]
-    return isinstance(first, str | os.PathLike) or _is_picture(first)
+    return isinstance(first, str | os.PathLike) or _is_picture(first) or _is_encoded(first)
 
 
 def open_many(source: Any, options: OpenOptions) -> AbstractSource:
@@ -56,50 +58,59 @@ def open_many(source: Any, options: OpenOptions) -> AbstractSource:
     Parameters
     ----------
     source : sequence
-        Paths of image files; Pillow images; arrays (height, width[, channels]) of one shape; or a data set with ``len`` and items: an
-        image or array, (image, label), or fields by name (``image``, and optionally ``label``), as data sets of PyTorch and Hugging
-        Face have them. Neither library is needed. One Pillow image is a list of one; a list of paths may be an array or series of texts.
+        Paths of image files; Pillow images; encoded images (bytes); arrays (height, width[, channels]) of one shape; or a data set with
+        ``len`` and items: an image or array, (image,), (image, label), or fields by name (``image``, and optionally ``label``), as data
+        sets of PyTorch and Hugging Face have them. Neither library is needed. One Pillow image is a list of one; a list of paths may be
+        an array or series of texts. An item that cannot be had, is None, or is made otherwise than the first, is a row error.
     options : OpenOptions
         With `normal_label` (and `label_column`, the field's name) labels are read: every other one is an anomaly.
 
     Raises
     ------
     DataError
-        If the items are of different kinds, or arrays of different shapes.
+        If no item can be had, the items are of different kinds, or arrays of different shapes.
     """
     source = _listed(source)
-    if isinstance(source[0], str | os.PathLike):
+    if isinstance(_first(source), str | os.PathLike):
         _check_kinds(source, lambda item: isinstance(item, str | os.PathLike), "a path")
         return open_image_files(list(source), options)
     options.refuse(("columns", "groups", "header", "groups_by", "category", "category_by"), "a list of images")
-    items, values = _unpacked(source, options)
+    items, values, errors = _unpacked(source, options)
     labels, notices, doubt = _meaning(values, options)
     name = f"a list of {len(items)} images"
     told: dict[str, dict[int, int]] = {}
-    if _is_picture(items[0]):
-        _check_kinds(items, _is_picture, "a Pillow image")
-        headers = [header_of(item) for item in items]
+    good = {row: item for row, item in enumerate(items) if row not in errors}
+    if _is_picture(next(iter(good.values()))):
+        _check_kinds(good, _is_picture, "a Pillow image")
+        headers = [header_of(item) for item in good.values()]
         spec = options.spec or choose_spec(headers, image_size=options.image_size, mode=options.mode, sized=options.sized)
         if options.spec is None and options.image_size is None:
             notices = (*notices, *told_of_size(len(items), natural_size(headers), spec))
-        X: NDArray[Any] = np.stack([bring_to(item, spec) for item in items])
-        for row, item in enumerate(items):
+        X: NDArray[Any] = np.zeros((len(items), *spec.shape), dtype=spec.dtype)
+        for row, item in good.items():
+            try:
+                X[row] = bring_to(item, spec)
+            except Exception as error:  # Pillow decodes only now; on damaged bytes it raises almost any type
+                errors[row] = _why_not(error)
+                continue
             for kind, amount in remarks(item, to_grey=spec.channels == 1, deep=spec.dtype == "uint8" and is_deep(item)).items():
                 told.setdefault(kind, {})[row] = amount
     else:
         options.refuse(("image_size", "mode", "jpeg_draft"), "a list of arrays")
-        arrays = [np.asarray(item) for item in items]
-        shapes = sorted({array.shape for array in arrays})
+        arrays = {row: _plain(item) for row, item in good.items()}
+        shapes = sorted({array.shape for array in arrays.values()})
         if len(shapes) > 1:
             listed = ", ".join(map(str, shapes[:5]))
             raise DataError(
                 f"The {len(arrays)} arrays of the list have {len(shapes)} shapes ({listed}); bring the images to one size first."
             )
-        X = np.stack(arrays)
+        empty = np.zeros_like(next(iter(arrays.values())))
+        X = np.stack([arrays.get(row, empty) for row in range(len(items))])
+        if X.ndim == 2:
+            name = f"a list of {len(items)} rows"
     notices = (*notices, *told_of(told, None))
-    return ArraySource(
-        X, labels=labels, name=name, channels=options.channels, notices=notices, doubt=doubt, table_spec=options.label_spec
-    ).part(options.split)
+    more: dict[str, Any] = {"notices": notices, "doubt": doubt, "table_spec": options.label_spec, "row_errors": errors}
+    return ArraySource(X, labels=labels, name=name, channels=options.channels, **more).part(options.split)
 
 
 def refuse_streams(source: Any) -> None:
@@ -133,6 +144,11 @@ def _is_picture(item: Any) -> bool:
     return hasattr(item, "getbands") and hasattr(item, "size") and hasattr(item, "convert")
 
 
+def _is_encoded(item: Any) -> bool:
+    """Return whether an item is an encoded image: bytes, or the fields that Hugging Face's data sets have for one undecoded."""
+    return isinstance(item, bytes | bytearray) or (isinstance(item, Mapping) and {"bytes", "path"} >= set(item) and "bytes" in item)
+
+
 def _is_pair(item: Any) -> bool:
     """Return whether an item is an image with its label: what comes second has fewer axes."""
     if not isinstance(item, tuple) or len(item) != 2:
@@ -140,27 +156,99 @@ def _is_pair(item: Any) -> bool:
     return _is_picture(item[0]) or np.ndim(item[0]) > np.ndim(item[1])
 
 
-def _check_kinds(items: Sequence[Any], fits: Any, kind: str) -> None:
-    for row, item in enumerate(items):
+def _check_kinds(items: Any, fits: Any, kind: str) -> None:
+    for row, item in items.items() if isinstance(items, Mapping) else enumerate(items):
         if not fits(item):
             raise DataError(
                 f"Item {row} of the list is not {kind} as the first one is, but a {type(item).__name__}; give one kind of item."
             )
 
 
-def _unpacked(source: Any, options: OpenOptions) -> tuple[list[Any], list[Any] | None]:
-    """Return the images of a data set, and the labels that come with them."""
-    items = [source[row] for row in range(len(source))]
-    if isinstance(items[0], Mapping):
-        image = _field(items[0], _IMAGE_FIELDS, None)
+def _first(source: Any) -> Any:
+    """Return the first item that can be had.
+
+    Raises
+    ------
+    DataError
+        If none can.
+    """
+    why = ""
+    for row in range(len(source)):
+        try:
+            item = source[row]
+        except Exception as error:  # of somebody's own data set
+            why = why or _why_not(error)
+            continue
+        if item is not None:
+            return item
+        why = why or "is None"
+    raise DataError(f"None of the {len(source)} items can be read (item 0 {why}).")
+
+
+def _why_not(error: Exception) -> str:
+    return str(error) if isinstance(error, DataError) else f"cannot be read: {type(error).__name__}: {str(error)[:200]}"
+
+
+def _unpacked(source: Any, options: OpenOptions) -> tuple[list[Any], list[Any] | None, dict[int, str]]:
+    """Return the images of a data set, the labels that come with them, and the rows that have no image, with the reason."""
+    first = _first(source)
+    if isinstance(first, Mapping) and not _is_encoded(first):
         remembered = options.remembered.label_column
-        label = _field(items[0], _LABEL_FIELDS, options.label_column or (remembered if remembered in items[0] else None))
+        image = _field(first, _IMAGE_FIELDS, None)
+        label = _field(first, _LABEL_FIELDS, options.label_column or (remembered if remembered in first else None))
         if image is None:
-            raise DataError(f"The items have no field {' or '.join(_IMAGE_FIELDS)}; their fields are {', '.join(map(str, items[0]))}.")
-        return [item[image] for item in items], None if label is None else [item[label] for item in items]
-    if _is_pair(items[0]):
-        return [item[0] for item in items], [item[1] for item in items]
-    return items, None
+            raise DataError(f"The items have no field {' or '.join(_IMAGE_FIELDS)}; their fields are {', '.join(map(str, first))}.")
+    elif isinstance(first, tuple) and not _is_pair(first) and len(first) != 1:
+        kinds = ", ".join(type(part).__name__ for part in first[:5])
+        raise DataError(f"The items are tuples of {len(first)} ({kinds}); give the image alone, (image, label), or fields by name.")
+    else:
+        image, label = (0, 1 if len(first) == 2 else None) if isinstance(first, tuple) else (None, None)
+    items: list[Any] = []
+    values: list[Any] = []
+    errors: dict[int, str] = {}
+    for row in range(len(source)):
+        try:
+            item = source[row]
+            if not _is_made_alike(item, first, image, label):
+                got = f"a tuple of {len(item)}" if isinstance(item, tuple) else "None" if item is None else f"a {type(item).__name__}"
+                raise DataError(f"is {got} and not made as the first item is")
+            found = item if image is None else item[image]
+            if found is None:
+                raise DataError("has no image")
+            items.append(_decoded(found) if _is_encoded(found) else found)
+            values.append(None if label is None else item[label])
+        except Exception as error:  # of somebody's own data set, or of the image itself
+            errors[row] = _why_not(error)
+            items.append(None)
+            values.append(None)
+    if len(errors) == len(items):
+        raise DataError(f"None of the {len(items)} items can be read (item 0 {errors[0]}).")
+    if label is None:
+        return items, None, errors
+    known = next(value for row, value in enumerate(values) if row not in errors)
+    return items, [known if row in errors else value for row, value in enumerate(values)], errors
+
+
+def _is_made_alike(item: Any, first: Any, image: Any, label: Any) -> bool:
+    """Return whether an item has its image, and its label if any, where the first one has them."""
+    if isinstance(first, tuple):
+        return isinstance(item, tuple) and len(item) == len(first) and (len(item) == 1 or _is_pair(item))
+    if image is not None:
+        return isinstance(item, Mapping) and image in item and (label is None or label in item)
+    return item is not None and not isinstance(item, tuple)
+
+
+def _decoded(encoded: Any) -> Any:
+    """Return an encoded image as Pillow has it, upright."""
+    data = encoded["bytes"] if isinstance(encoded, Mapping) else bytes(encoded)
+    return decode_upright(encoded.get("path") if data is None and isinstance(encoded, Mapping) else data)
+
+
+def _plain(item: Any) -> NDArray[Any]:
+    """Return an item as an array, in which a masked value is missing: `asarray` would take what lies under the mask for data."""
+    if isinstance(item, np.ma.MaskedArray):
+        return np.where(np.ma.getmaskarray(item), np.nan, item.data)
+    return np.asarray(item)
 
 
 def _meaning(values: list[Any] | None, options: OpenOptions) -> tuple[NDArray[np.int64] | None, tuple[Notice, ...], str | None]:

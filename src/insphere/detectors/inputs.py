@@ -215,7 +215,7 @@ def _one_hot(stored: Any, names: Sequence[str]) -> tuple[OneHot, ...]:
 
 def is_plain_table(X: Any) -> bool:
     """Return whether `X` is rows of numbers without names or options: an array or lists with at most two axes."""
-    if isinstance(X, AbstractSource | str | os.PathLike) or is_frame(X) or is_many(X):
+    if isinstance(X, AbstractSource | str | os.PathLike | np.ma.MaskedArray) or is_frame(X) or is_many(X):
         return False
     return not hasattr(X, "shape") or bool(np.ndim(X) <= 2)
 
