@@ -302,3 +302,17 @@ def test_a_million_columns_are_refused_at_once(tmp_path, end):
     (tmp_path / "t.csv").write_text(",".join(["c"] * 1_000_000) + end)
     with pytest.raises(DataError, match=r"1,000,000 cells in its first line.*np.save"):
         open_source(tmp_path / "t.csv")
+
+
+@pytest.mark.parametrize("text", ["a;b\n0,125;1\n1,250;2\n2,375;3\n", 'a,b\n"0,125",1\n"1,250",2\n"2,375",3\n'])
+def test_commas_before_three_digits_everywhere_are_in_doubt(write, text):
+    with pytest.raises(DataError, match=r"numbers like '0,125', whose comma may be a decimal one or part groups of three digits"):
+        open_source(write(text))
+
+
+def test_a_column_without_a_name_that_never_falls_is_no_feature(write):
+    lines = [f"{row // 2},{(7 * row) % 5},{(3 * row) % 4}" for row in range(20)]
+    source = open_source(write("\n".join([",a,b", *lines]) + "\n"))
+    assert source.feature_names == ("a", "b")
+    (text,) = [str(notice) for notice in source.notices]
+    assert text.endswith("Namely: (no name).")

@@ -342,6 +342,16 @@ class TestMeaning:
         source = open_source(folder({"good/1.png": grey(), "bad/2.png": grey(1), "bad/2_mask.png": grey(2)}, tmp_path))
         assert list(source.ids or ()) == ["bad/2.png", "good/1.png"] and source.facts.masks == ("bad/2_mask.png", None)
 
+    @pytest.mark.parametrize("name", ["labels", "Label", "targets"])
+    def test_a_folder_of_labels_holds_masks_where_each_has_its_picture(self, name: str, tmp_path: Path) -> None:
+        files = {"good/1.png": grey(), "bad/2.png": grey(1), f"{name}/bad/2.png": grey(2)}
+        source = open_source(folder(files, tmp_path / "with"))
+        assert list(source.ids or ()) == ["bad/2.png", "good/1.png"] and source.facts.masks == (f"{name}/bad/2.png", None)
+        assert said(source, "taken as masks") == 1
+        source = open_source(folder({"good/1.png": grey(), f"{name}/bad/2.png": grey(2)}, tmp_path / "without"))
+        assert source.labels is not None and source.labels.tolist() == [int("bad" in item) for item in source.ids or ()]
+        assert said(source, "Folders are taken as", f"{name}/bad") == 2
+
     def test_masks_asked_for_by_name_are_images(self, tmp_path: Path) -> None:
         root = folder({"ground_truth/crack/1_mask.png": grey(), "good/1.png": grey()}, tmp_path)
         assert len(open_source(root / "ground_truth")) == 1
@@ -503,7 +513,10 @@ class TestLists:
             (["/nowhere/a.png"], "does not exist"),
             ([], "The list is empty; give at least one path, image or row of numbers"),
             ((), "The tuple is empty"),
-            ([{"voice": 1}], "dim|shape|features|number"),
+            ([{"voice": 1}], "dicts has no columns; give a data frame"),
+            ({"volt": [1.0]}, "A dict is not rows; give a data frame"),
+            ({1.0, 2.0}, "set is not rows in an order"),
+            (None, "NoneType is not rows"),
         ],
     )
     def test_what_does_not_fit_is_told(self, rows: Any, words: str) -> None:
@@ -589,6 +602,21 @@ class TestItemsOfDataSets:
             assert np.isnan(detector.anomaly_score(rows)).nonzero()[0].tolist() == [7]
         picture = np.ma.masked_array(GREY[0], mask=GREY[0] > 128)
         assert list(open_source([picture, GREY[1]]).load().errors) == [0]
+
+
+def test_a_link_that_leads_nowhere_is_an_error_row_of_a_glob_too(tmp_path: Path) -> None:
+    root = folder({"a.png": grey()}, tmp_path)
+    (root / "b.png").symlink_to(tmp_path / "nowhere.png")
+    for source in (open_source(str(root / "*.png")), open_source(root)):
+        assert list(source.load().errors) == [1] and not [text for text in read(source) if "Pipes" in text]
+
+
+@pytest.mark.parametrize(
+    "rows", [(row for row in [[1.0]]), None, {"volt": [1.0] * 20}, {1.0}, [{"volt": 1.0}] * 20], ids=lambda rows: type(rows).__name__
+)
+def test_fit_says_the_same_of_what_is_not_rows(rows: Any) -> None:
+    with pytest.raises(DataError, match="give"):
+        insphere.KNN(random_state=0).fit(rows)
 
 
 def test_a_picture_that_is_open_at_a_page_stays_there() -> None:

@@ -39,3 +39,8 @@ def test_what_only_looks_like_a_frame():
 def test_a_series_is_not_a_frame():
     assert not is_frame(pd.Series([1.0, 2.0])) and not is_frame(pl.Series("a", [1.0])) and not is_frame(pa.chunked_array([[1.0]]))
     assert is_frame(pd.DataFrame({"a": [1.0]})) and is_frame(pl.DataFrame({"a": [1.0]}))
+
+
+def test_a_lazy_frame_is_to_be_collected_first():
+    with pytest.raises(DataError, match=r"LazyFrame has its rows computed only when asked for; give `frame\.collect\(\)`"):
+        open_source(pl.LazyFrame({"volt": [1.0, 2.0]}))

@@ -104,6 +104,17 @@ def looks_like_data(cell: str, separator: str = ",") -> bool:
     return cell.lower() in MISSING_MARKS or is_date(cell) or is_number(cell, separator)
 
 
+def is_grouped_by_commas(cell: str) -> bool:
+    """Return whether every comma of a number may part groups of three digits, or one of them be a decimal comma.
+
+    Examples
+    --------
+    >>> [is_grouped_by_commas(cell) for cell in ("0,125", "1,250,000", "0,5", "12")]
+    [True, True, False, False]
+    """
+    return "," in cell and re.match(_GROUPED_COMMA, cell.strip()) is not None
+
+
 def is_number(cell: str, separator: str = ",") -> bool:
     """Return whether a text is a number; with a decimal comma too where commas do not separate cells."""
     patterns = (_POINT, _GROUPED_COMMA) if separator == "," else (_POINT, _COMMA, _GROUPED_COMMA, _GROUPED_POINT)

@@ -269,7 +269,7 @@ def matching(pattern: str) -> tuple[Path, Survey]:
     survey = Survey()
     for match in sorted(set(glob.glob(pattern, recursive=True))):
         relative = Path(match).relative_to(base).as_posix()
-        if os.path.isfile(match):
+        if os.path.isfile(match) or not os.path.exists(match):  # a link that leads nowhere becomes an error row, as in a folder
             survey.names.append(relative)
         elif not os.path.isdir(match):
             survey.irregular.append(relative)

@@ -22,7 +22,9 @@ def is_frame(X: Any) -> bool:
     (True, False)
     """
     # A series streams as a column does, but is a row or a column without a name of its own.
-    if isinstance(X, np.ndarray | type) or not (hasattr(X, "columns") or hasattr(X, "schema")):
+    # What is computed only when asked for is not looked into: even the names of its columns may cost.
+    is_lazy = hasattr(X, "collect_schema") and not hasattr(X, "to_numpy")
+    if is_lazy or isinstance(X, np.ndarray | type) or not (hasattr(X, "columns") or hasattr(X, "schema")):
         return False
     return hasattr(X, "__arrow_c_stream__") or hasattr(X, "__dataframe__") or (hasattr(X, "columns") and hasattr(X, "dtypes"))
 

@@ -59,7 +59,8 @@ def index_columns(table: "pa.Table") -> list[str]:
     """Return the columns that hold the index of a data frame: declared in the file, or found by name and values.
 
     A column without a name (or the names that pandas and R give to those) is one if its values are all different, and whole numbers or
-    texts; one called index, id, row, ... is one if it counts k, k + 1, k + 2, ... Either is one if it counts again and again from k on.
+    texts, or if they are whole numbers that never fall; one called index, id, row, ... is one if it counts k, k + 1, k + 2, ... Either is
+    one if it counts again and again from k on.
 
     Examples
     --------
@@ -152,7 +153,8 @@ def _is_index(table: "pa.Table", column: str) -> bool:
     # A frame's index called so by pandas may be shuffled; the other names are features too often.
     if distinct and (name not in _INDEX_NAMES or (name in ("index", "level_0") and numbers is not None and len(values) > 1)):
         return True
-    return numbers is not None and _counts(numbers)
+    never_falls = numbers is not None and name not in _INDEX_NAMES and len(numbers) > 1 and bool((np.diff(numbers) >= 0).all())
+    return numbers is not None and (never_falls or _counts(numbers))
 
 
 def _whole_numbers(values: "pa.Array") -> NDArray[Any] | None:

@@ -17,6 +17,7 @@ from insphere.errors import DataError
 _UNKNOWN = -1
 _LISTED = 8
 _INNER_FOLDERS = (("data", "images"), ("data", "image"))  # between a product and its Normal and Anomaly
+_FOLDERS_OF_TWINS = ("label", "labels", "target", "targets", "ann", "anns")
 _MASK_STEM = re.compile(r"[-_ ](mask|gt|groundtruth|label)$", flags=re.IGNORECASE)
 
 
@@ -95,7 +96,9 @@ def read_layout(names: Sequence[str], *, name: str, normal_label: object = None,
     if normal_label is not None and not strict and not said.homes and not _means_anomalies(str(normal_label)):
         return read_layout(names, name=name)
     stems = {_stem(item) for item in names if not _MASK_STEM.search(_stem(item))}
-    places = [_place(parts, _stem(item), said, stems) for parts, item in zip(folders, names, strict=True)]
+    twins = _twins(names)
+    mask = _Place(None, "", _UNKNOWN, is_mask=True)
+    places = [mask if item in twins else _place(parts, _stem(item), said, stems) for parts, item in zip(folders, names, strict=True)]
     has_parts = any(place.part is not None for place in places) and _keeps_parts(places)
     kind = "mvtec" if has_parts else "classes" if said.homes else "flat"
     if strict and normal_label is not None and not said.homes:
@@ -125,7 +128,28 @@ def masks_among(names: Sequence[str]) -> list[str]:
     """
     stems = {_stem(item) for item in names if not _MASK_STEM.search(_stem(item))}
     folders = {folder: [word(part) for part in folder.split("/")] for folder in {item.rpartition("/")[0] for item in names}}
-    return [item for item in names if _is_mask(folders[item.rpartition("/")[0]], _stem(item), stems, NORMAL_FOLDERS)]
+    twins = _twins(names)
+    return [item for item in names if item in twins or _is_mask(folders[item.rpartition("/")[0]], _stem(item), stems, NORMAL_FOLDERS)]
+
+
+def _twins(names: Sequence[str]) -> set[str]:
+    """Return the images in folders called labels in which every image has the name of one outside: they say where its anomaly is.
+
+    Examples
+    --------
+    >>> sorted(_twins(["good/1.png", "bad/2.png", "labels/bad/2.png"])), _twins(["good/1.png", "labels/bad/2.png"])
+    (['labels/bad/2.png'], set())
+    """
+    inside: dict[str, list[str]] = {}
+    outside = set()
+    for item in names:
+        parts = item.split("/")[:-1]
+        depth = next((depth for depth, part in enumerate(parts) if word(part) in _FOLDERS_OF_TWINS), None)
+        if depth is None:
+            outside.add(_stem(item))
+        else:
+            inside.setdefault("/".join(parts[: depth + 1]), []).append(item)
+    return {item for items in inside.values() if all(_MASK_STEM.sub("", _stem(item)) in outside for item in items) for item in items}
 
 
 def _parted(folders: Sequence[tuple[str, ...]], normal: Sequence[str]) -> list[tuple[str, ...]]:

@@ -113,14 +113,24 @@ def open_many(source: Any, options: OpenOptions) -> AbstractSource:
     return ArraySource(X, labels=labels, name=name, channels=options.channels, **more).part(options.split)
 
 
-def refuse_streams(source: Any) -> None:
-    """Raise `DataError` for what can only be gone through once, or comes in batches: iterators, generators, data loaders."""
+def refuse_other_kinds(source: Any) -> None:
+    """Raise `DataError` for what can only be gone through once, comes in batches, or is not rows in an order."""
     if hasattr(source, "__next__"):
         raise DataError(
             f"A {type(source).__name__} gives its rows once only, and they are gone through more than once; give list(...) of it."
         )
     if hasattr(source, "dataset") and hasattr(source, "batch_size"):
         raise DataError(f"A {type(source).__name__} gives batches, in an order of its own; give its `dataset`, whose items are rows.")
+
+    if hasattr(source, "collect"):
+        raise DataError(f"A {type(source).__name__} has its rows computed only when asked for; give `frame.collect()`.")
+    first = source[0] if isinstance(source, list | tuple) and source else None
+    if isinstance(first, Mapping) and not is_many(source):
+        raise DataError(f"A {type(source).__name__} of dicts has no columns; give a data frame, as pandas.DataFrame(rows) makes one.")
+    if isinstance(source, Mapping):
+        raise DataError(f"A {type(source).__name__} is not rows; give a data frame, as pandas.DataFrame(columns) makes one, or an array.")
+    if source is None or isinstance(source, set | frozenset):
+        raise DataError(f"{type(source).__name__} is not rows in an order; give an array, a data frame, a path or a list of images.")
 
 
 def _listed(source: Any) -> Any:

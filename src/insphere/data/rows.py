@@ -85,7 +85,7 @@ class Notice:
         if not self.examples:
             return self.text
         shown = self.examples[:_SHOWN]
-        return f"{self.text} {'For example' if self.count > len(shown) else 'Namely'}: {', '.join(shown)}."
+        return f"{self.text} {'For example' if self.count > len(shown) else 'Namely'}: {', '.join(name or '(no name)' for name in shown)}."
 
 
 @dataclass(frozen=True)

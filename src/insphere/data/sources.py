@@ -14,7 +14,7 @@ from insphere.data.datasets import DATASETS, load_dataset
 from insphere.data.folders import LOOKED_FOR, open_folder, open_glob, open_image_file
 from insphere.data.frames import frame_content, is_frame
 from insphere.data.images import IMAGE_SUFFIXES, ImageSpec
-from insphere.data.many import is_many, open_many, refuse_streams
+from insphere.data.many import is_many, open_many, refuse_other_kinds
 from insphere.data.options import OpenOptions
 from insphere.data.own_sets import own_set, target_of
 from insphere.data.parquet_files import open_parquet, partitioned_files
@@ -156,7 +156,7 @@ def open_source(
         return _open_path(os.path.expanduser(os.fspath(source)), options)
     if is_frame(source):
         return open_table(frame_content(source), options)
-    refuse_streams(source)
+    refuse_other_kinds(source)
     if not hasattr(source, "shape") and hasattr(source, "__len__") and len(source) == 0:
         raise DataError(f"The {type(source).__name__} is empty; give at least one path, image or row of numbers.")
     if is_many(source):

@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from insphere.data.arrays import ArraySource
-from insphere.data.cells import is_date, read_numbers
+from insphere.data.cells import is_date, is_grouped_by_commas, read_numbers
 from insphere.data.columns import listed, match_columns, told_aside
 from insphere.data.folder_names import names_normal
 from insphere.data.guesses import index_columns, label_columns
@@ -369,6 +369,12 @@ def _not_numbers(content: TableContent, column: str, values: Any, bad: Mapping[i
     if pa.types.is_null(values.type) or values.null_count == len(values) or bad == {}:
         return DataError(f"column {column!r} of {content.name} is empty; leave it out with `columns` (`--columns`).")
     what, shown = str(values.type), ""
+    if bad and all(is_grouped_by_commas(text) for text in _some(bad.values())):
+        text = next(iter(bad.values()))[:40]
+        return DataError(
+            f"column {column!r} of {content.name} has numbers like {text!r}, whose comma may be a decimal one or part groups of three"
+            " digits; write them with a decimal point, or leave the column out with `columns` (`--columns`)."
+        )
     if bad:
         row, text = next(iter(bad.items()))
         shown = f" ({content.place(row)}: {text[:40]!r})"

@@ -214,10 +214,15 @@ def _one_hot(stored: Any, names: Sequence[str]) -> tuple[OneHot, ...]:
 
 
 def is_plain_table(X: Any) -> bool:
-    """Return whether `X` is rows of numbers without names or options: an array or lists with at most two axes."""
+    """Return whether `X` is rows of numbers without names or options: an array or lists with at most two axes.
+
+    What is neither, a generator or a dict say, is none: `open_source` says what to give instead.
+    """
     if isinstance(X, AbstractSource | str | os.PathLike | np.ma.MaskedArray) or is_frame(X) or is_many(X):
         return False
-    return not hasattr(X, "shape") or bool(np.ndim(X) <= 2)
+    if isinstance(X, list | tuple):
+        return not (X and isinstance(X[0], Mapping))
+    return hasattr(X, "__array__") and (not hasattr(X, "shape") or bool(np.ndim(X) <= 2))
 
 
 def keeping_missing(source: AbstractSource) -> AbstractSource:
