@@ -222,7 +222,7 @@ def is_plain_table(X: Any) -> bool:
         return False
     if isinstance(X, list | tuple):
         return not (X and isinstance(X[0], Mapping))
-    return hasattr(X, "__array__") and (not hasattr(X, "shape") or bool(np.ndim(X) <= 2))
+    return bool(np.ndim(X) <= 2) if hasattr(X, "shape") else hasattr(X, "__array__")
 
 
 def keeping_missing(source: AbstractSource) -> AbstractSource:
