@@ -95,6 +95,30 @@ def test_tables_go_by_name_and_missing_values_are_filled(table: tuple[Any, Path]
         graph.score_encoded([b""])
 
 
+def test_a_value_missing_where_none_was_in_training_is_an_error_for_graph_and_model_alike(table: tuple[Any, Path]) -> None:
+    detector, path = table
+    (filled,) = detector.input_.imputer.columns
+    rows = np.zeros((4, detector.input_.shape[0]))
+    rows[0, filled] = rows[1, filled - 1] = np.nan
+    rows[2] = np.nan
+    asked = insphere.data.ArraySource(rows, feature_names=detector.input_.table.feature_names)
+    answers = [next(iter(model.score_batches(asked))) for model in (detector, load_graph(path))]
+    assert [sorted(answer.errors) for answer in answers] == [[1, 2], [1, 2]]
+    assert answers[0].errors == answers[1].errors and answers[0].index.tolist() == answers[1].index.tolist() == [0, 3]
+
+
+def test_a_graph_remembers_what_the_fit_was_told_of_labels(tmp_path: Path) -> None:
+    rng = np.random.default_rng(0)
+    lines = [f"{volt},{ampere},{'worn' if row % 8 == 0 else 'fine'}" for row, (volt, ampere) in enumerate(rng.normal(size=(80, 2)))]
+    (tmp_path / "t.csv").write_text("\n".join(["volt,ampere,state", *lines]) + "\n")
+    source = insphere.open_source(tmp_path / "t.csv", label_column="state", normal_label="fine", split="train")
+    detector = fit_quietly(insphere.KNN(random_state=0), source)
+    export_onnx(detector, tmp_path / "t.onnx")
+    opened = load_graph(tmp_path / "t.onnx").open(str(tmp_path / "t.csv"))
+    assert opened.labels is not None and opened.labels.tolist() == [int(row % 8 == 0) for row in range(80)]
+    assert opened.feature_names == ("volt", "ampere") and not opened.notices
+
+
 def test_what_is_not_such_a_graph_is_named(images: tuple[Path, Path, Path], tmp_path: Path) -> None:
     import onnx
 

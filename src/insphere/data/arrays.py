@@ -1,7 +1,7 @@
 """Arrays as a source: rows with NaN or infinity are reported one by one, types other than numbers are refused."""
 
 import dataclasses
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from typing import Any, Self, final
 
 import numpy as np
@@ -43,8 +43,8 @@ class ArraySource(AbstractSource):
         Rows that could not be read, to the reason.
     channels : {"auto", "first", "last"}
         Where the channels of images are; see `insphere.open_source`.
-    keep_missing : bool
-        Whether rows of features in which some, but not all, are NaN are given as they are instead of as errors.
+    keep_missing : bool or collection of int
+        Whether rows of features in which some, but not all, are NaN are given as they are instead of as errors; or in which of them.
     doubt : str, optional
         Why a fit must not go on with these rows; see `AbstractSource`.
 
@@ -76,7 +76,7 @@ class ArraySource(AbstractSource):
         row_errors: Mapping[int, str] | None = None,
         doubt: str | None = None,
         channels: str = "auto",
-        keep_missing: bool = False,
+        keep_missing: bool | Collection[int] = False,
         masks: Sequence[str | None] | None = None,
         categories: Sequence[Any] | None = None,
     ) -> None:
@@ -92,7 +92,7 @@ class ArraySource(AbstractSource):
         names = _texts(feature_names) if feature_names is not None else _column_names(X)
         self._X = _channels_last(_numbers(X, name), name, channels)
         self.channels_first = channels == "first"
-        self._keep_missing = keep_missing and self._X.ndim == 2
+        self._keep_missing = self._X.ndim == 2 and keep_missing
         facts.check(len(self._X))
         if names is not None and (self._X.ndim != 2 or len(names) != self._X.shape[1]):
             raise DataError(f"`feature_names` of {name} has {len(names)} names, but a row has shape {self._X.shape[1:]}.")
@@ -142,10 +142,10 @@ class ArraySource(AbstractSource):
         told = told_aside(self.name, present, [*names, *aside])
         return self._like(X[:, order], self.facts, tuple(names), (*self.notices, *told), self._row_errors)
 
-    def keeping_missing(self) -> Self:
-        """Return a source of the same rows in which missing features are given as NaN; a row without any is an error."""
+    def keeping_missing(self, features: Collection[int] | None = None) -> Self:
+        """Return a source of the same rows in which missing features, all or those given, are NaN; a row without any is an error."""
         source = self._like(self._X, self.facts, self.feature_names, self.notices, self._row_errors)
-        source._keep_missing = self._X.ndim == 2
+        source._keep_missing = self._X.ndim == 2 and (True if features is None else tuple(features))
         return source
 
     def imputed(self, imputer: Imputer) -> Self:
@@ -201,8 +201,10 @@ class ArraySource(AbstractSource):
         if block.dtype.kind != "f":
             return np.ones(len(block), dtype=np.bool_)
         if self._keep_missing:
-            missing = np.isnan(block)
-            usable: NDArray[np.bool_] = (np.isfinite(block) | missing).all(axis=1) & ~missing.all(axis=1)
+            missing = may_be = np.isnan(block)
+            if not isinstance(self._keep_missing, bool):
+                may_be = missing & np.isin(np.arange(block.shape[1]), list(self._keep_missing))
+            usable: NDArray[np.bool_] = (np.isfinite(block) | may_be).all(axis=1) & ~missing.all(axis=1)
             return usable
         finite: NDArray[np.bool_] = np.isfinite(block).reshape(len(block), -1).all(axis=1)
         return finite

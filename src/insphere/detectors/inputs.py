@@ -1,7 +1,7 @@
 """What may come into a fitted detector, as one record: shape, image specification, columns by name. It opens and checks what is given."""
 
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, Self
 
@@ -225,8 +225,8 @@ def is_plain_table(X: Any) -> bool:
     return bool(np.ndim(X) <= 2) if hasattr(X, "shape") else hasattr(X, "__array__")
 
 
-def keeping_missing(source: AbstractSource) -> AbstractSource:
-    """Return the source with missing features as NaN instead of as errors, for a detector that fills them.
+def keeping_missing(source: AbstractSource, features: Collection[int] | None = None) -> AbstractSource:
+    """Return the source with missing features, all or those given, as NaN instead of as errors, for a detector that fills them.
 
     Raises
     ------
@@ -235,4 +235,4 @@ def keeping_missing(source: AbstractSource) -> AbstractSource:
     """
     if source.is_image or not isinstance(source, ArraySource):
         raise ParameterError(f'`missing="impute"` is for rows of features, and {source.name} has images; leave it out.')
-    return source.keeping_missing()
+    return source.keeping_missing(features)

@@ -38,6 +38,8 @@ class Asked:
         Of one row.
     imputes : bool
         Whether it fills missing values.
+    fills : tuple of int
+        In which features; empty where that is not known, as from certificates of older versions.
     n_calibration : int
         Scores that p-values count; the smallest p-value is 1 / (n_calibration + 1).
     n_categories : int
@@ -50,6 +52,7 @@ class Asked:
     imputes: bool
     n_calibration: int
     n_categories: int = 0
+    fills: tuple[int, ...] = ()
 
     @classmethod
     def of(cls, detector: AbstractDetector, dtype: str) -> Self:
@@ -62,6 +65,7 @@ class Asked:
             contract.imputer is not None,
             len(detector.decision_),
             detector.decision_.n_categories,
+            () if contract.imputer is None else tuple(contract.imputer.columns),
         )
 
 
@@ -233,7 +237,11 @@ def check_refused(session: Any, asked: Asked) -> None:
     rows = np.zeros((6, *asked.shape), dtype=asked.dtype)
     for row, value in enumerate((np.nan, np.inf, -np.inf)):
         rows[row].flat[-1] = rows[row + 3].flat[:] = value
-    if asked.imputes:
+    unfilled = [feature for feature in range(asked.shape[0]) if feature not in asked.fills] if asked.fills else []
+    if unfilled:
+        rows[0] = 0
+        rows[0, unfilled[-1]] = np.nan
+    elif asked.imputes:
         rows = rows[1:]  # there a missing value may be one that is filled
     # Without a category, where all scores count: then the smallest p-value is the one that is known here.
     codes = np.full(len(rows), -1) if asked.n_categories else None

@@ -203,6 +203,7 @@ def metadata(detector: AbstractDetector, graph: ScoringGraph) -> dict[str, Any]:
         "summary": DETECTORS[detector.name].summary if detector.name in DETECTORS else type(detector).__name__,
         "created": description["created"],
         "input": _input_description(detector, graph.input_dtype),
+        "remembered": dataclasses.replace(detector.input_, imputer=None).to_json(),
         "outputs": {
             "anomaly_score": "float64, higher = more anomalous, in the detector's own units",
             "p_value": "float64 in (0, 1]: share of normal rows that score at least as high",

@@ -271,7 +271,14 @@ def _recorded(record: Mapping[str, Any], certificate: Path) -> _Recorded:
             rows=unpacked(record["rows"]),
             scores=np.array([math.inf if score is None else score for score in reference["anomaly_score"]], dtype=np.float64),
             flagged=np.array(reference["is_anomaly"], dtype=np.bool_),
-            asked=Asked(**record["input"] | {"shape": tuple(record["input"]["shape"]), "dtype": str(np.dtype(record["input"]["dtype"]))}),
+            asked=Asked(
+                **record["input"]
+                | {
+                    "shape": tuple(record["input"]["shape"]),
+                    "dtype": str(np.dtype(record["input"]["dtype"])),
+                    "fills": tuple(record["input"].get("fills", ())),
+                }
+            ),
             least_size=float(record["spread"]),
             threshold=float(record["threshold"]),
             exported_with=str(record["versions"]["onnxruntime"]),

@@ -73,8 +73,9 @@ class GraphModel:
             if said["insphere_format"] != _FORMAT:
                 raise ModelFileError(f"{name} is of format {said['insphere_format']}, which this version does not read; upgrade insphere.")
             given = json.loads(said["input"])
-            self.input_ = _contract(given)
-            self._may_be_missing = bool(given.get("may_be_missing"))
+            # What the detector remembers of tables and labels; graphs of older versions know the features alone.
+            self.input_ = InputContract.from_json(json.loads(said["remembered"])) if "remembered" in said else _contract(given)
+            self._may_be_missing = tuple(given.get("may_be_missing") or ())
             self._input_name, self._dtype = str(given["name"]), np.dtype(given["dtype"])
             self._facts = {key: _value(said[key]) for key in _DECISION}
         except (KeyError, ValueError, TypeError) as error:
@@ -103,7 +104,7 @@ class GraphModel:
             If the rows do not fit.
         """
         source = self.input_.open(X, split=split, **options)
-        return keeping_missing(source) if self._may_be_missing else source
+        return keeping_missing(source, self._may_be_missing) if self._may_be_missing else source
 
     def score_batches(self, X: Any, *, batch_size: int = 1024, maps: bool = False) -> Iterator[ScoredRows]:
         """Score the rows of `X` in order, `batch_size` at a time, each row exactly once as a score or as an error.
