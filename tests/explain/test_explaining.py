@@ -1,6 +1,7 @@
 """What an explanation says of rows whose fault is known."""
 
 import json
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -11,7 +12,7 @@ from insphere.data import AbstractSource, ArraySource
 from insphere.detectors.base import AbstractDetector
 from insphere.errors import DataError, ExplainError, ParameterError
 from insphere.explain import METHODS, explain
-from insphere.explain.occlusion import occlude_patches
+from insphere.explain.occlusion import occlude_features, occlude_patches
 
 Detectors = dict[str, AbstractDetector]
 
@@ -102,6 +103,33 @@ def test_the_feature_that_is_off_adds_most(name: str, vector_detectors: Detector
     assert explanation.feature_contributions is not None
     assert explanation.feature_contributions.shape == (1, 4)
     assert explanation.feature_contributions.argmax() == 2
+
+
+class Counting:
+    """A detector whose score is a weighted sum, and that counts the values it is asked about."""
+
+    def __init__(self, weights: NDArray[Any]) -> None:
+        self.weights, self.n_values = weights, 0
+
+    def score_batches(self, source: AbstractSource, *, batch_size: int) -> Any:
+        for rows in source.batches(batch_size):
+            self.n_values += rows.X.size
+            yield SimpleNamespace(anomaly_score=rows.X @ self.weights)
+
+
+def test_of_many_features_those_that_add_most_are_found_without_trying_each() -> None:
+    asked = []
+    for n_features in (6000, 24_000):
+        weights = np.random.default_rng(0).normal(size=n_features) * 1e-3
+        weights[[17, 3999, 5998]] = (5.0, -4.0, 3.0)
+        detector: Any = Counting(weights)
+        found = occlude_features(detector, np.ones((1, n_features)), np.zeros((1, n_features)))[0]
+        assert np.argsort(-np.abs(found))[:3].tolist() == [17, 3999, 5998]
+        np.testing.assert_allclose(found.sum(), weights.sum(), rtol=1e-6)
+        asked.append(detector.n_values)
+    assert asked[1] < 6 * asked[0]  # in proportion to the features, not to their square
+    few: Any = Counting(weights[:1000])
+    np.testing.assert_allclose(occlude_features(few, np.ones((1, 1000)), np.zeros((1, 1000)))[0], weights[:1000], atol=1e-9)
 
 
 @pytest.mark.parametrize("name", ["vae-svdd", "cae"])

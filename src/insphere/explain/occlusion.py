@@ -1,6 +1,6 @@
 """Attributions by replacement: what the score loses when a part of the row is made normal. For every detector, gradients or not."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 import numpy as np
@@ -11,7 +11,12 @@ from insphere.detectors.base import AbstractDetector
 
 Array = NDArray[np.float64]
 
+MOST_ALONE = 1024
+"""Features up to which each is replaced alone."""
+
 _VARIANTS = 1024
+_VALUES_AT_ONCE = 2**24
+_VALUES_A_ROW, _FEWEST = 2**20, 32  # of the variants of one row at a time: a million, but as many variants as these at least
 
 
 def occlude_patches(detector: AbstractDetector, rows: NDArray[Any], replacements: NDArray[Any], patch: int) -> Array:
@@ -50,14 +55,42 @@ def occlude_patches(detector: AbstractDetector, rows: NDArray[Any], replacements
 
 
 def occlude_features(detector: AbstractDetector, rows: NDArray[Any], replacements: NDArray[Any]) -> Array:
-    """Return what the score loses when one feature after the other is replaced; (n, features), positive ones speak for an anomaly."""
+    """Return what the score loses when features are replaced; (n, features), positive ones speak for an anomaly.
+
+    Up to `MOST_ALONE` features, one after the other. Of more, so that the work does not grow with the square of their number, groups of
+    neighbouring ones, each of which shares its loss among its features; then smaller groups within the eighth of them that loses or gains
+    most, and so on down to single features.
+    """
     losses = np.empty(rows.shape, dtype=np.float64)
-    for row in range(len(rows)):
-        variants = np.repeat(rows[row : row + 1], rows.shape[1] + 1, axis=0)
-        np.fill_diagonal(variants, replacements[row])
-        scores = _scores(detector, variants)
-        losses[row] = scores[-1] - scores[:-1]
+    for row, replacement, own in zip(rows, replacements, losses, strict=True):
+        if len(row) <= MOST_ALONE:
+            own[:] = _losses(detector, row, replacement, np.arange(len(row)).reshape(-1, 1))
+            continue
+        n_groups = max(_FEWEST, min(MOST_ALONE, _VALUES_A_ROW // len(row)))
+        features, size = np.arange(len(row)), len(row)
+        while size > 1:
+            groups = np.array_split(features, min(n_groups, len(features)))
+            together = _losses(detector, row, replacement, groups)
+            for group, loss in zip(groups, together, strict=True):
+                own[group] = loss / len(group)
+            size = len(groups[0])
+            features = np.concatenate([groups[number] for number in np.argsort(-np.abs(together), kind="stable")[: n_groups // 8]])
     return losses
+
+
+def _losses(detector: AbstractDetector, row: NDArray[Any], replacement: NDArray[Any], parts: Sequence[NDArray[np.int64]] | Any) -> Array:
+    """Return what the score of a row loses when each of some parts of its features is replaced."""
+    scores = []
+    n_at_once = max(1, _VALUES_AT_ONCE // len(row))
+    for start in range(0, len(parts) + 1, n_at_once):
+        chosen = parts[start : start + n_at_once]
+        n_rows = min(n_at_once, len(parts) + 1 - start)  # the last of all is the row as it is
+        variants = np.repeat(row[np.newaxis], n_rows, axis=0)
+        for variant, part in zip(variants, chosen, strict=False):
+            variant[part] = replacement[part]
+        scores.append(_scores(detector, variants))
+    found = np.concatenate(scores)
+    return np.asarray(found[-1] - found[:-1])
 
 
 def _scores(detector: AbstractDetector, variants: NDArray[Any]) -> Array:
