@@ -304,9 +304,9 @@ def test_a_million_columns_are_refused_at_once(tmp_path, end):
         open_source(tmp_path / "t.csv")
 
 
-@pytest.mark.parametrize("text", ["a;b\n0,125;1\n1,250;2\n2,375;3\n", 'a,b\n"0,125",1\n"1,250",2\n"2,375",3\n'])
+@pytest.mark.parametrize("text", ["a;b\n3,125;1\n1,250;2\n2,375;3\n", 'a,b\n"3,125",1\n"1,250",2\n"2,375",3\n'])
 def test_commas_before_three_digits_everywhere_are_in_doubt(write, text):
-    with pytest.raises(DataError, match=r"numbers like '0,125', whose comma may be a decimal one or part groups of three digits"):
+    with pytest.raises(DataError, match=r"numbers like '3,125', whose comma may be a decimal one or part groups of three digits"):
         open_source(write(text))
 
 
@@ -316,3 +316,7 @@ def test_a_column_without_a_name_that_never_falls_is_no_feature(write):
     assert source.feature_names == ("a", "b")
     (text,) = [str(notice) for notice in source.notices]
     assert text.endswith("Namely: (no name).")
+
+
+def test_no_group_of_digits_begins_with_a_nought(write):
+    assert open_source(write("a;b\n0,125;1\n1,250;2\n")).load().X.tolist() == [[0.125, 1], [1.25, 2]]

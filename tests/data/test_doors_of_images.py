@@ -563,8 +563,7 @@ class TestItemsOfDataSets:
         ],
     )
     def test_a_broken_one_is_a_row_error_and_stops_no_other(self, usual: list[Any], broken: Any, words: str) -> None:
-        # What cannot be had may be the first; else that one says how the others are made.
-        for place in (0, 5) if broken is None or isinstance(broken, Exception) else (5,):
+        for place in (0, 5, 12):
             rows = open_source(Items([*usual[:place], broken, *usual[place:]])).load()
             assert list(rows.errors) == [place] and words in rows.errors[place]
             np.testing.assert_array_equal(rows.X[..., 0], np.stack(GREY))
@@ -600,6 +599,10 @@ class TestItemsOfDataSets:
         assert detector.training_errors_ == {"7": "feature 1 is nan"}
         with pytest.warns(UserWarning, match="1 of 40 rows could not be read"):
             assert np.isnan(detector.anomaly_score(rows)).nonzero()[0].tolist() == [7]
+        with pytest.warns(UserWarning, match="1 of 40 training rows were left out"):
+            assert insphere.KNN(random_state=0).fit(list(rows)).training_errors_ == {"7": "feature 1 is nan"}
+        with pytest.warns(UserWarning, match="1 of 40 rows could not be read"):
+            assert np.isnan(detector.anomaly_score(tuple(rows))).nonzero()[0].tolist() == [7]
         picture = np.ma.masked_array(GREY[0], mask=GREY[0] > 128)
         assert list(open_source([picture, GREY[1]]).load().errors) == [0]
 

@@ -247,16 +247,32 @@ def _column_names(X: Any) -> tuple[str, ...] | None:
     return names if names and all(isinstance(name, str) for name in names) else None
 
 
+def plain(values: Any) -> NDArray[Any]:
+    """Return values as an array in which a masked one is missing: `asarray` would take what lies under the mask for data.
+
+    Examples
+    --------
+    >>> plain(np.ma.masked_array([1, 9], mask=[False, True]))
+    array([ 1., nan])
+    """
+    if isinstance(values, np.ma.MaskedArray):
+        return np.where(np.ma.getmaskarray(values), np.nan, values.data)
+    return np.asarray(values)
+
+
+def _has_masked_rows(X: Any) -> bool:
+    return isinstance(X, list | tuple) and any(isinstance(row, np.ma.MaskedArray) for row in X)
+
+
 def _numbers(X: Any, name: str) -> "NDArray[Any] | FileRows":
     """Return `X` as an array of shape (n, features) or (n, height, width, channels) in a type that is computed with."""
     if hasattr(X, "toarray"):
         raise DataError(f"{name} is a sparse matrix, which is not supported; give `X.toarray()`.")
     if isinstance(X, np.ma.MaskedArray):
-        # A masked value is a missing one; `asarray` would take what lies under the mask for data.
-        X = np.where(np.ma.getmaskarray(X), np.nan, X.data)
+        X = plain(X)
     if not isinstance(X, FileRows):
         try:
-            X = np.asarray(X)
+            X = np.stack([plain(row) for row in X]) if _has_masked_rows(X) else np.asarray(X)
         except (ValueError, TypeError) as error:
             raise DataError(f"{name} cannot be made an array, its rows must all have one shape: {error}.") from error
     if X.dtype.kind not in "buif":

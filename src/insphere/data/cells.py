@@ -15,7 +15,7 @@ DECIMAL_COMMAS = "decimal commas"
 
 _POINT = r"^[+-]?(\d+\.?\d*|\.\d+)([eE][+-]?\d+)?$"
 _COMMA = r"^[+-]?(\d+,?\d*|,\d+)([eE][+-]?\d+)?$"
-_GROUPED_COMMA = r"^[+-]?\d{1,3}(,\d{3})+(\.\d*)?$"
+_GROUPED_COMMA = r"^[+-]?[1-9]\d{0,2}(,\d{3})+(\.\d*)?$"
 _GROUPED_POINT = r"^[+-]?\d{1,3}(\.\d{3})+(,\d*)?$"
 _INFINITE = r"^[+-]?inf(inity)?$"
 _DATE = re.compile(
@@ -109,7 +109,7 @@ def is_grouped_by_commas(cell: str) -> bool:
 
     Examples
     --------
-    >>> [is_grouped_by_commas(cell) for cell in ("0,125", "1,250,000", "0,5", "12")]
+    >>> [is_grouped_by_commas(cell) for cell in ("2,125", "1,250,000", "0,125", "12")]
     [True, True, False, False]
     """
     return "," in cell and re.match(_GROUPED_COMMA, cell.strip()) is not None

@@ -378,9 +378,7 @@ def _parts_without_magic(pattern: Path) -> list[str]:
 def _remedy(layout: Layout, options: OpenOptions) -> str:
     """Return what the tree has instead of the split asked for."""
     facts: RowFacts = layout.facts
-    types = facts.types or ()
-    parts = facts.parts or ("",) * len(types)
-    found = Counter(f"{part}/{item}".strip("/") for part, item in zip(parts, types, strict=True))
+    found = Counter(item.rpartition("/")[0] or "." for item in facts.ids or ())
     listed = ", ".join(f"{folder} ({count})" for folder, count in sorted(found.items())[:10])
     normal = " or ".join(NORMAL_FOLDERS[:3]) if options.normal_label is None else repr(options.normal_label)
     wanted = f"train/ with a folder {normal}" if options.split == "train" else f"{options.split}/"

@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from insphere.data.arrays import ArraySource
+from insphere.data.arrays import ArraySource, plain
 from insphere.data.folders import open_image_files
 from insphere.data.guesses import unread_labels
 from insphere.data.image_kinds import is_deep, remarks
@@ -20,6 +20,7 @@ from insphere.data.rows import AbstractSource, Notice
 from insphere.errors import DataError
 
 _IMAGE_FIELDS = ("image", "img", "pixel_values", "x", "data")
+_LOOKED_AT = 9  # items that are looked at to see how all are made
 _LABEL_FIELDS = ("label", "labels", "target", "y")
 
 
@@ -97,7 +98,7 @@ def open_many(source: Any, options: OpenOptions) -> AbstractSource:
                 told.setdefault(kind, {})[row] = amount
     else:
         options.refuse(("image_size", "mode", "jpeg_draft"), "a list of arrays")
-        arrays = {row: _plain(item) for row, item in good.items()}
+        arrays = {row: plain(item) for row, item in good.items()}
         shapes = sorted({array.shape for array in arrays.values()})
         if len(shapes) > 1:
             listed = ", ".join(map(str, shapes[:5]))
@@ -175,14 +176,14 @@ def _check_kinds(items: Any, fits: Any, kind: str) -> None:
 
 
 def _first(source: Any) -> Any:
-    """Return the first item that can be had.
+    """Return the first item that says how the others are made: of the first that can be had, one made as most of them are.
 
     Raises
     ------
     DataError
-        If none can.
+        If none can be had.
     """
-    why = ""
+    why, found = "", []
     for row in range(len(source)):
         try:
             item = source[row]
@@ -190,9 +191,22 @@ def _first(source: Any) -> Any:
             why = why or _why_not(error)
             continue
         if item is not None:
-            return item
+            found.append(item)
+            # Paths are all alike, and a list of them may be long.
+            if len(found) == _LOOKED_AT or isinstance(item, str | os.PathLike):
+                break
         why = why or "is None"
-    raise DataError(f"None of the {len(source)} items can be read (item 0 {why}).")
+    if not found:
+        raise DataError(f"None of the {len(source)} items can be read (item 0 {why}).")
+    ways = [_way(item) for item in found]
+    return found[max(range(len(found)), key=lambda number: (ways.count(ways[number]), -number))]
+
+
+def _way(item: Any) -> Any:
+    """Return what items that are made alike have in common."""
+    if isinstance(item, tuple):
+        return len(item), _is_pair(item)
+    return tuple(map(str, item)) if isinstance(item, Mapping) else "item"
 
 
 def _why_not(error: Exception) -> str:
@@ -252,13 +266,6 @@ def _decoded(encoded: Any) -> Any:
     """Return an encoded image as Pillow has it, upright."""
     data = encoded["bytes"] if isinstance(encoded, Mapping) else bytes(encoded)
     return decode_upright(encoded.get("path") if data is None and isinstance(encoded, Mapping) else data)
-
-
-def _plain(item: Any) -> NDArray[Any]:
-    """Return an item as an array, in which a masked value is missing: `asarray` would take what lies under the mask for data."""
-    if isinstance(item, np.ma.MaskedArray):
-        return np.where(np.ma.getmaskarray(item), np.nan, item.data)
-    return np.asarray(item)
 
 
 def _meaning(values: list[Any] | None, options: OpenOptions) -> tuple[NDArray[np.int64] | None, tuple[Notice, ...], str | None]:

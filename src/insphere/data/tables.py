@@ -218,10 +218,9 @@ def _check_names(content: TableContent, names: Sequence[str]) -> None:
 def _told_index(content: TableContent, index: Sequence[str]) -> list[Notice]:
     if not index:
         return []
-    named = listed([column or "(without a name)" for column in index])
     text = (
-        f"{content.name} has the row numbers of a data frame as a column, which say nothing about a row; left aside: {named}."
-        " Name it in `columns` (`--columns`) to use it."
+        f"{content.name} has the index of a data frame (row numbers or names) as a column, which says nothing about a row; it is left"
+        " aside. Name it in `columns` (`--columns`) to use it."
     )
     return [Notice("left out", len(index), text, tuple(index))]
 

@@ -221,7 +221,7 @@ def is_plain_table(X: Any) -> bool:
     if isinstance(X, AbstractSource | str | os.PathLike | np.ma.MaskedArray) or is_frame(X) or is_many(X):
         return False
     if isinstance(X, list | tuple):
-        return not (X and isinstance(X[0], Mapping))
+        return not any(isinstance(row, Mapping | np.ma.MaskedArray) for row in X)
     return bool(np.ndim(X) <= 2) if hasattr(X, "shape") else hasattr(X, "__array__")
 
 
