@@ -236,6 +236,27 @@ def test_the_exporters_noise_is_kept_and_its_levels_restored(capsys: pytest.Capt
 
 
 @pytest.mark.parametrize("name", ["cae", "vae-svdd"])
+def test_int8_flags_what_the_library_flags_up_to_the_edges_of_what_it_answers_to(name: str, tmp_path: Path) -> None:
+    detector, X = fitted(name, "vectors"), rows_of_kind("vectors", 200)
+    X[:, 0] = X[0, 0]  # the same in all rows that the scales are chosen by
+    export_onnx(detector, tmp_path / "int8.onnx", rows=X, int8=True)
+    width, middle = np.ptp(X, axis=0), np.median(X, axis=0)
+    rows = []
+    for feature in range(1, X.shape[1]):
+        for beyond in (0.0, 0.05, 0.1, 0.2, 0.25, 0.5, 1.0, 10.0):
+            for edge, side in ((X.min(axis=0), -1), (X.max(axis=0), 1)):
+                row = middle.copy()
+                row[feature] = edge[feature] + side * beyond * width[feature]
+                rows.append(row)
+    far = np.array(rows, dtype=np.float32)
+    missed = (detector.predict(far) == -1) & ~answers(tmp_path / "int8.onnx", far)[2]
+    assert missed.mean() <= 0.02, far[missed]
+    near = np.array(X[:20])
+    near[:, 0] += 0.1 * rows_of_kind("vectors", 200)[:, 0].std()
+    assert np.isfinite(answers(tmp_path / "int8.onnx", near)[0]).all()  # scored, not refused for another value than the only one
+
+
+@pytest.mark.parametrize("name", ["vae-svdd", "deep-svdd"])
 def test_int8_flags_rows_far_out(name: str, tmp_path: Path) -> None:
     X = np.random.default_rng(0).normal(size=(120, 6)).astype(np.float32)
     detector = fit_quietly(make(name, {"random_state": 0, "epochs": 5, "device": "cpu"}), X)

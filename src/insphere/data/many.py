@@ -32,7 +32,7 @@ def is_many(source: Any) -> bool:
         return False
     if not isinstance(source, list | tuple):  # a data set: its items are rows with a label, fields by name, or tensors
         return True
-    first = next((item for item in source if item is not None), None)
+    first: Any = next((item for item in source if item is not None), None)
     if isinstance(first, Mapping):
         return _field(first, _IMAGE_FIELDS, None) is not None
     if isinstance(first, tuple) and len(first) == 1:
@@ -216,6 +216,8 @@ def _why_not(error: Exception) -> str:
 def _unpacked(source: Any, options: OpenOptions) -> tuple[list[Any], list[Any] | None, dict[int, str]]:
     """Return the images of a data set, the labels that come with them, and the rows that have no image, with the reason."""
     first = _first(source)
+    image: Any
+    label: Any
     if isinstance(first, Mapping) and not _is_encoded(first):
         remembered = options.remembered.label_column
         image = _field(first, _IMAGE_FIELDS, None)
@@ -264,8 +266,12 @@ def _is_made_alike(item: Any, first: Any, image: Any, label: Any) -> bool:
 
 def _decoded(encoded: Any) -> Any:
     """Return an encoded image as Pillow has it, upright."""
-    data = encoded["bytes"] if isinstance(encoded, Mapping) else bytes(encoded)
-    return decode_upright(encoded.get("path") if data is None and isinstance(encoded, Mapping) else data)
+    if not isinstance(encoded, Mapping):
+        return decode_upright(bytes(encoded))
+    data = encoded["bytes"]
+    if data is None and encoded.get("path") is None:
+        raise DataError("has neither bytes nor a path")
+    return decode_upright(encoded["path"] if data is None else data)
 
 
 def _meaning(values: list[Any] | None, options: OpenOptions) -> tuple[NDArray[np.int64] | None, tuple[Notice, ...], str | None]:

@@ -141,7 +141,8 @@ class AbstractDetector(RowScoring, VerdictTaking, ParameterisedEstimator, Outlie
         Raises
         ------
         DataError
-            If there are fewer than eight readable rows, or all are equal, or some are of the wrong kind.
+            If there are fewer than eight readable rows, or fewer than five that `y` does not mark, or all are equal, or some are of the
+            wrong kind.
         ParameterError
             If a parameter breaks its rule.
         """

@@ -3,6 +3,7 @@
 import dataclasses
 import logging
 import tempfile
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -13,11 +14,20 @@ from scipy.stats import spearmanr
 from insphere.detectors.base import AbstractDetector
 from insphere.errors import ParameterError
 from insphere.export.graph import OUTPUTS, category_codes, default_thresholds, feed, input_name, library_answers, quiet
+from insphere.export.graph import session as open_session
 from insphere.metrics import auroc
+
+Bounds = tuple[NDArray[np.float64], NDArray[np.float64]]
+"""The lowest and the highest value of each feature."""
 
 _NETWORK_OPERATORS = ("Conv", "Gemm", "MatMul")
 _CALIBRATION_ROWS = 128
-_MARGIN = 0.25  # of a feature's range, beyond it on each side: new normal rows exceed the range itself often
+MARGINS = (0.25, 0.1, 0.0)
+"""Of a feature's range, beyond it on each side, what a graph answers to: new normal rows exceed the range itself often."""
+
+_FEATURES_TRIED = 64
+_CONSTANT_WIDTH = 4.0  # in units of the training rows' scale, what counts as the range of a feature that is the same in all rows
+_INSIDE = 1e-6
 
 
 @dataclasses.dataclass(frozen=True)
@@ -67,7 +77,48 @@ def check_int8(detector: AbstractDetector) -> None:
         )
 
 
-def bounds(detector: AbstractDetector, X: NDArray[Any]) -> tuple[NDArray[np.float64], NDArray[np.float64]] | None:
+def quantise_guarded(detector: AbstractDetector, X: NDArray[Any], dtype: str, write: Callable[[Bounds | None], bytes]) -> bytes:
+    """Return a quantised graph that flags rows far out: of `MARGINS` the first at whose edges it flags all that the library flags.
+
+    Parameters
+    ----------
+    X : ndarray
+        Rows by whose activations the scales are chosen.
+    dtype : str
+        Type of the graph's input.
+    write : callable
+        Gives the graph's file for `bounds`.
+    """
+    fed = X.astype(dtype)
+    content = b""
+    for margin in MARGINS:
+        within = bounds(detector, fed, margin)
+        content = quantise(write(within), detector, fed)
+        if within is None or not n_missed(detector, content, fed, within, dtype):
+            break
+    return content
+
+
+def n_missed(detector: AbstractDetector, content: bytes, X: NDArray[Any], within: Bounds, dtype: str) -> int:
+    """Return how many rows at the edges of what a graph answers to the library flags and the graph doesn't.
+
+    They are made up: the middle of the rows, with one feature at an edge, all features at one side, or each at a side drawn for it.
+    """
+    middle = np.nanmedian(X.astype(np.float64), axis=0)
+    low, high = (np.where(np.isfinite(edge), edge, middle) for edge in within)
+    low, high = low + _INSIDE * (high - low), high - _INSIDE * (high - low)
+    chosen = np.unique(np.linspace(0, len(middle) - 1, min(len(middle), _FEATURES_TRIED)).round().astype(np.int64))
+    rows = np.tile(middle, (2 * len(chosen), 1))
+    for number, feature in enumerate(chosen):
+        rows[2 * number, feature], rows[2 * number + 1, feature] = low[feature], high[feature]
+    sides = np.random.default_rng(0).random((_FEATURES_TRIED, len(middle))) < 0.5
+    rows = np.concatenate([rows, low[np.newaxis], high[np.newaxis], np.where(sides, low, high)]).astype(dtype)
+    codes = category_codes(detector.decision_.n_categories, np.arange(len(rows)))
+    _, _, flagged = open_session(content).run(list(OUTPUTS), feed(input_name(detector), rows, codes))
+    return int((library_answers(detector, rows).is_anomaly & ~flagged).sum())
+
+
+def bounds(detector: AbstractDetector, X: NDArray[Any], margin: float) -> Bounds | None:
     """Return the lowest and highest value of each feature that a quantised graph answers to; None for images, whose values are bounded.
 
     8-bit activations saturate: beyond the rows that their scales were chosen by, every row looks like the nearest that they can express,
@@ -77,6 +128,8 @@ def bounds(detector: AbstractDetector, X: NDArray[Any]) -> tuple[NDArray[np.floa
     ----------
     X : ndarray
         Rows by whose activations the scales are chosen; NaN where a value is missing.
+    margin : float
+        In units of a feature's range; of one that is the same in all rows, of the scale that it had in training.
     """
     if detector.image_spec_ is not None or X.ndim != 2:
         return None
@@ -86,7 +139,11 @@ def bounds(detector: AbstractDetector, X: NDArray[Any]) -> tuple[NDArray[np.floa
     highest = np.where(known, values, -np.inf).max(axis=0)
     seen = known.any(axis=0)
     width = np.where(seen, highest, 0.0) - np.where(seen, lowest, 0.0)
-    return np.where(seen, lowest - _MARGIN * width, -np.inf), np.where(seen, highest + _MARGIN * width, np.inf)
+    preprocess = getattr(detector, "preprocess_", None)
+    scale = np.ones(1) if preprocess is None else np.ravel(preprocess.scale)
+    constant = _CONSTANT_WIDTH * (scale[: X.shape[1]] if scale.size >= X.shape[1] else np.broadcast_to(scale[:1], X.shape[1:]))
+    beyond = np.where(width > 0, margin * width, constant)
+    return np.where(seen, lowest - beyond, -np.inf), np.where(seen, highest + beyond, np.inf)
 
 
 def quantise(content: bytes, detector: AbstractDetector, X: NDArray[Any]) -> bytes:

@@ -17,7 +17,7 @@ from insphere.errors import CollapseError, ExportError, ParameterError
 from insphere.export.comparing import Asked, Comparison, check_equal, check_refused
 from insphere.export.golden import golden_rows, pack, rows_of
 from insphere.export.graph import OPSET, ScoringGraph, build, check_packages, input_name
-from insphere.export.int8 import QuantisationCost, bounds, check_int8, measure, quantise
+from insphere.export.int8 import Bounds, QuantisationCost, check_int8, measure, quantise_guarded
 from insphere.export.parity import certificate_path, certify, model_sha256
 from insphere.output_file import check_writable, replacing
 from insphere.runtime.sessions import session
@@ -154,10 +154,12 @@ def export_onnx(
         graph, content, golden, comparison = _built(detector, None if given is None else given[0], vectors)
         cost = None
         if given is not None and int8:
-            fed = given[0].astype(graph.input_dtype)
-            if (within := bounds(detector, fed)) is not None:
-                content = _serialised(build(detector, ScoringGraph(detector, graph.input_dtype, within)))
-            content = quantise(content, detector, fed)
+            plain, dtype = content, graph.input_dtype
+
+            def write(within: Bounds | None) -> bytes:
+                return plain if within is None else _serialised(build(detector, ScoringGraph(detector, dtype, within)))
+
+            content = quantise_guarded(detector, given[0], dtype, write)
             cost = measure(detector, session(content), *given, dtype=graph.input_dtype)
         # Only made-up rows are stored: the file may go where the user's own images may not.
         content = _described(content, detector, graph, pack(detector, golden, graph.input_dtype, exact=cost is None), cost)

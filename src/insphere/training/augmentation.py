@@ -65,7 +65,8 @@ def coloured(x: Tensor, generator: NoiseSource) -> Tensor:
 
 def uniform(shape: tuple[int, ...], generator: NoiseSource, like: Tensor) -> Tensor:
     """Return draws from [0, 1], on the device and with the dtype of `like`."""
-    return torch.special.ndtr(standard_normal(shape, generator, like=like))
+    draws: Tensor = torch.special.ndtr(standard_normal(shape, generator, like=like))
+    return draws
 
 
 def _reflected(places: Tensor, side: int) -> Tensor:
