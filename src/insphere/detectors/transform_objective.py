@@ -209,7 +209,7 @@ class TransformSVDDObjective(AbstractVariationalObjective):
             joined = joined.contiguous(memory_format=torch.channels_last)
         first = numbers[:, 0]
         places = functional.pad(ends, (1, 0))[first] + taken.cumsum(dim=0)[every, first] - 1
-        return joined, torch.cat(labels), places, torch.cat(partners)
+        return joined, torch.cat(labels), places.sort().values, torch.cat(partners)
 
     # Scoring.
 
