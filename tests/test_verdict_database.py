@@ -46,7 +46,7 @@ def test_drawn_rows_stay_and_the_oldest_unanswered_others_go(database: VerdictDa
     rows = [kept(number) for number in range(100)]
     answered = [row.row_id for row in rows if not row.drawn][:2]
     database.add([batch(*rows[:9])])
-    assert database.answer(ORIGIN, [(row, "real") for row in answered]) == [None, None]
+    assert database.answer(ORIGIN, [(row, "real") for row in answered]) == [(None, None)] * 2
     database.add([batch(*rows[9:50]), batch(*rows[50:])])
     here = {record["row_id"] for record in database.records(ORIGIN)}
     others = [row.row_id for row in rows if not row.drawn]
@@ -128,7 +128,7 @@ def test_row_ids_are_never_more_than_values(tmp_path_factory: pytest.TempPathFac
     database = VerdictDatabase(tmp_path_factory.mktemp("any") / "line.sqlite", SHARE)
     database.add([batch(kept(1))])
     before = database.records(ORIGIN)
-    assert all(problem is not None for problem in database.answer(ORIGIN, said))
+    assert all(noted.problem is not None for noted in database.answer(ORIGIN, said))
     assert database.records(ORIGIN) == before
 
 
@@ -193,3 +193,10 @@ def test_a_process_killed_while_it_writes_leaves_every_request_whole(database: V
         # All that it said it had kept is there, and of the request in hand both rows or none.
         assert numbers == list(range(len(numbers))) and len(numbers) % 2 == 0
         assert len(numbers) // 2 >= 1 + max(int(text) for text in said if text.strip())
+
+
+def test_a_later_verdict_says_which_one_it_replaces(database: VerdictDatabase) -> None:
+    row = kept(drawn_numbers(1)[0])
+    database.add([batch(row)])
+    answers = [database.answer(ORIGIN, [(row.row_id, word)])[0] for word in ("normal", "normal", "unsure", None)]
+    assert [noted.replaced for noted in answers] == [None, None, "normal", "unsure"] and not any(noted.problem for noted in answers)

@@ -91,6 +91,21 @@ class Queue(NamedTuple):
     is_full: bool
 
 
+class Noted(NamedTuple):
+    """What became of a verdict.
+
+    Attributes
+    ----------
+    problem : str, optional
+        Why it is not noted.
+    replaced : str, optional
+        The other verdict on the row that it took the place of.
+    """
+
+    problem: str | None = None
+    replaced: str | None = None
+
+
 class VerdictDatabase:
     """The rows of several models that wait for a look, and the verdicts on them, in one file.
 
@@ -160,8 +175,8 @@ class VerdictDatabase:
         file.execute(f"DELETE FROM rows WHERE {waits} AND number NOT IN ({newest})", batch.origin * 2)
         return room <= len(drawn)
 
-    def answer(self, origin: Origin, said: Sequence[tuple[str, str | None]], used: Set[str] = frozenset()) -> list[str | None]:
-        """Note what was said of rows, in order; return for each why it is not noted, or None.
+    def answer(self, origin: Origin, said: Sequence[tuple[str, str | None]], used: Set[str] = frozenset()) -> list[Noted]:
+        """Note what was said of rows, in order; return for each what became of it.
 
         Parameters
         ----------
@@ -177,30 +192,30 @@ class VerdictDatabase:
             If the file cannot be written; then nothing is noted.
         """
         with self._opened(writes=True) as file:
-            problems = [self._answer(file, origin, row, word, used) for row, word in said]
+            noted = [self._answer(file, origin, row, word, used) for row, word in said]
             answered = f"{_OF} AND verdict IS NOT NULL"
             latest = f"SELECT number FROM rows WHERE {answered} ORDER BY at DESC, number DESC LIMIT {_CONTENTS_KEPT}"
             file.execute(
                 f"UPDATE rows SET content = NULL WHERE {answered} AND content IS NOT NULL AND number NOT IN ({latest})", origin * 2
             )
-            return problems
+            return noted
 
-    def _answer(self, file: sqlite3.Connection, origin: Origin, row: str, word: str | None, used: Set[str]) -> str | None:
+    def _answer(self, file: sqlite3.Connection, origin: Origin, row: str, word: str | None, used: Set[str]) -> Noted:
         asked = f"SELECT anomaly_score, is_anomaly, drawn, verdict FROM rows WHERE {_OF} AND row_id = ?"
         found = file.execute(asked, (*origin, row)).fetchone()
         if found is None:
-            return "No row of this id waits for a verdict, or has one; GET the feedback of the model lists those that do."
+            return Noted("No row of this id waits for a verdict, or has one; GET the feedback of the model lists those that do.")
         score, is_anomaly, drawn, before = found
         if row in used and word != before:
-            return "The verdict on this row is in the calibration already, and stays as it is."
+            return Noted("The verdict on this row is in the calibration already, and stays as it is.")
         if word is not None:
             try:
                 Verdict(row, word, score, is_anomaly, drawn)
             except DataError as error:
-                return str(error)
+                return Noted(str(error))
         at = None if word is None else _now()
         file.execute(f"UPDATE rows SET verdict = ?, at = ? WHERE {_OF} AND row_id = ?", (word, at, *origin, row))
-        return None
+        return Noted(replaced=None if word == before else before)
 
     def records(self, origin: Origin) -> list[dict[str, Any]]:
         """Return the rows of a model in the order scored, with the columns of a table of verdicts (`insphere.verdict_files`).

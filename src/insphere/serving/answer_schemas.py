@@ -283,12 +283,14 @@ class Said(_Answer):
     row_id: str
     verdict: str | None
     error: str | None = Field(description="Why it is not noted.")
+    replaced: str | None = Field(description="The other verdict on the row, said before, that it took the place of.")
 
 
 class SaidAnswer(_Told):
     """What became of each verdict, and what all of them say now."""
 
     n_errors: int
+    n_replaced: int
     results: list[Said]
 
 

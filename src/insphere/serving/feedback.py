@@ -20,7 +20,7 @@ from insphere.serving.metrics import Metrics
 from insphere.serving.models import ServedModel
 from insphere.serving.previews import content_of, previews
 from insphere.serving.settings import Settings
-from insphere.verdict_database import MOST_UNANSWERED, KeptRow, KeptRows, Origin, Queue, VerdictDatabase
+from insphere.verdict_database import MOST_UNANSWERED, KeptRow, KeptRows, Noted, Origin, Queue, VerdictDatabase
 from insphere.verdict_files import verdicts_in
 
 _NEAR = 2.0  # times the target: rows with p-values up to there are uncertain, and worth a look
@@ -137,8 +137,8 @@ class Feedback:
         records, queue = await self._asked(read)
         return await asyncio.to_thread(self._described, model, records, queue, with_rows=limit > 0)
 
-    async def answer(self, model: ServedModel, said: Sequence[tuple[str, str | None]]) -> list[str | None]:
-        """Note what was said of rows; return for each why it is not noted, or None.
+    async def answer(self, model: ServedModel, said: Sequence[tuple[str, str | None]]) -> list[Noted]:
+        """Note what was said of rows; return for each what became of it.
 
         Raises
         ------

@@ -56,10 +56,13 @@ async def _noted(service: Service, feedback: Feedback, request: Request, slot: S
     check_type(request, ("application/json",))
     async with body_of(request, service.settings, service.memory) as body:
         said = await service.read(_said, body, model)
-    problems = await feedback.answer(model, said)
-    results = [{"row_id": row, "verdict": word, "error": problem} for (row, word), problem in zip(said, problems, strict=True)]
-    n_errors = sum(problem is not None for problem in problems)
-    answer = {**await feedback.told(model, 0), "n_errors": n_errors, "results": results}
+    noted = await feedback.answer(model, said)
+    results = [
+        {"row_id": row, "verdict": word, "error": found.problem, "replaced": found.replaced}
+        for (row, word), found in zip(said, noted, strict=True)
+    ]
+    n_errors, n_replaced = (sum(part is not None for part in parts) for parts in zip(*noted, strict=True))
+    answer = {**await feedback.told(model, 0), "n_errors": n_errors, "n_replaced": n_replaced, "results": results}
     return as_json(answer, 207 if n_errors else 200)
 
 
