@@ -552,7 +552,7 @@ class TestItemsOfDataSets:
             ([(image, 0) for image in PICTURES], (PICTURES[0], 0, 1), "tuple of 3"),
             ([(image, 0) for image in PICTURES], (0, PICTURES[0]), "tuple of 2"),
             ([(image,) for image in GREY], KeyError("x"), "KeyError"),
-            ([{"image": image} for image in PICTURES], {"picture": PICTURES[0]}, "not made as the first"),
+            ([{"image": image} for image in PICTURES], {"picture": PICTURES[0]}, "not made as the others"),
             ([{"image": image} for image in PICTURES], {"image": None}, "has no image"),
             (
                 [{"image": {"bytes": grey(row), "path": None}} for row in range(12)],

@@ -62,7 +62,7 @@ def open_many(source: Any, options: OpenOptions) -> AbstractSource:
         Paths of image files; Pillow images; encoded images (bytes); arrays (height, width[, channels]) of one shape; or a data set with
         ``len`` and items: an image or array, (image,), (image, label), or fields by name (``image``, and optionally ``label``), as data
         sets of PyTorch and Hugging Face have them. Neither library is needed. One Pillow image is a list of one; a list of paths may be
-        an array or series of texts. An item that cannot be had, is None, or is made otherwise than the first, is a row error.
+        an array or series of texts. An item that cannot be had, is None, or is made otherwise than most of the first nine, is a row error.
     options : OpenOptions
         With `normal_label` (and `label_column`, the field's name) labels are read: every other one is an anomaly.
 
@@ -237,7 +237,7 @@ def _unpacked(source: Any, options: OpenOptions) -> tuple[list[Any], list[Any] |
             item = source[row]
             if not _is_made_alike(item, first, image, label):
                 got = f"a tuple of {len(item)}" if isinstance(item, tuple) else "None" if item is None else f"a {type(item).__name__}"
-                raise DataError(f"is {got} and not made as the first item is")
+                raise DataError(f"is {got} and not made as the others are")
             found = item if image is None else item[image]
             if found is None:
                 raise DataError("has no image")
