@@ -10,7 +10,7 @@ Each run is one fit with `scored_by="both"`; "contrast", "distance" and "both" a
 network; where a network stands twice, its codes were measured by both geometries. "plane" is the mean distance of the codes to the own
 centres within the subspace that the centres span. Tables are standardised by the training half of the normal rows; pictures are
 standardised by channel. Seconds are of the wall and of the processor: other work ran beside, on two cores or, where the line at the end
-names one, on one graphics processor: two to four fits at a time, each as many epochs as fitted into 40 to 50 seconds.
+names one, on one graphics processor: two to four fits at a time, each as many epochs as fitted into 18 (paper) or 40 to 50 seconds (large).
 
 Everything is from scratch. Test labels of CIFAR-10's automobile and bird, of digit 8 and of six tables (letter, vowels, Wilt, satellite,
 cardio, optdigits) were looked at when the form of the score was chosen; of airplane and bird when crops, colours and the weight of the
