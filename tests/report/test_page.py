@@ -168,7 +168,7 @@ def test_a_detector_without_explanation_says_so(digits: AbstractDetector, unexpl
 def test_thousands_of_images_stay_a_small_file(explained: None, tmp_path: Path) -> None:
     rng = np.random.default_rng(0)
     X = rng.integers(0, 256, (3000, 32, 32, 3)).astype(np.uint8)
-    detector = insphere.KNN(random_state=0).fit(X[:60])
+    detector = insphere.KNN(target_fpr=0.3, calibration={"method": "split"}, random_state=0).fit(X[:60])
     written = write_report(detector, ArraySource(X, labels=rng.integers(0, 2, 3000)), tmp_path / "r.html", max_images=36)
     assert written.n_images == 180
     assert written.n_bytes < 180 * 2 * 8000 + 300_000

@@ -23,6 +23,8 @@ Array = NDArray[np.float64]
 def latent_contributions(sphere: AbstractSphere, codes: Array) -> Array:
     """Return what each latent dimension adds to a code's distance: its part of the squared distance, over the distance.
 
+    By angles, where half the squared distance is what counts, its part of that.
+
     Returns
     -------
     ndarray of float64, shape (n, latent_dim)
@@ -34,8 +36,10 @@ def latent_contributions(sphere: AbstractSphere, codes: Array) -> Array:
     >>> latent_contributions(EuclideanSphere(np.zeros(2)), np.array([[3.0, 4.0]]))
     array([[1.8, 3.2]])
     """
-    offsets = SphereGraph(sphere).offsets(torch.from_numpy(codes))
-    return np.asarray((offsets.square() / norms(offsets).unsqueeze(2)).mean(dim=1).numpy(), dtype=np.float64)
+    graph = SphereGraph(sphere)
+    offsets = graph.offsets(torch.from_numpy(codes))
+    parts = offsets.square() / (2 if graph.angular else norms(offsets).unsqueeze(2))
+    return np.asarray(parts.mean(dim=1).numpy(), dtype=np.float64)
 
 
 def score_function(detector: AbstractNeuralDetector) -> Callable[[Tensor], Tensor]:
