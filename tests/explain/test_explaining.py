@@ -111,7 +111,7 @@ class Counting:
     def __init__(self, weights: NDArray[Any]) -> None:
         self.weights, self.n_values = weights, 0
 
-    def score_batches(self, source: AbstractSource, *, batch_size: int) -> Any:
+    def score_batches(self, source: AbstractSource, *, batch_size: int, hashed: bool) -> Any:
         for rows in source.batches(batch_size):
             self.n_values += rows.X.size
             yield SimpleNamespace(anomaly_score=rows.X @ self.weights)

@@ -56,7 +56,13 @@ class RowScoring(FittedViews):
         return self._score(X), None
 
     def score_batches(
-        self, X: Rows, *, batch_size: int = _BATCH_ROWS, maps: bool = False, categories: Iterable[Any] | None = None
+        self,
+        X: Rows,
+        *,
+        batch_size: int = _BATCH_ROWS,
+        maps: bool = False,
+        categories: Iterable[Any] | None = None,
+        hashed: bool = True,
     ) -> Iterator[ScoredRows]:
         """Score the rows of `X` in order, `batch_size` at a time, each row exactly once as a score or as an error.
 
@@ -74,6 +80,8 @@ class RowScoring(FittedViews):
         maps : bool
         categories : iterable, optional
             Category of each row of `X`, in order; by default what the source knows.
+        hashed : bool
+            Whether rows come with what they are known by later, and with whether `fit` was given them.
 
         Raises
         ------
@@ -96,8 +104,8 @@ class RowScoring(FittedViews):
                 heat = None if raw is None else (raw / self.decision_.map_level).astype(np.float32)
             else:
                 scores = self._score(X_rows) if len(X_rows) else np.empty(0)
-            hashes = row_hashes(X_rows)
-            seen = known_among(hashes, self.row_hashes_)
+            hashes = row_hashes(X_rows) if hashed else None
+            seen = None if hashes is None else known_among(hashes, self.row_hashes_)
             p_values, flagged = self.decision_.p_value(scores), self.decision_.is_anomaly(scores)
             scored = ScoredRows(rows.index, scores, p_values, flagged, rows.errors, maps=heat, seen=seen, hashes=hashes)
             yield scored if codes is None else self._by_category(scored, codes, source, categories)
@@ -177,7 +185,7 @@ class RowScoring(FittedViews):
         source = self.open(X)
         scores = np.full(len(source), np.nan)
         errors: dict[int, str] = {}
-        for batch in self.score_batches(source):
+        for batch in self.score_batches(source, hashed=False):
             scores[batch.index] = batch.anomaly_score
             errors |= batch.errors
         tell(source)

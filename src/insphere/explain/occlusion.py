@@ -94,7 +94,7 @@ def _losses(detector: AbstractDetector, row: NDArray[Any], replacement: NDArray[
 
 
 def _scores(detector: AbstractDetector, variants: NDArray[Any]) -> Array:
-    batches = detector.score_batches(ArraySource(variants), batch_size=_VARIANTS)
+    batches = detector.score_batches(ArraySource(variants), batch_size=_VARIANTS, hashed=False)
     return np.concatenate([batch.anomaly_score for batch in batches])
 
 
