@@ -70,7 +70,7 @@ def test_anomalies_score_higher(detector):
 @every_method
 def test_resumed_at_any_epoch_of_any_stage_equals_the_unbroken_run(detector, X, interrupted_after, tmp_path):
     detector = clone(detector).set_params(epochs=2 if getattr(detector, "pretrain", False) else 4, training={"patience": 4, "lr": 1e-3})
-    unbroken = contract.fit_quietly(detector, X)
+    unbroken = contract.fitted(detector, X)
     expected = unbroken.anomaly_score(X)
 
     def interrupt(record):
@@ -104,7 +104,7 @@ class TestCodes:
     @every_method
     def test_each_row_has_a_code_of_its_own(self, detector):
         X = ROWS["grey"]
-        fitted = contract.fit_quietly(clone(detector), X)
+        fitted = contract.fitted(detector, X)
         codes = fitted.codes(X)
         assert codes.dtype == np.float64 and codes.shape == (len(X), 32)
         np.testing.assert_array_equal(fitted.codes(X[::-1]), codes[::-1])
