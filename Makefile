@@ -6,7 +6,7 @@ BIN    := $(VENV)/bin
 PIP    := $(BIN)/python -m pip --disable-pip-version-check install --quiet -c constraints.txt
 
 .DEFAULT_GOAL := help
-.PHONY: help demo photos test campaign mutants faults fuzz check site sbom audit bench figures notebooks clean
+.PHONY: help demo photos test coverage campaign mutants faults fuzz check site sbom audit bench figures notebooks clean
 
 help: ## Show this list
 	@grep -hE '^[a-z]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{ printf "make %-9s %s\n", $$1, $$2 }'
@@ -32,7 +32,10 @@ campaign: $(VENV)/installed-test ## Run the tests with examples that differ each
 		INSPHERE_TEST_PROFILE=campaign OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n auto --dist worksteal || exit 1; \
 	done
 
-mutants: $(VENV)/installed-test ## Change one default or branch at a time and see whether the tests notice; takes long
+coverage: $(VENV)/installed-dev ## Run the tests and say which lines none of them comes by; fails below 95 %
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n auto --dist worksteal --cov --cov-context=test --cov-report=term:skip-covered
+
+mutants: $(VENV)/installed-dev ## Change one default or branch at a time and see whether the tests notice; takes long
 	$(BIN)/python benchmarks/mutants.py
 
 faults: $(VENV)/installed-test ## Kill commands at random points, fill the disk, change model files; hours. KILLS=300 MUTANTS=50000

@@ -3,10 +3,15 @@
     python benchmarks/mutants.py            # all of them; takes long
     python benchmarks/mutants.py --list     # what would be changed
     python benchmarks/mutants.py --only sphere_term
+    python benchmarks/mutants.py --sample 300 --coverage .coverage    # after make coverage: some of all rooms that decide
 
 In the rooms of the sphere and of the decision every default, branch, comparison and sum is changed, as the syntax tree says, and what is
 named in `BESIDE`. The tree itself is never changed: each mutant is a copy. What no test kills is listed; the command fails where fewer
 than 85 % are killed. A whole run writes benchmarks/reports/mutants.md.
+
+With `--sample` so many mutants are drawn from all files of `WHOLE`, of which there are too many to try each, and those tests run that came
+by the changed line, the quickest first, as the data of `make coverage` say; one that needs longer tests than these is a survivor. The
+share of killed ones then stands for all, with its interval, in benchmarks/reports/mutants-sample.md.
 """
 
 import argparse
@@ -18,6 +23,8 @@ import io
 import math
 import os
 import platform
+import random
+import re
 import shutil
 import sys
 import tempfile
@@ -26,15 +33,20 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
+import coverage
 import pytest
 
 import insphere
 from insphere.benchmark.run.execution import source_commit
 from insphere.errors import ParameterError
+from insphere.estimate import proportion
 from insphere.fields import Rule, rules_of
 
 ROOT = Path(__file__).parent.parent
 REPORT = ROOT / "benchmarks" / "reports" / "mutants.md"
+SAMPLE_REPORT = REPORT.with_name("mutants-sample.md")
+WHOLE = ("detectors", "scores", "decision", "data", "model_file.py")
+MOST_TESTS, SAMPLE_SECONDS = 60, 120
 LEAST_KILLED = 0.85
 LEAST_SECONDS, PATIENCE = 30, 10  # a mutant may loop for ever: as many times as long as the tests take without one, it is noticed too
 
@@ -221,12 +233,45 @@ def mutants() -> list[Mutant]:
     return made
 
 
+def sampled(n: int, seed: int, coverage_file: Path) -> list[Mutant]:
+    """Return mutants drawn from all files of `WHOLE`, each with the tests that came by its line."""
+    came_by = coverage.CoverageData(str(coverage_file))
+    came_by.read()
+    measured = {re.sub(r".*/src/insphere/", "", name): name for name in came_by.measured_files()}
+    paths = [path for part in WHOLE for path in sorted((ROOT / "src" / "insphere" / part).rglob("*.py") or [])]
+    paths += [ROOT / "src" / "insphere" / part for part in WHOLE if part.endswith(".py")]
+    everything = [mutant for path in paths for mutant in found(path.relative_to(ROOT / "src" / "insphere").as_posix(), ())]
+    drawn = sorted(random.Random(seed).sample(range(len(everything)), min(n, len(everything))))
+    print(f"{len(drawn)} of {len(everything)} mutants drawn", flush=True)
+    return [dataclasses.replace(everything[i], tests=_tests_of(everything[i], came_by, measured)) for i in drawn]
+
+
+def _tests_of(mutant: Mutant, came_by: Any, measured: dict[str, str]) -> tuple[str, ...]:
+    """Return the tests to run: those that came by the line; where it runs at import, those of the file that bear its name."""
+    line = int(mutant.told.split(":")[1])
+    lines = came_by.contexts_by_lineno(measured[mutant.file]) if mutant.file in measured else {}
+    tests = {context.partition("|")[0] for context in lines.get(line, ()) if context}
+    if not tests:
+        tests = {context.partition("|")[0] for contexts in lines.values() for context in contexts if context}
+    drawn = random.Random(mutant.told)
+    chosen: list[str] = []
+    for near in (f"/test_{Path(mutant.file).stem}.py::", f"tests/{mutant.file.partition('/')[0]}/", "tests/"):
+        there = sorted(test for test in tests.difference(chosen) if near in test)
+        chosen += drawn.sample(there, min(len(there), MOST_TESTS // 3))
+    return tuple(chosen)
+
+
 def main() -> int:
     """Try the mutants, print what became of each, and return 1 where too few are killed."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--only", default="", help="only mutants whose description contains this")
     parser.add_argument("--list", action="store_true", help="tell the mutants and try none")
+    parser.add_argument("--sample", type=int, default=0, help="draw so many of all rooms that decide, see above")
+    parser.add_argument("--seed", type=int, default=0, help="of the draw")
+    parser.add_argument("--coverage", type=Path, default=ROOT / ".coverage", help="data of make coverage")
     options = parser.parse_args()
+    if options.sample:
+        return try_sample(sampled(options.sample, options.seed, options.coverage))
     tried = [mutant for mutant in mutants() if options.only in mutant.told]
     if options.list:
         print(*(mutant.told for mutant in tried), f"{len(tried)} mutants", sep="\n")
@@ -248,6 +293,29 @@ def main() -> int:
     if not options.only:
         REPORT.write_text(_report(tried, survivors, time.monotonic() - began), encoding="utf-8")
     return int(n_killed < LEAST_KILLED * len(tried))
+
+
+def try_sample(drawn: list[Mutant]) -> int:
+    """Try drawn mutants and write what share is killed; tests that do not end count as noticing only where they end without a mutant."""
+    _load_libraries()
+    began, survivors = time.monotonic(), []
+    for number, mutant in enumerate(drawn):
+        started = time.monotonic()
+        killed = bool(mutant.tests) and _tests_fail(mutant.tests, SAMPLE_SECONDS, mutant)
+        if killed and time.monotonic() - started >= SAMPLE_SECONDS:
+            killed = not _tests_fail(mutant.tests, SAMPLE_SECONDS)
+        survivors += [] if killed else [mutant]
+        print(f"{number + 1}/{len(drawn)} {'killed' if killed else 'SURVIVED'} {mutant.told}", flush=True)
+    killed_share = proportion(len(drawn) - len(survivors), len(drawn))
+    intro = [
+        f"{len(drawn)} defaults, branches, comparisons and sums of {', '.join(WHOLE)}, drawn at random, were changed, one at a time, and"
+        f" up to {MOST_TESTS} of the tests that came by the line were run (`benchmarks/mutants.py --sample {len(drawn)}`). A survivor is a change"
+        " that none of these noticed; others may.",
+        "",
+        f"Killed: {killed_share}, Wilson's 95 % interval.",
+    ]
+    SAMPLE_REPORT.write_text(_report(drawn, survivors, time.monotonic() - began, intro), encoding="utf-8")
+    return int(len(survivors) > (1 - LEAST_KILLED) * len(drawn))
 
 
 def _load_libraries() -> None:
@@ -297,12 +365,17 @@ def _run(tree: Path, tests: tuple[str, ...], *, told: bool) -> int:
     return code
 
 
-def _report(tried: Sequence[Mutant], survivors: Sequence[Mutant], seconds: float) -> str:
+_INTRO = (
+    "Every default, branch, comparison and sum of these files was changed, one at a time, and the tests of its room were run",
+    "(`benchmarks/mutants.py`). A survivor is a change that no test noticed.",
+)
+
+
+def _report(tried: Sequence[Mutant], survivors: Sequence[Mutant], seconds: float, intro: Sequence[str] = _INTRO) -> str:
     lines = [
         "# Mutants",
         "",
-        "Every default, branch, comparison and sum of these files was changed, one at a time, and the tests of its room were run",
-        "(`benchmarks/mutants.py`). A survivor is a change that no test noticed.",
+        *intro,
         "",
         "| file | mutants | killed | % |",
         "|---|---|---|---|",
