@@ -1,9 +1,12 @@
 import inspect
 import pickle
 
+import numpy as np
 import pytest
 
+import insphere
 from insphere import errors
+from insphere.data.plates import write_plates
 from insphere.errors import InsphereError, did_you_mean
 
 ERRORS = [kind for _, kind in inspect.getmembers(errors, inspect.isclass) if issubclass(kind, InsphereError) and kind is not InsphereError]
@@ -55,3 +58,13 @@ def test_did_you_mean(name: str, expected: str) -> None:
 def test_did_you_mean_of_nothing() -> None:
     assert did_you_mean("x", []) == ""
     assert did_you_mean("euclidean", iter(["euclidian"])) == " Did you mean 'euclidian'?"
+
+
+def test_warnings_point_at_the_line_that_called_us(tmp_path):
+    photos = write_plates(tmp_path, n_train=12, n_good=0, n_each=1, image_size=(96, 128), seed=0)
+    with pytest.warns() as caught:
+        insphere.fit(photos, random_state=0, backbone="scratch")
+        insphere.KNN(random_state=0).fit(np.zeros((9, 2)) + np.arange(9)[:, None], np.arange(9) * 7)
+    told = {warning.category.__name__ for warning in caught}
+    assert {"SourceNotice", "HealthWarning", "DataNotice"} <= told
+    assert {warning.filename for warning in caught} == {__file__}

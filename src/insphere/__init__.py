@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from insphere.detectors.cae import CAE as CAE
     from insphere.detectors.cae_svdd import DeepSVDDCAE as DeepSVDDCAE
     from insphere.detectors.catalog import load as load
+    from insphere.detectors.choosing import fit as fit
     from insphere.detectors.classical import KDE as KDE
     from insphere.detectors.classical import KNN as KNN
     from insphere.detectors.classical import OCSVM as OCSVM
@@ -53,6 +54,7 @@ _EXPORTS = {
     "PatchKNN": "insphere.detectors.patch_knn",
     "PhotoSpheres": "insphere.detectors.photo",
     "TransformSVDD": "insphere.detectors.transform_svdd",
+    "fit": "insphere.detectors.choosing",
     "fit_many": "insphere.detectors.batched",
     "folder": "insphere.data.sources",
     "load": "insphere.detectors.catalog",
@@ -76,6 +78,7 @@ __all__ = [
     "PhotoSpheres",
     "TransformSVDD",
     "__version__",
+    "fit",
     "fit_many",
     "folder",
     "load",

@@ -4,6 +4,8 @@ Every error derives from `InsphereError` and from the built-in exception that a 
 """
 
 import difflib
+import sys
+import warnings
 from collections.abc import Iterable
 
 
@@ -76,3 +78,21 @@ def did_you_mean(name: str, choices: Iterable[str]) -> str:
     by_lower = {choice.lower(): choice for choice in choices}
     close = difflib.get_close_matches(name.lower(), by_lower, n=1)
     return f" Did you mean '{by_lower[close[0]]}'?" if close else ""
+
+
+def warn_user(text: str, category: type[Warning] = UserWarning) -> None:
+    """Issue a warning that points at the line outside this package that called into it, however deep inside it was noticed.
+
+    Examples
+    --------
+    >>> import warnings
+    >>> with warnings.catch_warnings(record=True) as caught:
+    ...     warnings.simplefilter("always")
+    ...     warn_user("look", DataNotice)
+    >>> caught[0].category.__name__, str(caught[0].message)
+    ('DataNotice', 'look')
+    """
+    frame, level = sys._getframe(1), 2
+    while frame.f_back is not None and str(frame.f_globals.get("__name__", "")).partition(".")[0] == __name__.partition(".")[0]:
+        frame, level = frame.f_back, level + 1
+    warnings.warn(text, category, stacklevel=level)

@@ -129,3 +129,20 @@ def test_it_passes_an_audit_and_frames_and_named_data_come_in() -> None:
     assert of_frame.labels_.sum() == 30
     np.testing.assert_array_equal(of_frame.decision_function(frame[list("dcba")]), of_frame.decision_function(X))
     assert len(PyODDetector("knn", random_state=0).fit("digits:3").labels_) == 122
+
+
+@pytest.mark.filterwarnings("ignore:.*rows (could not be read|were left out):UserWarning")
+@pytest.mark.parametrize("contamination", [0.1, Quantile()], ids=["share", "thresholder"])
+def test_rows_that_cannot_be_scored_are_flagged_and_count_for_nothing(contamination: object) -> None:
+    holed = np.concatenate([X, np.full((20, 4), np.nan)])
+    model, sound = (PyODDetector("knn", contamination, random_state=0).fit(rows) for rows in (holed, X))
+    assert model.threshold_ == pytest.approx(sound.threshold_, rel=0.2)
+    assert model.labels_[-20:].all() and model.labels_[:-20].sum() == pytest.approx(sound.labels_.sum(), abs=3)
+    assert model.predict(holed[-25:]).tolist()[5:] == [1] * 20
+    assert np.isnan(model.predict_proba(holed)[-20:]).all() and np.isfinite(model.predict_proba(X)).all()
+
+
+def test_names_of_pyod_s_classes_lead_to_ours() -> None:
+    assert PyODDetector("KNN", random_state=0).fit(X).detector_.name == "knn"
+    with pytest.raises(ParameterError, match="PyOD's LOF has no counterpart here; 'knn' or 'iforest'"):
+        PyODDetector("LOF").fit(X)

@@ -73,6 +73,16 @@ def test_images_beside_class_folders_are_never_trained_on(write_tree, png):
     assert open_source(root).labels is None
 
 
+def test_images_that_nobody_has_judged_are_neither_normal_nor_anomalies(write_tree, png):
+    tree = write_tree({f"{folder}/{number}.png": png() for folder in ("good", "New", "crack") for number in range(2)})
+    source = open_source(tree, split="all")
+    assert len(source) == 6 and source.labels is None
+    (told,) = (notice.text for notice in source.notices if notice.kind == "taken as")
+    assert "normal: good (2); anomalies: crack (2); of unknown kind: New (2)" in told and "measured on the other folders" in told
+    assert open_source(tree, split="train").ids == ("good/0.png", "good/1.png")
+    assert open_source(tree, split="all", normal_label="new").labels.tolist().count(0) == 2
+
+
 def test_missing_parts_say_what_was_looked_for(write_tree, png):
     only_train = write_tree({"train/good/0.png": png()}, "a")
     with pytest.raises(DataError, match=r"no rows in the split 'test'; looked for test/ and found train/good \(1\)"):

@@ -6,8 +6,10 @@ from typing import Any
 import numpy as np
 import pytest
 
+import insphere
 from insphere.data import open_source
 from insphere.detectors import choosing
+from insphere.errors import SourceNotice, UnknownParameterError
 from insphere.nets.backbones import BACKBONES
 
 PHOTOS = open_source(np.zeros((10, 80, 70, 1), dtype=np.uint8))
@@ -28,7 +30,7 @@ def packages(installed: bool, monkeypatch: pytest.MonkeyPatch) -> None:
 @WITH
 def test_photos_get_the_detector_of_photos_from_scratch_where_no_weights_are_installed(installed: bool, packages: None) -> None:
     choice = choosing.choose(PHOTOS, {"side": 128})
-    assert choice.name == "photo" and "80 × 70" in choice.reason
+    assert choice.name == "photo" and "70 × 80" in choice.reason and choice.other == "vae-svdd"
     assert choice.parameters == ({"side": 128} if installed else {"side": 128, "backbone": "scratch"})
     assert ("insphere[photos]" in choice.reason) is not installed
 
@@ -45,3 +47,18 @@ def test_what_the_detector_of_photos_lacks_small_pictures_and_tables() -> None:
     assert lacking.name == "vae-svdd" and "has no alpha" in lacking.reason and lacking.parameters == {"alpha": 0.1}
     for rows in (np.zeros((10, 64, 64, 1), dtype=np.uint8), np.zeros((10, 3))):
         assert choosing.choose(open_source(rows)) == choosing.Choice("vae-svdd")
+
+
+@pytest.mark.filterwarnings("ignore::insphere.errors.HealthWarning")
+def test_one_call_fits_what_suits_and_says_so_where_it_is_not_the_usual_one() -> None:
+    rng = np.random.default_rng(0)
+    epochs: list[Any] = []
+    fitted = insphere.fit(rng.normal(size=(40, 3)), on_epoch=epochs.append, epochs=2, random_state=0, target_fpr=0.1)
+    assert isinstance(fitted, insphere.DeepSVDDVAE) and len(epochs) == 2 and fitted.target_fpr == 0.1
+    photos = rng.integers(0, 200, size=(12, 80, 70, 1)).astype(np.uint8)
+    with pytest.warns(SourceNotice, match="so the detector photo is fitted. detector='vae-svdd' takes the other one."):
+        by_size = insphere.fit(photos, backbone="scratch", random_state=0)
+    assert isinstance(by_size, insphere.PhotoSpheres)
+    assert isinstance(insphere.fit(rng.normal(size=(40, 3)), detector="knn"), insphere.KNN)
+    with pytest.raises(UnknownParameterError, match="alpha"):
+        insphere.fit(rng.normal(size=(40, 3)), detector="knn", alpha=1)

@@ -419,3 +419,8 @@ def test_extreme_rows_have_finite_scores(detector):
 def test_parameters_out_of_range(detector, message):
     with pytest.raises(ParameterError, match=message):
         detector.fit(VECTORS)
+
+
+def test_more_neighbours_than_rows_are_told_of():
+    with pytest.warns(insphere.errors.HealthWarning, match="There are 119 other rows, so that each has 119 neighbours and not 5000"):
+        KNN(5000, random_state=0, calibration={"method": "cross"}).fit(VECTORS)

@@ -5,10 +5,12 @@ Nothing here or in the command modules imports PyTorch, numpy or pyarrow at impo
 
 import os
 import sys
+import sysconfig
 import traceback
 import warnings
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from pathlib import Path
 from typing import Annotated, Any
 
 import typer
@@ -149,7 +151,16 @@ def _explain(error: Exception) -> tuple[str, int]:
         return str(error), USAGE if isinstance(error, ParameterError) else FAILED
     if isinstance(error, MemoryError):
         return "The memory is not enough for this. Try a smaller --image-size, or fewer rows.", FAILED
-    return f"{type(error).__name__}: {error} (a defect of insphere or of a library it uses; --debug shows where)", FAILED
+    return f"{type(error).__name__}: {error} ({_whose(error)}; --debug shows where)", FAILED
+
+
+def _whose(error: Exception) -> str:
+    """Return whose defect an error is that nobody foresaw: of a file that the user named (an own detector, say), or ours."""
+    ours = (str(Path(__file__).parent.parent), *{sysconfig.get_path(name) for name in ("stdlib", "purelib", "platlib")})
+    frames = [frame for frame in traceback.extract_tb(error.__traceback__) if Path(frame.filename).is_file()]
+    if frames and not frames[-1].filename.startswith(ours):
+        return f"raised by {frames[-1].filename}, line {frames[-1].lineno}, which is not a part of insphere"
+    return "a defect of insphere or of a library it uses"
 
 
 @contextmanager

@@ -58,6 +58,7 @@ def audit(
     image_size: options.ImageSize = None,
     mode: options.Mode = None,
     columns: options.Columns = None,
+    one_hot: options.OneHotColumns = None,
     label_column: options.LabelColumn = None,
     normal_label: options.NormalLabel = None,
     header: options.Header = None,

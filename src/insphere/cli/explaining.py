@@ -97,6 +97,8 @@ def _highest(detector: "AbstractDetector", sources: "list[AbstractSource]", most
     if not len(known):
         # Explaining then says, of the first source, why nothing could be read.
         return sources[:1]
+    if most < len(known):
+        console.say(f"The {most} of {len(known)} rows that score highest are explained; --most N takes others.")
     least = known[min(most, len(known)) - 1]
     chosen = []
     for source, own in zip(sources, scores, strict=True):

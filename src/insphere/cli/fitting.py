@@ -159,7 +159,8 @@ def fit(
     console.results().print(presenting.model_facts(str(output), description, seconds=seconds))
     for table in presenting.category_tables(description["decision"]):
         console.results().print(table)
-    console.say(f"Next: insphere score {output} NEW_ROWS -o scores.csv, or insphere info {output} for all there is to know.")
+    known = f"INSPHERE_DETECTORS={settings.detector} " if ":" in (settings.detector or "") else ""
+    console.say(f"Next: {known}insphere score {output} NEW_ROWS -o scores.csv, or {known}insphere info {output} for all there is to know.")
 
 
 def fit_detector(
@@ -180,7 +181,7 @@ def fit_detector(
         choice = choosing.choose(opened, settings.parameters)
         name, parameters = choice.name, dict(choice.parameters)
         if choice.reason:
-            console.note(choice.reason)
+            console.note(choice.reason + (f" --detector {choice.other} takes the other one." if choice.other else ""))
     detector = catalog.make(name, parameters)
     rows = detector.open_to_fit(opened if opened is not None else source, **({} if opened is not None else settings.source_options))
     with TrainingProgress(f"fitting {name}") as progress:
@@ -198,7 +199,9 @@ def tell_of_cache(detector: "AbstractDetector") -> None:
     n_cached = getattr(detector, "n_cached_", 0)
     if n_cached:
         n_all = n_cached + getattr(detector, "n_computed_", 0)
-        console.say(f"Features of {n_cached} of {n_all} pictures came from the cache on disk (INSPHERE_CACHE=off does without).")
+        console.say(
+            f"Features of {n_cached} of {n_all} pictures, made-up defects among them, came from the cache on disk (INSPHERE_CACHE=off does without)."
+        )
 
 
 def _checkpoint(output: Path, *, wanted: bool, resume: bool) -> Path | None:

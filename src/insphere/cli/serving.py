@@ -6,7 +6,7 @@ from typing import Annotated
 
 import typer
 
-from insphere.cli import options
+from insphere.cli import console, options
 from insphere.errors import MissingDependencyError, ParameterError
 
 _LIMITS = "Limits"
@@ -177,9 +177,12 @@ def serve(
         api_key=read_api_key(api_key_file),
         host_names=host_names(host, allow_host or []),
     )
+    listener = server.listen(host, port)
+    if settings.api_key is None and not is_local(host):
+        console.warn(f"{host} lets other machines in, and nobody is asked for a key; --api-key-file FILE asks for one.")
     logs.log_to()
     app = make_app(find_models(models), settings)
-    server.run(app, server.listen(host, port), trusted_proxies=trusted_proxy)
+    server.run(app, listener, trusted_proxies=trusted_proxy)
 
 
 def host_names(host: str, allowed: list[str]) -> tuple[str, ...] | None:
@@ -188,8 +191,16 @@ def host_names(host: str, allowed: list[str]) -> tuple[str, ...] | None:
     >>> host_names("127.0.0.1", []), host_names("0.0.0.0", []), host_names("0.0.0.0", ["qa.example"])
     ((), None, ('qa.example',))
     """
-    is_local = host in ("localhost", "::1") or host.startswith("127.")
-    return tuple(allowed) if allowed or is_local else None
+    return tuple(allowed) if allowed or is_local(host) else None
+
+
+def is_local(host: str) -> bool:
+    """Return whether an address to listen at lets this machine in alone.
+
+    >>> is_local("127.0.0.1"), is_local("0.0.0.0")
+    (True, False)
+    """
+    return host in ("localhost", "::1") or host.startswith("127.")
 
 
 def read_api_key(path: Path | None) -> str | None:

@@ -1,6 +1,7 @@
 """PyOD's names, signs and codes for insphere's detectors; PyOD itself is not needed."""
 
 import os
+from collections.abc import Callable
 from typing import Any, Self
 
 import numpy as np
@@ -18,6 +19,15 @@ from insphere.validation import check_choice, check_number
 
 FloatArray = NDArray[np.float64]
 
+NAMES = {
+    **{"KNN": "knn", "IForest": "iforest", "OCSVM": "ocsvm", "KDE": "kde"},
+    **{"AutoEncoder": "cae", "VAE": "vae", "DeepSVDD": "deep-svdd"},
+}
+"""Classes of PyOD and our detectors of the same method, which go by either name here."""
+
+ABSENT = ("ABOD", "COF", "COPOD", "ECOD", "HBOS", "LOF", "LODA", "MCD", "PCA", "SOS")
+"""Classes of PyOD without a counterpart."""
+
 THRESHOLDS = ("training", "held-out")
 """What the threshold comes from: the quantile of the training scores, as in PyOD, or rows that the detector has not seen."""
 
@@ -28,7 +38,8 @@ class PyODDetector(BaseEstimator):  # type: ignore[misc]
     Parameters
     ----------
     detector : str, class or AbstractDetector
-        Name (`insphere.DETECTORS`), class or unfitted object; an object is copied before it is fitted.
+        Name (of ours, or one of `NAMES`), class or unfitted object, which is how parameters are set: ``PyODDetector(insphere.KNN(3))``. An
+        object is copied before it is fitted.
     contamination : float or object
         Share of the training rows beyond the threshold, in (0, 0.5]; or a thresholder, as PyThresh has them: something with `fit` and
         `predict`, or `eval`, that takes scores.
@@ -44,10 +55,10 @@ class PyODDetector(BaseEstimator):  # type: ignore[misc]
         The fitted detector, with all that it has.
     decision_scores_ : ndarray of float64, shape (n,)
         Scores of the rows given to `fit`, higher is more anomalous: of those learned from as they were then (none its own neighbour), of
-        those held out as of new ones.
+        those held out as of new ones. NaN for rows that cannot be scored, as one with a missing value.
     threshold_ : float
     labels_ : ndarray of int, shape (n,)
-        Of the training rows: 0 inlier, 1 outlier.
+        Of the training rows: 0 inlier, 1 outlier, or a row that cannot be scored.
 
     Examples
     --------
@@ -111,18 +122,20 @@ class PyODDetector(BaseEstimator):  # type: ignore[misc]
             return copied
         if isinstance(given, type) and issubclass(given, AbstractDetector):
             return given(**settings)
+        if given in ABSENT:
+            raise ParameterError(f"`detector`: PyOD's {given} has no counterpart here; 'knn' or 'iforest' comes nearest.")
         if isinstance(given, str):
-            return catalog.make(given, settings)
+            return catalog.make(NAMES.get(given, given), settings)
         raise ParameterError(f"`detector` must be a name, a class or an object of insphere's detectors, got {type(given).__name__}.")
 
     def _decided(self, thresholder: Any) -> tuple[float, NDArray[np.int64]]:
         scores = self.decision_scores_
         if thresholder is not None:
-            labels = thresholder.labels(scores, fitting=True)
+            labels = _of_scored(scores, lambda known: thresholder.labels(known, fitting=True))
             return thresholder.threshold(scores, labels), labels
         held_out = self.threshold == "held-out"
-        threshold = self.detector_.threshold_ if held_out else float(np.quantile(scores, 1 - self.contamination))
-        return threshold, (scores > threshold).astype(np.int64)
+        threshold = self.detector_.threshold_ if held_out else float(np.nanquantile(scores, 1 - self.contamination))
+        return threshold, _of_scored(scores, lambda known: known > threshold)
 
     def decision_function(self, X: Rows) -> FloatArray:
         """Return the anomaly score of each row, float64, shape (n,): higher is more anomalous (scikit-learn has it the other way)."""
@@ -135,16 +148,15 @@ class PyODDetector(BaseEstimator):  # type: ignore[misc]
         return self.detector_.p_value(X)
 
     def predict(self, X: Rows, return_confidence: bool = False) -> Any:
-        """Return 1 for outliers and 0 for inliers; with `return_confidence` also `predict_confidence` of each row."""
+        """Return 1 for outliers, and rows that cannot be scored, and 0 for inliers; with `return_confidence` also `predict_confidence` of each row."""
         labels = self._labels(self.decision_function(X))
         return (labels, self.predict_confidence(X)) if return_confidence else labels
 
     def _labels(self, scores: FloatArray) -> NDArray[np.int64]:
         thresholder = _thresholder(self.contamination)
         if thresholder is not None:
-            labels: NDArray[np.int64] = thresholder.labels(scores, fitting=False)
-            return labels
-        return (scores > self.threshold_).astype(np.int64)
+            return _of_scored(scores, lambda known: thresholder.labels(known, fitting=False))
+        return _of_scored(scores, lambda known: known > self.threshold_)
 
     def predict_proba(self, X: Rows, method: str = "linear", return_confidence: bool = False) -> Any:
         """Return for each row two numbers that sum to 1, of inlier and outlier, shape (n, 2).
@@ -161,7 +173,7 @@ class PyODDetector(BaseEstimator):  # type: ignore[misc]
             Whether to return `predict_confidence` too.
         """
         check_choice("method", method, ("linear", "unify"))
-        scores, known = self.decision_function(X), self.decision_scores_
+        scores, known = self.decision_function(X), self._known()
         if method == "linear":
             width = float(np.ptp(known)) or 1.0
             outlier = np.clip((scores - known.min()) / width, 0, 1)
@@ -172,12 +184,16 @@ class PyODDetector(BaseEstimator):  # type: ignore[misc]
 
     def predict_confidence(self, X: Rows) -> FloatArray:
         """Return how sure it is that another training set of this size would decide each row the same, in [0, 1] (Perini 2020)."""
-        scores, known = self.decision_function(X), np.sort(self.decision_scores_)
+        scores, known = self.decision_function(X), np.sort(self._known())
         n = len(known)
         share = float(self.contamination) if thresholder_free(self.contamination) else float(self.labels_.mean())
         below = np.searchsorted(known, scores, side="right")
         outlier: FloatArray = 1 - binom.cdf(n - int(n * share), n, (1 + below) / (2 + n))
         return np.where(self._labels(scores) == 1, outlier, 1 - outlier)
+
+    def _known(self) -> FloatArray:
+        scores: FloatArray = self.decision_scores_
+        return scores[~np.isnan(scores)]
 
     def fit_predict(self, X: Rows, y: Any = None) -> NDArray[np.int64]:
         """Fit, and return `labels_`."""
@@ -193,6 +209,13 @@ def thresholder_free(contamination: Any) -> bool:
     (True, False)
     """
     return isinstance(contamination, int | float | np.number) and not isinstance(contamination, bool)
+
+
+def _of_scored(scores: FloatArray, decide: Callable[[FloatArray], NDArray[Any]]) -> NDArray[np.int64]:
+    """Return the labels of rows that have a score as decided, and 1 for those that have none: nobody has seen that they are normal."""
+    labels, scored = np.ones(len(scores), dtype=np.int64), ~np.isnan(scores)
+    labels[scored] = decide(scores[scored])
+    return labels
 
 
 class _Thresholder:
@@ -217,7 +240,8 @@ class _Thresholder:
         # PyThresh names thresholds on scores scaled to [0, 1] in some versions: one that does not part the scores as it did is not one.
         if named is not None and np.array_equal(scores > float(named), labels == 1):
             return float(named)
-        return float(scores[labels == 1].min()) if (labels == 1).any() else float("inf")
+        flagged = scores[(labels == 1) & ~np.isnan(scores)]
+        return float(flagged.min()) if len(flagged) else float("inf")
 
 
 def _thresholder(contamination: Any) -> _Thresholder | None:

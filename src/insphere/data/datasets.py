@@ -228,7 +228,8 @@ def parse_name(name: str) -> tuple[DatasetEntry, int]:
     dataset, _, label = name.partition(":")
     entry = DATASETS.get(dataset)
     if entry is None:
-        raise ParameterError(f"there is no data set {dataset!r}; there are {', '.join(DATASETS)}.{did_you_mean(dataset, DATASETS)}")
+        own = f" Nor is there a module {dataset!r}, if a function of your own is meant." if dataset.isidentifier() else ""
+        raise ParameterError(f"there is no data set {dataset!r}; there are {', '.join(DATASETS)}.{own}{did_you_mean(dataset, DATASETS)}")
     plain = re.sub(r"[^a-z0-9]+", "-", label.lower()).strip("-")
     number = -1
     if label.isascii() and label.isdigit() and int(label) < len(entry.classes):

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from insphere.errors import DataError
+from insphere.errors import DataError, ParameterError
 from insphere.extensions import imported, installed
 
 if TYPE_CHECKING:
@@ -26,8 +26,18 @@ def decoders() -> dict[str, str]:
     --------
     >>> decoders()
     {}
+
+    Raises
+    ------
+    ParameterError
+        If the environment variable is of another form.
     """
     named = [word.partition("=") for word in os.environ.get(VARIABLE, "").split(",") if word.strip()]
+    for suffix, equals, target in named:
+        if not equals or not suffix.strip() or ":" not in target:
+            raise ParameterError(
+                f"{VARIABLE} must be SUFFIX=module:function, several with commas between them, got {suffix + equals + target!r}."
+            )
     own = {suffix.strip(): target.strip() for suffix, _, target in named}
     return {_suffix(name): target for name, target in (installed(GROUP) | own).items()}
 
@@ -52,8 +62,8 @@ def decoded(data: bytes) -> "tuple[Image | None, str]":
         decode = imported(target)
         try:
             found = decode(data)
-        except ValueError as error:  # of another format, or damaged
-            reasons.append(f"{target}: {error}")
+        except Exception as error:  # of another format, or damaged: code of others raises almost anything
+            reasons.append(f"{target}: {error}" if isinstance(error, ValueError) else f"{target}: {type(error).__name__}: {error}")
             continue
         return _as_image(found, target), ""
     return None, "; ".join(reasons)

@@ -17,6 +17,9 @@ ABNORMAL_FOLDERS = (
 )
 """Names of folders with anomalies where no folder of normal images stands next to them."""
 
+UNJUDGED_FOLDERS = ("new", "unlabelled", "unlabeled", "unsorted", "unknown", "incoming", "inbox")
+"""Names of folders, next to one of normal images, with images of which nobody has said what they are."""
+
 MASK_FOLDERS = ("ground_truth", "groundtruth", "mask", "masks", "gt", "segmentation", "segmentations", "annotation", "annotations")
 """Names of folders whose images say where anomalies are: never rows."""
 

@@ -54,7 +54,7 @@ def told_of_size(n_images: int, natural: tuple[float, float] | None, spec: Image
         return []
     is_small = max(spec.height, spec.width) <= LONGEST_SIDE
     who = " by detectors other than photo" if is_small else ""
-    other = "take the detector photo (--detector photo)" if is_small else "cut the pictures into windows (--set tiles=auto)"
+    other = "take the detector photo (--detector photo, `PhotoSpheres`)" if is_small else "cut the pictures into windows (tiles=auto)"
     remedy = f"{other}, or choose a larger size"
     text = (
         f"Images of {natural[1]:.0f} × {natural[0]:.0f} pixels are shrunk to {spec.width} × {spec.height}{who}: a mark below {lost} pixels"

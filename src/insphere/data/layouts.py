@@ -10,7 +10,17 @@ from typing import Self
 import numpy as np
 from numpy.typing import NDArray
 
-from insphere.data.folder_names import ABNORMAL_FOLDERS, NORMAL_FOLDERS, PARTS, TWO_KINDS, names_masks, part_and_rest, sense, word
+from insphere.data.folder_names import (
+    ABNORMAL_FOLDERS,
+    NORMAL_FOLDERS,
+    PARTS,
+    TWO_KINDS,
+    UNJUDGED_FOLDERS,
+    names_masks,
+    part_and_rest,
+    sense,
+    word,
+)
 from insphere.data.rows import Notice, RowFacts
 from insphere.errors import DataError
 
@@ -255,7 +265,8 @@ def _place(parts: tuple[str, ...], stem: str, said: _Said, stems: set[str]) -> _
     after = 0 if start is None else start + 1
     depths = range(after, len(parts))
     codes = [*((depth, said.named(parts[depth])) for depth in depths), *((depth, said.worded(parts, depth)) for depth in depths)]
-    codes += [(depth, 1) for depth in depths if parts[:depth] in said.homes]  # next to a folder of normal images
+    beside = [depth for depth in depths if parts[:depth] in said.homes]  # next to a folder of normal images
+    codes += [(depth, _UNKNOWN if words[depth] in UNJUDGED_FOLDERS and words[depth] not in said.normal else 1) for depth in beside]
     for depth, code in codes:
         if code is not None:
             return _Place(part, parts[depth], code)
@@ -321,7 +332,9 @@ def _told(kind: str, names: Sequence[str], places: Sequence[_Place], rows: Seque
         counts = Counter("/".join(names[row].split("/")[:-1]) or "." for row in rows if places[row].code == code)
         if counts:
             parts.append(f"{called}: {_counted(counts)}")
-    return [Notice("taken as", len(rows), f"Folders are taken as {'; '.join(parts)}.")]
+    in_part = any(places[row].code == _UNKNOWN for row in rows) and len(parts) > 1
+    remedy = " As those of unknown kind have no labels, results can be measured on the other folders alone." if in_part else ""
+    return [Notice("taken as", len(rows), f"Folders are taken as {'; '.join(parts)}.{remedy}")]
 
 
 def _told_places(homes: Iterable[tuple[str, ...]]) -> list[Notice]:

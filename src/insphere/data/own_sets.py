@@ -2,6 +2,8 @@
 
 from typing import Any
 
+import numpy as np
+
 from insphere.errors import DataError, ParameterError
 from insphere.extensions import imported, installed, is_module
 
@@ -39,6 +41,12 @@ def own_set(target: str) -> Any:
     if not callable(found):
         return found
     try:
-        return found()
+        rows = found()
     except Exception as error:  # whatever code of others raises
         raise DataError(f"the data set {target} fails: {type(error).__name__}: {error}") from error
+    if isinstance(rows, tuple) and len(rows) == 2 and np.ndim(rows[1]) == 1 and np.ndim(rows[0]) > 1:
+        raise DataError(
+            f"the data set {target} gives a pair, as of rows and labels; return insphere.data.ArraySource(X, labels=y) with labels 0 (normal)"
+            " and 1 (anomaly), or the rows alone."
+        )
+    return rows

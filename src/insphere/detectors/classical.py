@@ -242,7 +242,7 @@ class KNN(AbstractShallowDetector):
     Parameters
     ----------
     n_neighbors : int
-        Neighbours looked at; fewer where there are fewer rows.
+        Neighbours looked at; where there are fewer rows it is all of them, and the health report warns.
     aggregation : {"mean", "largest"}
         Mean distance to them, or distance to the furthest of them.
     max_references : int
@@ -273,6 +273,11 @@ class KNN(AbstractShallowDetector):
         own = np.full(len(features), -1)
         own[kept] = np.arange(len(kept))
         findings = [_landmark_finding(len(kept), len(features))] if len(kept) < len(features) else []
+        if self.n_neighbors > (most := len(kept) - 1):
+            text = (
+                f"There are {most} other rows, so that each has {most} neighbours and not {self.n_neighbors}; take a smaller n_neighbors."
+            )
+            findings.append(Finding("neighbours", "warning", float(most), text))
         return self._aggregate(self.neighbours_.distances(features, self.n_neighbors, own)), findings
 
     def _score_features(self, features: Array) -> Array:

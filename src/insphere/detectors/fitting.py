@@ -5,7 +5,6 @@ import functools
 import hashlib
 import math
 import platform
-import warnings
 from collections.abc import Callable, Iterable
 from importlib.metadata import version
 from pathlib import Path
@@ -24,7 +23,7 @@ from insphere.decision.labels import normal_rows
 from insphere.decision.units import by_position, independent_units, row_hashes
 from insphere.detectors.inputs import InputContract
 from insphere.detectors.telling import named_errors, tell
-from insphere.errors import DataError, DataNotice, ParameterError
+from insphere.errors import DataError, DataNotice, ParameterError, warn_user
 
 MIN_ROWS = 8
 """Normal rows that `fit` needs at least."""
@@ -253,10 +252,9 @@ def part_rows(
         folds = fold_rows(n_rows, options.n_folds, units=units, rng=rng)
         return Fitting(read.rows, read.readable, every, every, units, folds, categories=read.categories)
     if options.method == "cross":
-        warnings.warn(
+        warn_user(
             f'`calibration.method="cross"` takes {CROSS_FROM} independent rows at least, got {n_units}: some were held out instead.',
             DataNotice,
-            stacklevel=5,
         )
     train_index, calibration_index = _split(n_rows, units, read.categories, options, target_fpr, rng)
     return Fitting(read.rows, read.readable, train_index, calibration_index, units, categories=read.categories)

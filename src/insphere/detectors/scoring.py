@@ -1,7 +1,6 @@
 """How rows are scored, whatever the detector: one path from a source to scores, p-values, decisions and heat-maps."""
 
 import os
-import warnings
 from abc import abstractmethod
 from collections.abc import Iterable, Iterator, Sequence
 from typing import TYPE_CHECKING, Any, ClassVar
@@ -20,7 +19,7 @@ from insphere.decision.units import by_position, known_among, row_hashes
 from insphere.detectors.fitting import as_rows
 from insphere.detectors.telling import tell, warn_unreadable
 from insphere.detectors.views import FittedViews
-from insphere.errors import CollapseError, DataError, DataNotice, ParameterError
+from insphere.errors import CollapseError, DataError, DataNotice, ParameterError, warn_user
 
 _BATCH_ROWS = 1024
 
@@ -218,7 +217,7 @@ class RowScoring(FittedViews):
         """
         found = discover(self.decision_, self._judged(X, categories)[1], fdr)
         for note in found.notes:
-            warnings.warn(note, DataNotice, stacklevel=2)
+            warn_user(note, DataNotice)
         return found
 
     def _judged(self, X: Rows, categories: Iterable[Any] | None) -> tuple[NDArray[np.float64], NDArray[np.float64], NDArray[np.float64]]:
@@ -235,7 +234,7 @@ class RowScoring(FittedViews):
         tell(source)
         warn_unreadable(errors, len(source), "score NaN")
         if n_pooled:
-            warnings.warn(pooled_text(n_pooled, len(source)), DataNotice, stacklevel=4)
+            warn_user(pooled_text(n_pooled, len(source)), DataNotice)
         return found[0], found[1], found[2]
 
     def anomaly_map(self, X: Rows) -> NDArray[np.float32]:

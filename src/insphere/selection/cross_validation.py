@@ -93,24 +93,28 @@ def auroc_scorer(detector: Any, X: Any, y: ArrayLike) -> float:
         Fitted; of `anomaly_score`, or as scikit-learn's detectors of `score_samples`.
     X : rows
     y : array-like of length n
-        0 normal and 1 anomaly, or +1 normal and −1 anomaly.
+        0 normal and 1 anomaly, or +1 normal and −1 anomaly. Rows without a score (missing values) are left out, which a warning tells.
 
     Raises
     ------
     DataError
         If labels are of another kind, or all of one kind.
     """
-    return float(roc_auc_score(_both_kinds(y), _scores(detector, X)))
+    return float(roc_auc_score(*_labelled_scores(detector, X, y)))
 
 
 def average_precision_scorer(detector: Any, X: Any, y: ArrayLike) -> float:
     """Return the average precision of a fitted detector, in [0, 1]; see `auroc_scorer`."""
-    return float(average_precision_score(_both_kinds(y), _scores(detector, X)))
+    return float(average_precision_score(*_labelled_scores(detector, X, y)))
 
 
-def _scores(detector: Any, X: Any) -> NDArray[np.float64]:
+def _labelled_scores(detector: Any, X: Any, y: ArrayLike) -> tuple[NDArray[np.int64], NDArray[np.float64]]:
+    """Return labels and scores of the rows that have a score; those that have none are left out, and the detector has told of them."""
     score = getattr(detector, "anomaly_score", None)
-    return np.asarray(score(X) if score is not None else -detector.score_samples(X), dtype=np.float64)
+    scores = np.asarray(score(X) if score is not None else -detector.score_samples(X), dtype=np.float64)
+    labels = _both_kinds(y)
+    scored = ~np.isnan(scores) if len(scores) == len(labels) else np.ones(len(scores), dtype=bool)
+    return (labels, scores) if scored.all() else (_both_kinds(labels[scored]), scores[scored])
 
 
 def _both_kinds(y: ArrayLike) -> NDArray[np.bool_]:

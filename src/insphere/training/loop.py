@@ -347,11 +347,22 @@ class _Run:
         terms: dict[str, Tensor] = self.module(x, noise[0] if self.stacked is None else noise)
         self._last_lr = float(self.optimizer.param_groups[0]["lr"])
         self.optimizer.zero_grad()
-        self.fabric.backward(terms["loss"].sum())
+        self.fabric.backward(self._loss_of(terms).sum())
         self._clip_gradients()
         self.optimizer.step()
         self.schedule.step()
         return terms
+
+    def _loss_of(self, terms: Mapping[str, Tensor]) -> Tensor:
+        loss = terms.get("loss") if isinstance(terms, Mapping) else None
+        if not isinstance(loss, Tensor) or loss.numel() != len(self.models):
+            got = type(terms).__name__ if not isinstance(terms, Mapping) else f"the terms {', '.join(map(repr, terms)) or 'none'}"
+            shape = f", 'loss' of shape {tuple(loss.shape)}" if isinstance(loss, Tensor) else ""
+            objective = type(self.models[0].objective).__name__
+            raise TrainingError(
+                f"{objective}.forward must return a mapping with 'loss', one number for the batch; it returned {got}{shape}."
+            )
+        return loss
 
     def _clip_gradients(self) -> None:
         max_norm = self.options.gradient_clip
