@@ -309,8 +309,8 @@ def try_sample(drawn: list[Mutant]) -> int:
     killed_share = proportion(len(drawn) - len(survivors), len(drawn))
     intro = [
         f"{len(drawn)} defaults, branches, comparisons and sums of {', '.join(WHOLE)}, drawn at random, were changed, one at a time, and"
-        f" up to {MOST_TESTS} of the tests that came by the line were run (`benchmarks/mutants.py --sample {len(drawn)}`). A survivor is a change"
-        " that none of these noticed; others may.",
+        f" up to {MOST_TESTS} of the tests that came by the line were run (`benchmarks/mutants.py --sample {len(drawn)}`). A survivor is a"
+        " change that none of these noticed; others may.",
         "",
         f"Killed: {killed_share}, Wilson's 95 % interval.",
     ]

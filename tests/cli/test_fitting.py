@@ -59,10 +59,12 @@ def test_a_second_fit_takes_features_from_the_cache_and_says_so(
     run: Run, large_photos: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("INSPHERE_CACHE", str(tmp_path / "cache"))
-    command = ("fit", large_photos, "-o", tmp_path / "m.insphere", "--set", "backbone=scratch", "--detector", "photo")
+    command = ("fit", large_photos, "-o", tmp_path / "m.insphere", "--set", "backbone=scratch", "--image-size", 96)
     first, second, third = run(*command), run(*command), run(*command, "--json")
     assert "cache" not in first.err
-    assert "pictures came from the cache on disk (INSPHERE_CACHE=off does without)" in " ".join(second.err.split())
+    assert "pictures, made-up defects among them, came from the cache on disk (INSPHERE_CACHE=off does without)" in " ".join(
+        second.err.split()
+    )
     assert third.result["n_cached"] > 0 == third.result["n_computed"]
 
 

@@ -3,6 +3,7 @@
 import math
 
 import numpy as np
+import pandas as pd
 import pytest
 from sklearn.base import clone
 
@@ -134,12 +135,12 @@ def test_it_passes_an_audit_and_frames_and_named_data_come_in() -> None:
 @pytest.mark.filterwarnings("ignore:.*rows (could not be read|were left out):UserWarning")
 @pytest.mark.parametrize("contamination", [0.1, Quantile()], ids=["share", "thresholder"])
 def test_rows_that_cannot_be_scored_are_flagged_and_count_for_nothing(contamination: object) -> None:
-    holed = np.concatenate([X, np.full((20, 4), np.nan)])
-    model, sound = (PyODDetector("knn", contamination, random_state=0).fit(rows) for rows in (holed, X))
+    holed, whole = pd.DataFrame(np.concatenate([X, np.full((20, 4), np.nan)])), pd.DataFrame(X)
+    model, sound = (PyODDetector("knn", contamination, random_state=0).fit(rows) for rows in (holed, whole))
     assert model.threshold_ == pytest.approx(sound.threshold_, rel=0.2)
     assert model.labels_[-20:].all() and model.labels_[:-20].sum() == pytest.approx(sound.labels_.sum(), abs=3)
     assert model.predict(holed[-25:]).tolist()[5:] == [1] * 20
-    assert np.isnan(model.predict_proba(holed)[-20:]).all() and np.isfinite(model.predict_proba(X)).all()
+    assert np.isnan(model.predict_proba(holed)[-20:]).all() and np.isfinite(model.predict_proba(whole)).all()
 
 
 def test_names_of_pyod_s_classes_lead_to_ours() -> None:

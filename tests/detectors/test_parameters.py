@@ -64,7 +64,7 @@ def test_numbers_of_numpy_are_numbers(name: str, tmp_path: Path) -> None:
     if "epochs" in parameters:
         network, training = {"widths": (np.int64(8),)}, {"lr": np.float32(1e-3), "batch_size": np.int64(20)}
         parameters |= {"epochs": np.int32(1), "latent_dim": np.int64(2), "training": training, "network": network}
-    rows = X if kind.takes_vectors else pictures(40)
+    rows = X if kind.takes_vectors else pictures(12)
     detector = fit_quietly(kind(**parameters), rows)
     detector.save(tmp_path / "m.insphere")
     np.testing.assert_array_equal(insphere.load(tmp_path / "m.insphere").anomaly_score(rows), detector.anomaly_score(rows))

@@ -13,7 +13,7 @@ from insphere.scores.patches import PatchMemory
 
 
 def test_the_contract(tmp_path: Path) -> None:
-    detector, X = PatchKNN(random_state=0, n_references=200), contract.pictures(40, (48, 32, 1))
+    detector, X = PatchKNN(random_state=0, n_references=200), contract.pictures(24, (48, 32, 1))
     contract.check_scores(detector, X)
     contract.check_each_row_alone(detector, X)
     contract.check_same_seed_same_scores(detector, X)

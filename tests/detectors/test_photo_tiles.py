@@ -50,7 +50,7 @@ def test_one_map_and_one_decision(tiled: Any) -> None:
 
 @pytest.mark.parametrize("kind", [insphere.PhotoSpheres, insphere.PatchKNN])
 def test_a_model_file_keeps_the_windows(kind: type, tmp_path: Path) -> None:
-    contract.check_round_trip(made(kind, tiles="1x2"), sheets(24), tmp_path)
+    contract.check_round_trip(made(kind, tiles="1x2"), sheets(16, size=(96, 208)), tmp_path)
 
 
 def test_each_row_alone(tiled: Any) -> None:
@@ -59,7 +59,7 @@ def test_each_row_alone(tiled: Any) -> None:
 
 
 def test_larger_blocks_keep_the_file_small() -> None:
-    detector = contract.fit_quietly(made(tiles=(3, 4), look_for="defects"), sheets(20, size=(480, 640)))
+    detector = contract.fit_quietly(made(tiles=(3, 4), look_for="defects"), sheets(10, size=(480, 640)))
     assert detector.features_.grid == (60, 80) and detector.places_.block == 4
     assert len(detector.places_.whitening) == 15 * 20 <= 500 < 20 * 27  # no more than one window may have: 2000 places in blocks of four
 

@@ -160,7 +160,7 @@ def fit(
     for table in presenting.category_tables(description["decision"]):
         console.results().print(table)
     known = f"INSPHERE_DETECTORS={settings.detector} " if ":" in (settings.detector or "") else ""
-    console.say(f"Next: {known}insphere score {output} NEW_ROWS -o scores.csv, or {known}insphere info {output} for all there is to know.")
+    console.say(f"Next: {known}insphere score {output} NEW_ROWS -o scores.csv, or {known}insphere info {output} for all there is.")
 
 
 def fit_detector(
@@ -199,9 +199,8 @@ def tell_of_cache(detector: "AbstractDetector") -> None:
     n_cached = getattr(detector, "n_cached_", 0)
     if n_cached:
         n_all = n_cached + getattr(detector, "n_computed_", 0)
-        console.say(
-            f"Features of {n_cached} of {n_all} pictures, made-up defects among them, came from the cache on disk (INSPHERE_CACHE=off does without)."
-        )
+        counted = f"{n_cached} of {n_all} pictures, made-up defects among them,"
+        console.say(f"Features of {counted} came from the cache on disk (INSPHERE_CACHE=off does without).")
 
 
 def _checkpoint(output: Path, *, wanted: bool, resume: bool) -> Path | None:

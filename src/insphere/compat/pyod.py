@@ -148,7 +148,7 @@ class PyODDetector(BaseEstimator):  # type: ignore[misc]
         return self.detector_.p_value(X)
 
     def predict(self, X: Rows, return_confidence: bool = False) -> Any:
-        """Return 1 for outliers, and rows that cannot be scored, and 0 for inliers; with `return_confidence` also `predict_confidence` of each row."""
+        """Return 1 for outliers and rows that cannot be scored, 0 for inliers; with `return_confidence` also `predict_confidence`."""
         labels = self._labels(self.decision_function(X))
         return (labels, self.predict_confidence(X)) if return_confidence else labels
 

@@ -46,7 +46,7 @@ def own_set(target: str) -> Any:
         raise DataError(f"the data set {target} fails: {type(error).__name__}: {error}") from error
     if isinstance(rows, tuple) and len(rows) == 2 and np.ndim(rows[1]) == 1 and np.ndim(rows[0]) > 1:
         raise DataError(
-            f"the data set {target} gives a pair, as of rows and labels; return insphere.data.ArraySource(X, labels=y) with labels 0 (normal)"
-            " and 1 (anomaly), or the rows alone."
+            f"the data set {target} gives a pair, as of rows and labels; return insphere.data.ArraySource(X, labels=y) with labels 0"
+            " (normal) and 1 (anomaly), or the rows alone."
         )
     return rows

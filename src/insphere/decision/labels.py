@@ -42,7 +42,8 @@ def normal_rows(y: Any, n_rows: int) -> NDArray[np.bool_] | None:
         shown = ", ".join(map(repr, texts[:5]))
         normal = next((text for text in texts if word(text) in NORMAL_FOLDERS), texts[0])
         raise DataError(
-            f"`y` must be 0 (normal) and 1 (anomaly), got the texts {shown}; give `y != {normal!r}` if {normal!r} is the label of normal rows."
+            f"`y` must be 0 (normal) and 1 (anomaly), got the texts {shown}; give `y != {normal!r}` if {normal!r} is the label of the"
+            " normal ones."
         )
     anomaly = _read(values, found)
     if anomaly is None:

@@ -26,7 +26,7 @@ n_estimators = 5
 """
 
 # Each kill costs a start of the program, which takes seconds; `make campaign` has more.
-N_KILLS = 10 if os.environ.get("INSPHERE_TEST_PROFILE") == "campaign" else 5
+N_KILLS = 10 if os.environ.get("INSPHERE_TEST_PROFILE") == "campaign" else 2
 
 
 class HereEngine(AbstractEngine):
