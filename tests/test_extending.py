@@ -13,19 +13,21 @@ import pytest
 from insphere.data import own_sets
 from insphere.data.decoders import decoded, decoders
 from insphere.data.sources import check_there, open_source
+from insphere.detectors import catalog
 from insphere.errors import DataError, ParameterError
 from insphere.extensions import imported, is_module
 
 DOCS = Path(__file__).parent.parent / "docs"
 
 
-def code_of(page: str) -> str:
-    (code,) = re.findall(r"^```python\n(.*?)^```", (DOCS / page).read_text(encoding="utf-8"), flags=re.DOTALL | re.MULTILINE)
+def code_of(page: str, holding: str = "") -> str:
+    blocks = re.findall(r"^```python\n(.*?)^```", (DOCS / page).read_text(encoding="utf-8"), flags=re.DOTALL | re.MULTILINE)
+    (code,) = (block for block in blocks if holding in block)
     return code
 
 
-def insphere(folder: Path, *words: str, **environment: str) -> str:
-    """Run a command line in a folder, as the console script does: the folder is not on Python's path."""
+def insphere(folder: Path, *words: str, told: bool = False, **environment: str) -> str:
+    """Run a command line in a folder, as the console script does (it is not on Python's path); return its output, or what it told."""
     program = "import sys; from insphere.cli import main; sys.exit(main(sys.argv[1:]))"
     source = str(Path(__file__).parent.parent / "src")
     done = subprocess.run(
@@ -36,7 +38,7 @@ def insphere(folder: Path, *words: str, **environment: str) -> str:
         env={**os.environ, "PYTHONPATH": source, **environment},
     )
     assert done.returncode == 0, done.stderr
-    return done.stdout
+    return done.stderr if told else done.stdout
 
 
 @pytest.fixture
@@ -65,17 +67,20 @@ def test_a_data_set_in_a_plan(pump: Path) -> None:
 def test_a_detector_in_one_file_from_the_command_line_in_a_plan_and_back_from_its_file(pump: Path) -> None:
     import json
 
-    (pump / "denoising.py").write_text(code_of("adding-a-detector.md"), encoding="utf-8")
-    named = "denoising:DenoisingCAE"
+    (pump / "denoising.py").write_text(code_of("adding-a-detector.md", "class DenoisingCAE"), encoding="utf-8")
+    (pump / "medians.py").write_text(code_of("adding-a-detector.md", "class MedianDistance"), encoding="utf-8")
+    named, shallow = "denoising:DenoisingCAE", "medians:MedianDistance"
     insphere(pump, "detectors", named)
-    insphere(pump, "fit", "pump:windows", "-o", "m.insphere", "--detector", named, "--epochs", "3", "--set", "noise=0.2")
+    said = insphere(pump, "fit", "pump:windows", "-o", "m.insphere", "--detector", named, "--epochs", "3", "--set", "noise=0.2", told=True)
+    assert f"Next: INSPHERE_DETECTORS={named} insphere score m.insphere" in " ".join(said.split())
     told = json.loads(insphere(pump, "score", "m.insphere", "pump:windows", "-o", "s.csv", "--json", INSPHERE_DETECTORS=named))
     assert told["n_scored"] == 360
     plan = f'[datasets.pump]\nsource = "pump:windows"\n[methods.denoise]\ndetector = "{named}"\nepochs = 1\n[methods.knn]\n'
+    plan += f'[methods.median]\ndetector = "{shallow}"\npower = 1.5\n'
     (pump / "plan.toml").write_text(plan, encoding="utf-8")
     insphere(pump, "benchmark", "plan.toml", "-o", "bench")
     results = (pump / "bench" / "results.csv").read_text(encoding="utf-8")
-    assert "denoise" in results and "knn" in results
+    assert "denoise" in results and "knn" in results and "median" in results
 
 
 def test_a_data_set_in_python(pump: Path) -> None:
@@ -91,8 +96,33 @@ def test_a_data_set_that_fails_says_so(tmp_path: Path, monkeypatch: pytest.Monke
         open_source("broken_set:rows")
     with pytest.raises(DataError, match="cannot be imported"):
         open_source("broken_set:missing")
-    with pytest.raises(ParameterError, match="Did you mean 'digits'"):
+    with pytest.raises(ParameterError, match="Nor is there a module 'digts'.*Did you mean 'digits'"):
         open_source("digts:3")
+
+
+def test_rows_with_labels_as_a_pair_are_refused_with_the_remedy(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "pair_set.py").write_text("import numpy as np\ndef rows():\n    return np.eye(9), np.zeros(9)\n", encoding="utf-8")
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(DataError, match=r"pair_set:rows gives a pair.*ArraySource\(X, labels=y\)"):
+        open_source("pair_set:rows")
+
+
+@pytest.mark.parametrize(
+    ("body", "message"),
+    [
+        ("name = 'knn'", "has the name 'knn', which is that of a detector of insphere"),
+        ("pass", "needs a `name`"),
+    ],
+)
+def test_own_classes_without_a_name_of_their_own_are_refused(
+    body: str, message: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    module = f"own_{len(body)}"
+    text = f"from insphere.detectors.shallow import AbstractShallowDetector\nclass Own(AbstractShallowDetector):\n    {body}\n"
+    (tmp_path / f"{module}.py").write_text(text, encoding="utf-8")
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(ParameterError, match=message):
+        catalog.detector_class(f"{module}:Own")
 
 
 def test_named_data_sets_win_over_modules(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

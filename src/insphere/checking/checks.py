@@ -128,11 +128,11 @@ def _sizes(known: Survey) -> DataFinding:
         return DataFinding("sizes", "ok", "The images are an array of one size.")
     if len(sizes) == 1:
         ((height, width),) = sizes
-        return DataFinding("sizes", "ok", f"All images have {height}×{width} pixels.")
+        return DataFinding("sizes", "ok", f"All images have {width} × {height} pixels.")
     (height, width), count = sizes.most_common(1)[0]
     aspects = [rows / columns for rows, columns in sizes]
     text = (
-        f"{len(sizes)} different sizes, most often {height}×{width} ({count} of {sizes.total()}), heights {min(s[0] for s in sizes)} to"
+        f"{len(sizes)} different sizes, most often {width} × {height} ({count} of {sizes.total()}), heights {min(s[0] for s in sizes)} to"
         f" {max(s[0] for s in sizes)}, widths {min(s[1] for s in sizes)} to {max(s[1] for s in sizes)}. All are brought to one size."
     )
     odd = [row for row, header in enumerate(known.headers) if header is not None and (header.height, header.width) != (height, width)]

@@ -79,7 +79,7 @@ def _show(report: "ExportReport", name: str) -> None:
     lines = [
         ("graph", f"{name}, {report.n_bytes / 1e6:.2f} MB, ONNX operator set {report.opset}"),
         ("input", report.input_dtype),
-        ("compared", f"{found.n_rows} rows, {found.n_flagged} of them anomalies: scores differ {largest}, {_decisions(found)}"),
+        ("compared", f"{found.n_rows} rows, {found.n_flagged} of them flagged: scores differ {largest}, {_decisions(found)}"),
     ]
     lines.append(("certificate", str(report.certificate)))
     cost = report.quantisation

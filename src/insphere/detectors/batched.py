@@ -196,7 +196,8 @@ def _fit_groups(
     """Fit the models of all groups and return scores and findings of each detector."""
     fitted: dict[int, Fitted] = {}
     for group in groups:
-        pays = together == "always" or _pays(detectors[group[0]], len(fittings[group[0]].train_index))
+        several = len(group) > 1  # which only neural detectors are
+        pays = several and (together == "always" or _pays(detectors[group[0]], len(fittings[group[0]].train_index)))
         step = at_most or len(group)
         for part in (group[start : start + step] for start in range(0, len(group), step)):
             fit = _fit_as_one if pays and len(part) > 1 else _fit_alone
