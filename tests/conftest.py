@@ -17,6 +17,14 @@ settings.load_profile(PROFILE)
 os.environ["INSPHERE_CACHE"] = "off"  # no test depends on what another one left; those of the cache name a folder of their own
 
 
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Leave what takes minutes to measure to the campaign."""
+    if PROFILE != "campaign":
+        for item in items:
+            if item.get_closest_marker("campaign"):
+                item.add_marker(pytest.mark.skip(reason="measures for minutes; make campaign runs it"))
+
+
 @pytest.fixture
 def chance() -> random.Random:
     """The same draws every time; in a campaign others each time, from a seed that a failed test shows."""

@@ -95,4 +95,4 @@ def __getattr__(name: str) -> Any:
 
 def __dir__() -> list[str]:
     """List the public names, imported or not."""
-    return sorted(set(globals()) | set(_EXPORTS))
+    return sorted({*__all__, *(name for name in globals() if name.startswith("__"))})

@@ -22,13 +22,13 @@ def make(monkeypatch: pytest.MonkeyPatch, n_train: int, size: tuple[int, int]) -
 
 
 def test_photos_are_made_and_their_defects_found_and_drawn(run: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    make(monkeypatch, 50, (225, 300))
+    make(monkeypatch, 40, (150, 200))
     folder = tmp_path / "demo"
     outcome = run("demo", "--photos", "-o", folder)
     assert outcome.code == 0, outcome.err
     assert sorted(os.listdir(folder)) == ["found.jpg", "model.insphere", "photos", "scores.csv"]
     said = " ".join(outcome.out.split())
-    assert "50 photos of good plates" in said and "14 new photos: 6 good, 8 with a defect" in said and "AUPRO" in said
+    assert "40 photos of good plates" in said and "14 new photos: 6 good, 8 with a defect" in said and "AUPRO" in said
     with Image.open(folder / "found.jpg") as picture:
         assert picture.size[0] > 2 * picture.size[1] > 800
     model = insphere.load(folder / "model.insphere")
@@ -45,7 +45,7 @@ def test_photos_are_made_and_their_defects_found_and_drawn(run: Run, tmp_path: P
 
 
 def test_the_photo_demo_as_json_and_again_over_an_old_one(run: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    make(monkeypatch, 20, (100, 130))
+    make(monkeypatch, 20, (72, 96))
     first, again = (run("demo", "--photos", "-o", tmp_path, "--json", "--seed", 3).result for _ in range(2))
     assert first["auroc"] == again["auroc"] and first["seed"] == 3
     assert first["n_anomaly"] == 8 and first["localisation"]["n_defective"] == 8

@@ -22,6 +22,7 @@ from insphere.export import export_onnx
 from insphere.nets import backbones
 
 SHAPE = (96, 96, 1)
+SPLIT = {"method": "split"}  # one model instead of one a fold
 
 
 def plates(n_rows: int, seed: int = 0, *, marks: bool = False) -> NDArray[np.uint8]:
@@ -61,7 +62,7 @@ def check_contract(detector: PhotoSpheres, folder: Path) -> None:
 
 
 def test_the_contract(tmp_path: Path) -> None:
-    check_contract(PhotoSpheres(random_state=0), tmp_path)
+    check_contract(PhotoSpheres(random_state=0, calibration=SPLIT), tmp_path)
 
 
 def test_marks_are_found_and_the_map_says_where(fitted: PhotoSpheres) -> None:
@@ -125,7 +126,7 @@ def test_few_photos_both_train_and_calibrate() -> None:
 def test_pictures_of_a_file_are_brought_to_the_size_that_the_detector_wants(tmp_path: Path) -> None:
     for number, pixels in enumerate(plates(12)):
         Image.fromarray(np.kron(pixels[..., 0], np.ones((5, 7), np.uint8))).save(tmp_path / f"{number}.png")
-    detector = PhotoSpheres(random_state=0, side=128, backbone="scratch")
+    detector = PhotoSpheres(random_state=0, side=128, backbone="scratch", calibration=SPLIT)
     fitted = contract.fit_quietly(detector, str(tmp_path))
     assert fitted.image_spec_ == ImageSpec(112, 144, 1)  # the area of 128 × 128, the aspect of 480 × 672, in steps of 16
     assert fitted.open_to_fit(str(tmp_path)).row_shape == (112, 144, 1)
@@ -159,7 +160,7 @@ def test_parameters(wrong: dict[str, Any]) -> None:
 class TestScratch:
     def test_the_contract_without_any_package(self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
         monkeypatch.setattr(backbones.importlib.util, "find_spec", lambda name: None)
-        check_contract(PhotoSpheres(backbone="scratch", random_state=0), tmp_path)
+        check_contract(PhotoSpheres(backbone="scratch", random_state=0, calibration=SPLIT), tmp_path)
 
     def test_marks_are_found_and_the_map_says_where(self, from_scratch: PhotoSpheres) -> None:
         marked = plates(20, seed=2, marks=True)
@@ -171,7 +172,7 @@ class TestScratch:
     def test_it_looks_for_marks_unless_told_otherwise_and_says_so(self, from_scratch: PhotoSpheres) -> None:
         (said,) = (finding for finding in from_scratch.health_.findings if finding.name == "what to look for")
         assert "from scratch" in said.text and "look_for" in said.text and from_scratch.settled_.look_for == "defects"
-        objects = contract.fit_quietly(PhotoSpheres(backbone="scratch", random_state=0, look_for="objects"), plates(30))
+        objects = contract.fit_quietly(PhotoSpheres(backbone="scratch", random_state=0, look_for="objects", calibration=SPLIT), plates(30))
         assert objects.settled_.whole == "shown"
 
     def test_the_file_holds_the_filters_and_others_that_do_not_fit_are_refused(self, from_scratch: PhotoSpheres, tmp_path: Path) -> None:
@@ -197,7 +198,7 @@ class TestCache:
         return tmp_path / "cache"
 
     def fitted(self, **parameters: Any) -> PhotoSpheres:
-        made = PhotoSpheres(**{"backbone": "scratch", "random_state": 0, "calibration": {"method": "split"}, **parameters})
+        made = PhotoSpheres(**{"backbone": "scratch", "random_state": 0, "calibration": SPLIT, **parameters})
         return contract.fit_quietly(made, plates(20))  # type: ignore[return-value]
 
     def test_a_second_fit_computes_nothing_and_is_the_same(self, folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -273,7 +274,7 @@ class TestRegion:
         inside[:, :48] = 255
         Image.fromarray(inside).save(tmp_path / "roi.png")
         roi = (0.0, 0.0, 1.0, 0.5) if kind == "box" else tmp_path / "roi.png"
-        detector = contract.fit_quietly(PhotoSpheres(random_state=0, roi=roi, look_for="defects"), plates(20))
+        detector = contract.fit_quietly(PhotoSpheres(random_state=0, roi=roi, look_for="defects", calibration=SPLIT), plates(20))
         good = plates(5, seed=1)
         outside = good.copy()
         outside[:, 20:40, 60:80] = 255

@@ -64,8 +64,10 @@ def test_larger_blocks_keep_the_file_small() -> None:
     assert len(detector.places_.whitening) == 15 * 20 <= 500 < 20 * 27  # no more than one window may have: 2000 places in blocks of four
 
 
-def test_graphs_have_the_windows_too(tiled: Any, tmp_path: Path) -> None:
+def test_graphs_have_the_windows_too(tmp_path: Path) -> None:
     pytest.importorskip("onnxruntime")
+    tiled = contract.fit_quietly(made(tiles=(2, 2), side=64), sheets(16, size=(144, 176)))
+    assert tiled.features_.windows.window == (96, 112)
     export_onnx(tiled, tmp_path / "m.onnx")  # which compares scores and maps, or raises
 
 

@@ -48,7 +48,7 @@ def model_facts(title: str, description: Mapping[str, Any], *, seconds: float | 
         ),
         ("threshold", f"{decision['threshold']:.4g}, {_how_decided(decision)}"),
         ("false alarms", _expected_false_alarms(description)),
-        ("radius R*", f"{decision['radius']:.4g} (95th percentile of the training scores, as in the paper)"),
+        ("radius R*", f"{decision['radius']:.4g} (95th percentile of the training scores, Zhou 2021; decides nothing)"),
         ("health", _health(description["health"])),
     ]
     if seconds is not None:

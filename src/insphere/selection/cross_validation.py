@@ -108,7 +108,7 @@ def average_precision_scorer(detector: Any, X: Any, y: ArrayLike) -> float:
     return float(average_precision_score(*_labelled_scores(detector, X, y)))
 
 
-def _labelled_scores(detector: Any, X: Any, y: ArrayLike) -> tuple[NDArray[np.int64], NDArray[np.float64]]:
+def _labelled_scores(detector: Any, X: Any, y: ArrayLike) -> tuple[NDArray[np.bool_], NDArray[np.float64]]:
     """Return labels and scores of the rows that have a score; those that have none are left out, and the detector has told of them."""
     score = getattr(detector, "anomaly_score", None)
     scores = np.asarray(score(X) if score is not None else -detector.score_samples(X), dtype=np.float64)
