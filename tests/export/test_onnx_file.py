@@ -48,7 +48,7 @@ def test_onnx_runtime_gives_the_librarys_scores_p_values_and_decisions(
     report = export_onnx(detector, path)
     assert report.comparison.n_labels == 0 and report.comparison.largest_difference <= 1e-4
     assert report.n_bytes == path.stat().st_size
-    new = rows_of_kind(kind, seed=5)
+    new = rows_of_kind(kind, 30, seed=5)
     scores, p_values, flagged = answers(path, new)
     # Relative to the score or, where scores lie around zero, to the spread of the held-out ones: the rule that the export keeps.
     np.testing.assert_allclose(scores, detector.anomaly_score(new), rtol=1e-4, atol=1e-4 * detector.conformal_.scores.std())
