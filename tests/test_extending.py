@@ -171,5 +171,9 @@ def test_decoders_are_asked_by_suffix_and_checked(tmp_path: Path, monkeypatch: p
     monkeypatch.setenv("INSPHERE_DECODERS", ".x=two_decoders:bad")
     with pytest.raises(DataError, match="returned float64 of shape"):
         decoded(b"\x07")
+    for wrong in ("two_decoders:bad", ".x", "=two_decoders:bad", ".x=two_decoders"):
+        monkeypatch.setenv("INSPHERE_DECODERS", wrong)
+        with pytest.raises(ParameterError, match="must be SUFFIX=module:function"):
+            decoders()
     monkeypatch.delenv("INSPHERE_DECODERS")
     assert decoded(b"\x07") == (None, "")

@@ -144,3 +144,15 @@ def test_a_source_that_is_not_there_is_told_before_pytorch_is_imported(tmp_path:
 def test_help_keeps_the_brackets_of_a_plan(run: Run) -> None:
     text = run("benchmark", "--help").out
     assert "[datasets.parts]" in text and "[methods.iforest]" in text and "\\[" not in text
+
+
+def test_an_error_of_an_own_file_is_said_to_be_there(run: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    text = (
+        "from insphere import KNN\nclass Own(KNN):\n    name = 'own-knn'\n    def _fit_features(self, features):\n        return nowhere\n"
+    )
+    (tmp_path / "own_file.py").write_text(text, encoding="utf-8")
+    (tmp_path / "rows.csv").write_text("a,b\n" + "\n".join(f"{n},{n * n % 17}" for n in range(30)), encoding="utf-8")
+    monkeypatch.chdir(tmp_path)
+    outcome = run("fit", "rows.csv", "-o", "m.insphere", "--detector", "own_file:Own")
+    told = " ".join(outcome.err.split())
+    assert outcome.code == 1 and "NameError" in told and "own_file.py, line 5, which is not a part of insphere" in told

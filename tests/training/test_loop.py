@@ -189,6 +189,24 @@ def test_a_method_may_look_at_the_first_rows_before_it_starts() -> None:
     np.testing.assert_array_equal(objective.began_with.numpy(), ROWS.astype(np.float32))
 
 
+@pytest.mark.parametrize(
+    ("terms", "told"),
+    [
+        (lambda error: {"loss": error}, r"it returned the terms 'loss', 'loss' of shape \(\d+,\)"),
+        (lambda error: {"Loss": error.mean()}, "it returned the terms 'Loss'"),
+        (lambda error: {"loss": 1.0}, "it returned the terms 'loss'"),
+        (lambda error: error.mean(), "it returned Tensor"),
+    ],
+)
+def test_what_is_no_loss_of_a_batch_is_refused(terms: Callable[[Tensor], Any], told: str) -> None:
+    class Wrong(LeastSquares):
+        def forward(self, x: Tensor, generator: torch.Generator) -> Any:
+            return terms(self.code(x)[:, 0].square())
+
+    with pytest.raises(TrainingError, match=f"Wrong.forward must return a mapping with 'loss', one number for the batch; {told}"):
+        fit(Wrong(), Training(batch_size=10))
+
+
 def test_the_seed_alone_decides() -> None:
     weights = []
     before = torch.get_rng_state()
