@@ -184,7 +184,10 @@ class _Finder(ast.NodeVisitor):
 
     def _rule(self, owner: str, field: str) -> Rule | None:
         kind = getattr(importlib.import_module(self.module), owner)
-        return rules_of(kind).get(field) if dataclasses.is_dataclass(kind) else None
+        try:
+            return rules_of(kind).get(field) if dataclasses.is_dataclass(kind) else None
+        except NameError:  # annotated with what only type checkers import: such records declare no rules
+            return None
 
     def _default(self, node: ast.expr, rule: Rule | None) -> None:
         """Change a default to another that its rule allows."""

@@ -219,3 +219,9 @@ def test_what_a_library_complains_of_is_a_line_of_the_log_too(process: Process) 
     while not (complaints := [line for line in process.lines if "invalid character" in line["event"]]) and time.monotonic() < limit:
         time.sleep(0.05)
     assert complaints and complaints[0]["level"] == "warning"
+
+
+def test_a_service_for_other_machines_without_a_key_says_so(capfd: pytest.CaptureFixture[str]) -> None:
+    for more, told in ((["--host", "0.0.0.0"], True), ([], False)):
+        assert main(["serve", "missing.insphere", "--port", "0", *more]) == 1
+        assert ("nobody is asked for a key" in " ".join(capfd.readouterr().err.split())) is told

@@ -177,12 +177,12 @@ def serve(
         api_key=read_api_key(api_key_file),
         host_names=host_names(host, allow_host or []),
     )
-    listener = server.listen(host, port)
-    if settings.api_key is None and not is_local(host):
-        console.warn(f"{host} lets other machines in, and nobody is asked for a key; --api-key-file FILE asks for one.")
-    logs.log_to()
-    app = make_app(find_models(models), settings)
-    server.run(app, listener, trusted_proxies=trusted_proxy)
+    with server.listen(host, port) as listener:
+        if settings.api_key is None and not is_local(host):
+            console.warn(f"{host} lets other machines in, and nobody is asked for a key; --api-key-file FILE asks for one.")
+        logs.log_to()
+        app = make_app(find_models(models), settings)
+        server.run(app, listener, trusted_proxies=trusted_proxy)
 
 
 def host_names(host: str, allowed: list[str]) -> tuple[str, ...] | None:
