@@ -105,9 +105,9 @@ def fit(
     Examples
     --------
     >>> import numpy as np
-    >>> fitted = fit(np.random.default_rng(0).normal(size=(40, 3)), epochs=2, random_state=0)
+    >>> fitted = fit(np.random.default_rng(0).normal(size=(40, 3)), detector="knn", random_state=0)
     >>> fitted.name, fitted.predict(np.full((1, 3), 9.0)).tolist()
-    ('vae-svdd', [-1])
+    ('knn', [-1])
     """
     opened = open_source(source, split="train")
     choice = choose(opened, parameters) if detector is None else Choice(detector, parameters=parameters)
