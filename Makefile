@@ -32,8 +32,9 @@ campaign: $(VENV)/installed-test ## Run the tests with examples that differ each
 		INSPHERE_TEST_PROFILE=campaign OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n auto --dist worksteal || exit 1; \
 	done
 
+# Not those of full disks: what counts the lines has to write a file too, and complains.
 coverage: $(VENV)/installed-dev ## Run the tests and say which lines none of them comes by; fails below 95 %
-	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n auto --dist worksteal --cov --cov-context=test --cov-report=term:skip-covered
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n auto --dist worksteal -k "not full_disk" --cov --cov-context=test --cov-report=term:skip-covered
 
 mutants: $(VENV)/installed-dev ## Change one default or branch at a time and see whether the tests notice; takes long
 	$(BIN)/python benchmarks/mutants.py
