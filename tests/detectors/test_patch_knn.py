@@ -43,3 +43,10 @@ def test_arrays_that_do_not_fit_are_refused() -> None:
     memory = PatchMemory.fit(np.random.default_rng(0).normal(size=(4, 3, 3, 5)).astype(np.float32), 6, np.random.default_rng(0))
     with pytest.raises(ModelFileError, match="does not fit"):
         PatchMemory.restore(memory.arrays(), 4)
+
+
+def test_no_picture_is_scored_by_its_own_patches_at_the_fit() -> None:
+    X = contract.pictures(16, (24, 24, 1))
+    detector = contract.fit_quietly(PatchKNN(random_state=0, n_references=100_000, calibration={"method": "split"}), X)
+    learned = X[detector.training_index_]
+    assert detector.anomaly_score(learned).max() < 0.05 * detector.training_scores_.min()  # all of their patches are remembered
