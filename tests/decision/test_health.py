@@ -97,6 +97,12 @@ class TestSuspects:
         scores[[17, 230, 444]] = [40.0, 90.0, 60.0]
         assert health.find_suspects(scores).tolist() == [230, 444, 17]
 
+    @pytest.mark.parametrize(("deviations", "n_suspects"), [(3.3, 0), (3.7, 30), (4.4, 30)])
+    def test_many_rows_beyond_three_and_a_half_robust_deviations_are_suspected(self, deviations: float, n_suspects: int) -> None:
+        # Logarithms evenly spread over (-1, 1), whose quartiles are a unit apart: a robust deviation is 1/1.349.
+        logs = np.concatenate([np.linspace(-1, 1, 4001), np.full(30, deviations / 1.349)])
+        assert len(health.find_suspects(np.exp(logs))) == n_suspects
+
     def test_equal_suspects_keep_their_order(self) -> None:
         scores = clean_scores(500, 32, 0)
         scores[[300, 20]] = 80.0
