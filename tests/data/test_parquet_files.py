@@ -133,6 +133,13 @@ def test_binary_labels_and_groups_of_images(tmp_path, blobs):
         open_source(path, columns=["bad"])
 
 
+def test_categories_of_images(tmp_path, blobs):
+    cameras = write_images(tmp_path / "a.parquet", blobs, camera=pa.array(["left", None, "right", "left", "left"]))
+    assert open_source(cameras, category="camera").categories == ("left", None, "right", "left", "left")
+    numbered = write_images(tmp_path / "b.parquet", blobs, camera=pa.array([1.0, float("nan"), 2.0, 1.0, 1.0]))
+    assert open_source(numbered, category="camera").categories == ("1", None, "2", "1", "1")
+
+
 def test_binary_column_and_missing_bytes(tmp_path, blobs):
     pq.write_table(pa.table({"img": pa.array([blobs[1], None, b"text"], pa.binary())}), tmp_path / "i.parquet")
     rows = open_source(tmp_path / "i.parquet").load()
