@@ -9,9 +9,9 @@ In the rooms of the sphere and of the decision every default, branch, comparison
 named in `BESIDE`. The tree itself is never changed: each mutant is a copy. What no test kills is listed; the command fails where fewer
 than 85 % are killed. A whole run writes benchmarks/reports/mutants.md.
 
-With `--sample` so many mutants are drawn from all files of `WHOLE`, of which there are too many to try each, and those tests run that came
-by the changed line, the quickest first, as the data of `make coverage` say; one that needs longer tests than these is a survivor. The
-share of killed ones then stands for all, with its interval, in benchmarks/reports/mutants-sample.md.
+With `--sample` so many mutants are drawn from all files of `WHOLE`, of which there are too many to try each, and up to sixty tests
+run that came by the changed line, as the data of `make coverage` say, those of its own file first; one that only others notice is a
+survivor. The share of killed ones then stands for all, with its interval, in benchmarks/reports/mutants-sample.md.
 """
 
 import argparse
@@ -241,9 +241,9 @@ def sampled(n: int, seed: int, coverage_file: Path) -> list[Mutant]:
     came_by = coverage.CoverageData(str(coverage_file))
     came_by.read()
     measured = {re.sub(r".*/src/insphere/", "", name): name for name in came_by.measured_files()}
-    paths = [path for part in WHOLE for path in sorted((ROOT / "src" / "insphere" / part).rglob("*.py") or [])]
-    paths += [ROOT / "src" / "insphere" / part for part in WHOLE if part.endswith(".py")]
-    everything = [mutant for path in paths for mutant in found(path.relative_to(ROOT / "src" / "insphere").as_posix(), ())]
+    source = ROOT / "src" / "insphere"
+    files = [path for part in WHOLE for path in ([source / part] if part.endswith(".py") else sorted((source / part).rglob("*.py")))]
+    everything = [mutant for path in files for mutant in found(path.relative_to(source).as_posix(), ())]
     drawn = sorted(random.Random(seed).sample(range(len(everything)), min(n, len(everything))))
     print(f"{len(drawn)} of {len(everything)} mutants drawn", flush=True)
     return [dataclasses.replace(everything[i], tests=_tests_of(everything[i], came_by, measured)) for i in drawn]

@@ -2,6 +2,8 @@
 
 from pathlib import Path
 
+import pytest
+
 from cli.conftest import Run
 
 
@@ -40,3 +42,11 @@ def test_detectors_and_when_to_choose_them(run: Run) -> None:
     assert "vae-svdd" in [entry["name"] for entry in entries]
     assert all(entry["when"] and entry["summary"] for entry in entries)
     assert "vae-svdd" in run("detectors").out
+
+
+@pytest.mark.parametrize(("by", "use"), [("conformal", "for comparison, it decides nothing"), ("radius", "decides, as asked")])
+def test_what_the_radius_is_for_is_said(by: str, use: str, run: Run, tmp_path: Path) -> None:
+    (tmp_path / "rows.csv").write_text("a,b\n" + "\n".join(f"{n},{n * n % 17}" for n in range(40)), encoding="utf-8")
+    words = ("fit", tmp_path / "rows.csv", "-o", tmp_path / "m.insphere", "--detector", "knn", "--set", f"calibration.decision={by}")
+    outcome = run(*words)
+    assert outcome.code == 0 and use in " ".join(outcome.out.split())

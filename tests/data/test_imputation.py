@@ -1,4 +1,5 @@
 import numpy as np
+import pandas as pd
 import pyarrow as pa
 import pytest
 from hypothesis import given
@@ -84,3 +85,15 @@ def test_refusing_is_the_default_and_images_have_no_missing_features(rows):
         insphere.KNN(missing="drop").fit(rows)
     with pytest.raises(ParameterError, match="is for rows of features"):
         insphere.KNN(missing="impute").fit(np.zeros((20, 8, 8, 1), dtype=np.uint8))
+
+
+@pytest.mark.filterwarnings("ignore::insphere.errors.HealthWarning")
+def test_a_fit_without_imputation_names_it_and_one_with_it_does_not():
+    frame = pd.DataFrame(np.random.default_rng(0).normal(size=(30, 2)), columns=["a", "b"])
+    frame.iloc[3, 0] = np.nan
+    with pytest.warns(UserWarning, match=r"1 of 30 training rows were left out.*missing='impute' \(--set missing=impute\) fills"):
+        insphere.KNN(random_state=0).fit(frame)
+    frame.iloc[3] = np.nan  # a row of nothing, which nobody can fill
+    with pytest.warns(UserWarning, match="1 of 30 training rows were left out") as told:
+        insphere.KNN(random_state=0, missing="impute").fit(frame)
+    assert not any("impute" in str(warning.message) for warning in told)

@@ -156,9 +156,9 @@ def _explain(error: Exception) -> tuple[str, int]:
 
 def _whose(error: Exception) -> str:
     """Return whose defect an error is that nobody foresaw: of a file that the user named (an own detector, say), or ours."""
-    ours = (str(Path(__file__).parent.parent), *{sysconfig.get_path(name) for name in ("stdlib", "purelib", "platlib")})
+    ours = (Path(__file__).parent.parent, *{Path(sysconfig.get_path(name)) for name in ("stdlib", "purelib", "platlib")})
     frames = [frame for frame in traceback.extract_tb(error.__traceback__) if Path(frame.filename).is_file()]
-    if frames and not frames[-1].filename.startswith(ours):
+    if frames and not any(Path(frames[-1].filename).is_relative_to(folder) for folder in ours):
         return f"raised by {frames[-1].filename}, line {frames[-1].lineno}, which is not a part of insphere"
     return "a defect of insphere or of a library it uses"
 

@@ -48,7 +48,7 @@ def model_facts(title: str, description: Mapping[str, Any], *, seconds: float | 
         ),
         ("threshold", f"{decision['threshold']:.4g}, {_how_decided(decision)}"),
         ("false alarms", _expected_false_alarms(description)),
-        ("radius R*", f"{decision['radius']:.4g} (95th percentile of the training scores, Zhou 2021; decides nothing)"),
+        ("radius R*", f"{decision['radius']:.4g} (95th percentile of the training scores, Zhou 2021; {_use_of_radius(decision)})"),
         ("health", _health(description["health"])),
     ]
     if seconds is not None:
@@ -233,6 +233,10 @@ def photo_demo_facts(
 
 def _percent(estimate: "Estimate") -> str:
     return console.percent(estimate).replace(" (", " % (", 1)
+
+
+def _use_of_radius(decision: Mapping[str, Any]) -> str:
+    return "decides, as asked" if decision["by"] == "radius" else "for comparison, it decides nothing"
 
 
 def _how_decided(decision: Mapping[str, Any]) -> str:

@@ -162,10 +162,10 @@ class AbstractDetector(RowScoring, VerdictTaking, ParameterisedEstimator, Outlie
         """Check the parameters, read the rows and part them into those to train on and those to calibrate on."""
         self._check_parameters()
         source = self._as_source(X, fitting=True)
-        read = read_rows(keeping_missing(source) if self.missing == "impute" else source, y, groups, categories)
+        imputing = self.missing == "impute"
+        read = read_rows(keeping_missing(source) if imputing else source, y, groups, categories, imputing=imputing)
         self.input_, self.training_errors_ = read.contract, read.errors
         self.seed_ = resolve_seed(self.random_state)
-        imputing = self.missing == "impute"
         rng, wanted = generator(self.seed_, "calibration split"), (self._calibration, self.target_fpr)
         fitting = part_rows(read, *wanted, rng, cross_below=self.cross_below, imputing=imputing)
         if imputing:

@@ -178,7 +178,12 @@ def fingerprint(parts: Iterable[NDArray[Any]], dtype: np.dtype[Any], shape: tupl
 
 
 def read_rows(
-    source: AbstractSource, y: Any = None, groups: Iterable[Any] | None = None, categories: Iterable[Any] | None = None
+    source: AbstractSource,
+    y: Any = None,
+    groups: Iterable[Any] | None = None,
+    categories: Iterable[Any] | None = None,
+    *,
+    imputing: bool = False,
 ) -> ReadRows:
     """Read the rows to fit on.
 
@@ -187,6 +192,8 @@ def read_rows(
     source : AbstractSource
     y, groups, categories
         See `AbstractDetector.fit`.
+    imputing : bool
+        Whether missing values will be filled, so that nobody is told that they could be.
 
     Raises
     ------
@@ -194,7 +201,7 @@ def read_rows(
         See `AbstractDetector.fit`.
     """
     loaded = source.load()
-    errors = named_errors(source, loaded.errors)
+    errors = named_errors(source, loaded.errors, imputing=imputing)
     rows, readable = as_rows(loaded.X), loaded.index
     tell(source)
     _check_rows(rows, source.name, at_least=MIN_ROWS)

@@ -1,6 +1,6 @@
 """What users are told of their rows by warnings: what was left out or guessed, and what could not be read."""
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 
 from insphere.data import AbstractSource
 from insphere.errors import SourceNotice, warn_user
@@ -10,14 +10,7 @@ def warn_unreadable(errors: Mapping[int, str], n_rows: int, consequence: str) ->
     """Issue one warning where rows could not be read."""
     if errors:
         row, text = next(iter(errors.items()))
-        warn_user(
-            f"{len(errors)} of {n_rows} rows could not be read and {consequence} (first: row {row}: {text}).{_remedy(errors.values())}"
-        )
-
-
-def _remedy(errors: Iterable[str]) -> str:
-    """Return what to do about rows with missing values, where some are among the errors."""
-    return " missing='impute' (--set missing=impute) fills missing values in." if any(text.endswith(" is nan") for text in errors) else ""
+        warn_user(f"{len(errors)} of {n_rows} rows could not be read and {consequence} (first: row {row}: {text}).")
 
 
 def tell(source: AbstractSource) -> None:
@@ -26,14 +19,16 @@ def tell(source: AbstractSource) -> None:
         warn_user(f"{source.name}: {notice}", SourceNotice)
 
 
-def named_errors(source: AbstractSource, errors: Mapping[int, str]) -> dict[str, str]:
-    """Return the rows that could not be read by name, with the reason, after a warning that counts them."""
+def named_errors(source: AbstractSource, errors: Mapping[int, str], *, imputing: bool) -> dict[str, str]:
+    """Return the rows that could not be read by name, with the reason, after a warning that counts them and names the remedy."""
     ids = source.ids
     named = {(ids[row] if ids is not None else str(row)): text for row, text in errors.items()}
     if named:
         name, text = next(iter(named.items()))
+        lack_values = not imputing and any(reason.endswith(" is nan") for reason in named.values())
+        remedy = " missing='impute' (--set missing=impute) fills missing values in." if lack_values else ""
         warn_user(
             f"{len(named)} of {len(source)} training rows were left out because they could not be read (first: {name}: {text}); all are in"
-            f" `training_errors_`.{_remedy(named.values())}",
+            f" `training_errors_`.{remedy}",
         )
     return named
