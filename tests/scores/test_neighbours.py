@@ -66,7 +66,7 @@ def test_the_screen_leaves_few_references_to_compare(monkeypatch):
     monkeypatch.setattr(neighbours, "_SCREENED_VALUES", 0)
     random = np.random.default_rng(2)
     screen = neighbours._Screen(random.normal(size=(500, 100)))
-    assert screen(random.normal(size=(20, 100)), 5).sum() == 20 * 5
+    assert 20 * 5 <= screen(random.normal(size=(20, 100)), 5).sum() <= 20 * 5 + 2
 
 
 @pytest.mark.parametrize(

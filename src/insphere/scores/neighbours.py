@@ -2,7 +2,6 @@
 
 import numpy as np
 from numpy.typing import NDArray
-from sklearn.neighbors import KDTree
 
 from insphere.scores.kernels import chunks, squared_distances
 
@@ -10,6 +9,7 @@ Array = NDArray[np.float64]
 
 _TREE_DIMENSIONS = 10  # in more, a tree visits nearly every row and is slower than comparing with all
 _SCREENED_VALUES = 2**16  # of fewer values, all distances are computed sooner than the near ones are found
+_TOGETHER_VALUES = 2**13
 
 
 class Neighbours:
@@ -27,8 +27,15 @@ class Neighbours:
 
     def __init__(self, references: Array) -> None:
         self.references = references
-        self._tree = KDTree(references) if references.shape[1] <= _TREE_DIMENSIONS else None
-        self._screen = _Screen(references) if self._tree is None and references.size >= _SCREENED_VALUES else None
+        self._tree = self._screen = None
+        if references.shape[1] <= _TREE_DIMENSIONS:
+            from sklearn.neighbors import KDTree  # here, as most references have more dimensions, and it brings much along
+
+            self._tree = KDTree(references)
+        elif references.size >= _SCREENED_VALUES:
+            self._screen = _Screen(references)
+        # Rows that are measured against each other's candidates too: more work in fewer calls, which pays where rows are short.
+        self._n_together = min(64, max(1, _TOGETHER_VALUES // references.shape[1]))
 
     def distances(self, rows: Array, n_neighbors: int, own: NDArray[np.int64] | None = None) -> Array:
         """Return the distances to the nearest references, increasing, shape (n, n_neighbors); fewer columns where there are fewer.
@@ -57,11 +64,12 @@ class Neighbours:
         if self._screen is None:
             return _nearest(squared_distances(rows, self.references), n_found)
         distances, indices = np.empty((len(rows), n_found)), np.empty((len(rows), n_found), dtype=np.int64)
-        for number, near in enumerate(self._screen(rows, n_found)):
-            among = np.flatnonzero(near)
-            squares = squared_distances(rows[number : number + 1], self.references[among])
-            (distances[number],), (places,) = _nearest(squares, n_found)
-            indices[number] = among[places]
+        near = self._screen(rows, n_found)
+        for start in range(0, len(rows), self._n_together):
+            some = slice(start, start + self._n_together)
+            among = np.flatnonzero(near[some].any(axis=0))
+            distances[some], places = _nearest(squared_distances(rows[some], self.references[among]), n_found)
+            indices[some] = among[places]
         return distances, indices
 
 
@@ -84,6 +92,8 @@ class _Screen:
             self._exponent = -int(np.frexp(np.abs(moved).max())[1])
             self._references = np.ldexp(moved, self._exponent).astype(np.float32)
             self._norms = np.einsum("md,md->m", self._references, self._references)
+            # One column more, so that a product gives |y|² − 2·x·y: what a squared distance is, less |x|², which is no reference's own.
+            self._factors = np.concatenate([-2 * self._references.T, self._norms[np.newaxis]])
 
     def __call__(self, rows: Array, n_found: int) -> NDArray[np.bool_]:
         """Return whether each reference can be among the `n_found` nearest of each of `rows`, shape (n, d); where in doubt it can.
@@ -93,10 +103,7 @@ class _Screen:
         with np.errstate(over="ignore", invalid="ignore"):
             moved = np.ldexp(rows - self._middle, self._exponent).astype(np.float32)
             norms = np.einsum("nd,nd->n", moved, moved)
-            squares = moved @ self._references.T
-            squares *= -2
-            squares += norms[:, None]
-            squares += self._norms
+            squares = np.concatenate([moved, np.ones((len(moved), 1), np.float32)], axis=1) @ self._factors
             # In any order of summation an inner product errs by about d units of the last place of |x|·|y|. The factor has room for three
             # products, the shift by the middle and its rounding to float32, and that the errors of two references add up.
             # Where squares are so small that they lose digits, the error is not a share of them, and less than the least full number each.
@@ -104,9 +111,29 @@ class _Screen:
             # The exact distances lose digits in their own unit, not in that of the screen.
             least = np.float32(max(float(float32.tiny), float(np.ldexp(np.finfo(np.float64).tiny, 2 * self._exponent))))
             error = np.float32(16 * (rows.shape[1] + 8)) * (float32.eps * (norms + self._norms.max()) + least)
-            limits = np.partition(squares, n_found - 1, axis=1)[:, n_found - 1] + error
+            limits = _bounds(squares, n_found) + error
             near: NDArray[np.bool_] = ~(squares > limits[:, None])
             return near
+
+
+def _bounds(squares: NDArray[np.float32], n_found: int) -> NDArray[np.float32]:
+    """Return a number for each row that at least `n_found` of its values do not exceed, and few more do not.
+
+    The least values of many groups are found faster than the least ones of all; two that share a group are the price.
+
+    Examples
+    --------
+    >>> _bounds(np.arange(2000, dtype=np.float32)[np.newaxis], 3)
+    array([2.], dtype=float32)
+    """
+    n_groups = 16 * n_found
+    if squares.shape[1] < 4 * n_groups:
+        return np.partition(squares, n_found - 1, axis=1)[:, n_found - 1]
+    least = squares[:, :n_groups].copy()
+    for start in range(n_groups, squares.shape[1], n_groups):
+        part = squares[:, start : start + n_groups]
+        np.minimum(least[:, : part.shape[1]], part, out=least[:, : part.shape[1]])
+    return np.partition(least, n_found - 1, axis=1)[:, n_found - 1]
 
 
 def _nearest(squares: Array, n_found: int) -> tuple[Array, NDArray[np.int64]]:

@@ -9,7 +9,6 @@ from typing import Any, ClassVar, Literal, get_args
 
 import numpy as np
 from numpy.typing import NDArray
-from sklearn.covariance import ledoit_wolf
 
 from insphere.errors import ModelFileError, TrainingError
 from insphere.scores.neighbours import Neighbours
@@ -281,6 +280,8 @@ def fit_whitening(codes: Array) -> Array:
     >>> bool(np.allclose(fit_whitening(np.array([[-2.0], [2.0]])), 0.5))
     True
     """
+    from sklearn.covariance import ledoit_wolf  # here, as only fits need it, and it brings much along
+
     covariance, _ = ledoit_wolf(codes)
     eigenvalues, vectors = np.linalg.eigh(covariance)
     largest = float(eigenvalues[-1])
