@@ -1,4 +1,4 @@
-"""What processes started for work have in common: one thread of arithmetic each, and an end with the process that started them."""
+"""What processes started for work have in common: one thread of arithmetic each, an end with the process that started them, a rank."""
 
 import os
 import signal
@@ -28,3 +28,14 @@ def begin_work(parent: int) -> None:
         os._exit(1)
 
     threading.Thread(target=watch, daemon=True).start()
+
+
+def rank_in_group() -> int:
+    """Return which this process is, 0.., among those that ``torchrun`` started together; 0 where it is alone.
+
+    Examples
+    --------
+    >>> rank_in_group()
+    0
+    """
+    return int(os.environ.get("RANK", "0")) if "TORCHELASTIC_RUN_ID" in os.environ else 0

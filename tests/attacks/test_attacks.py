@@ -15,7 +15,7 @@ from insphere.attacks.fgsm import fgsm
 from insphere.attacks.gradients import differentiable_score, has_gradient, score_gradient
 from insphere.data import ArraySource, load_dataset
 from insphere.errors import DataError, HealthWarning, ModelFileError, ParameterError
-from insphere.training.loop import as_network_input
+from insphere.training.feed import as_network_input
 
 
 @pytest.fixture(scope="session")

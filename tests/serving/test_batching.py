@@ -10,9 +10,9 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
+from insphere.nets.layers import SCORING_ROWS
 from insphere.serving.answers import Refusal
 from insphere.serving.batching import Batcher, Scores
-from insphere.training.loop import SCORING_ROWS
 
 
 class Doubler:

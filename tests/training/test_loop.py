@@ -18,7 +18,8 @@ from insphere.seeding import derive_seed
 from insphere.training.checkpoint import read_checkpoint, write_checkpoint
 from insphere.training.feed import as_network_input
 from insphere.training.history import EpochRecord
-from insphere.training.loop import SCORING_ROWS, _Run, map_batches, train
+from insphere.training.loop import _Run, train
+from insphere.training.mapping import SCORING_ROWS, map_batches
 from insphere.training.objective import AbstractObjective
 from insphere.training.options import OPTIMIZERS, Schedule, Training
 from insphere.training.trainee import Stage, Trainee

@@ -18,7 +18,8 @@ from insphere.nets.options import Network
 from insphere.seeding import derive_seed
 from insphere.training.device import place
 from insphere.training.history import EpochRecord
-from insphere.training.loop import map_batches, train
+from insphere.training.loop import train
+from insphere.training.mapping import map_batches
 from insphere.training.noise import NoiseSource
 from insphere.training.objective import AbstractObjective
 from insphere.training.options import Training

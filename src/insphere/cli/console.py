@@ -13,6 +13,7 @@ from rich.table import Table
 from rich.text import Text
 
 from insphere.visible import visible
+from insphere.worker_processes import rank_in_group
 
 
 class Interrupted(Exception):  # noqa: N818 - the user's wish is not an error
@@ -31,12 +32,17 @@ def take_any_text() -> None:
 
 def results() -> Console:
     """Return the console for results (standard output)."""
-    return Console(highlight=False, soft_wrap=False, width=None if sys.stdout.isatty() else _WIDTH_OF_A_FILE)
+    return Console(highlight=False, soft_wrap=False, width=None if sys.stdout.isatty() else _WIDTH_OF_A_FILE, quiet=not speaks())
 
 
-def messages() -> Console:
-    """Return the console for messages (standard error)."""
-    return Console(stderr=True, highlight=False, soft_wrap=True)
+def messages(*, always: bool = False) -> Console:
+    """Return the console for messages (standard error); with `always`, it is not silent in any process."""
+    return Console(stderr=True, highlight=False, soft_wrap=True, quiet=not (always or speaks()))
+
+
+def speaks() -> bool:
+    """Return whether this process is the one that writes files and messages, of several that were started to do one piece of work."""
+    return rank_in_group() == 0
 
 
 def say(text: str, *, style: str = "") -> None:
@@ -67,12 +73,13 @@ def noted(source: Any) -> list[dict[str, Any]]:
 
 def fail(text: str, *, prefix: str = "error: ") -> None:
     """Write why the command ends to standard error."""
-    messages().print(Text.assemble((prefix, "bold red"), visible(text)))
+    messages(always=True).print(Text.assemble((prefix, "bold red"), visible(text)))
 
 
 def write_json(result: Mapping[str, Any]) -> None:
     """Write `result` as the one JSON object on standard output."""
-    sys.stdout.write(json.dumps(as_json(result), indent=2, allow_nan=False) + "\n")
+    if speaks():
+        sys.stdout.write(json.dumps(as_json(result), indent=2, allow_nan=False) + "\n")
 
 
 def as_json(value: Any) -> Any:

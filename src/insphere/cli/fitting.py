@@ -112,6 +112,7 @@ def fit(
     Only normal rows are used: those in train/good, or in good, or labelled normal, or else all.
     A fifth of them is held out to set the threshold. Unreadable images are skipped and reported. With --category or --category-by each
     camera, product or shift gets a threshold of its own, so that the rate of false alarms holds for every one of them.
+    Several graphics processors or machines train one network together under torchrun (see docs/scale.md).
 
     For example:
       insphere fit photos/good -o model.insphere
@@ -147,6 +148,8 @@ def fit(
     check_writable(output)
     state = _checkpoint(output, wanted=checkpoint, resume=resume)
     fitted, rows, seconds = fit_detector(source, settings, checkpoint=state, resume=resume)
+    if not console.speaks():  # the first of the processes that trained together does the rest
+        return
     fitted.save(output)
     if state is not None:
         with suppress(OSError):

@@ -104,6 +104,14 @@ class ArraySource(AbstractSource):
         """Return the number of rows."""
         return len(self._X)
 
+    @property
+    def in_memory(self) -> bool:
+        """Whether the rows do not lie in a file, as those of a .npy file or of a mapped array do."""
+        base = self._X
+        while isinstance(base, np.ndarray) and not isinstance(base, np.memmap) and isinstance(base.base, np.ndarray):
+            base = base.base
+        return not isinstance(base, FileRows | np.memmap)
+
     def batches(self, batch_size: int) -> Iterator[Rows]:
         """Yield all rows in order, `batch_size` at a time; rows with NaN or infinity as errors."""
         check_integer("batch_size", batch_size, at_least=1)

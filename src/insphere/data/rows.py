@@ -247,6 +247,11 @@ class AbstractSource(ABC):
         return next(self.batches(max(len(self), 1)))
 
     @property
+    def in_memory(self) -> bool:
+        """Whether the rows lie in memory as they are, so that nothing is won by keeping them elsewhere."""
+        return False
+
+    @property
     def notices(self) -> tuple[Notice, ...]:
         """What its user should be told: everything left out is counted there, every guessed meaning named."""
         return self._notices

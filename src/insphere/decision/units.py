@@ -1,5 +1,6 @@
 """Which rows depend on each other: rows of one group and rows that are equal count as one, wherever rows are promised to be independent."""
 
+import math
 from collections.abc import Hashable, Iterable, Mapping, Sequence, Set
 from typing import Any
 
@@ -37,16 +38,15 @@ def row_hashes(X: NDArray[Any]) -> NDArray[np.uint64]:
     """
     if not len(X):
         return np.empty(0, dtype=np.uint64)
-    flat = np.ascontiguousarray(X).reshape(len(X), -1)
-    if flat.dtype.kind == "f":
-        flat = flat + 0.0  # turns −0.0 into 0.0, as == has it
-    n_bytes = flat.shape[1] * flat.dtype.itemsize
+    n_bytes = math.prod(X.shape[1:]) * X.dtype.itemsize
     n_words = max(1, -(-n_bytes // 8))
     places = _mixed(np.arange(1, n_words + 1, dtype=np.uint64) * _GOLDEN)
-    hashes = np.empty(len(flat), dtype=np.uint64)
+    hashes = np.empty(len(X), dtype=np.uint64)
     step = max(1, _CHUNK_WORDS // n_words)
-    for start in range(0, len(flat), step):
-        part = flat[start : start + step]
+    for start in range(0, len(X), step):
+        part = X[start : start + step]
+        if part.dtype.kind == "f":
+            part = part + 0.0  # turns −0.0 into 0.0, as == has it
         words = np.zeros((len(part), 8 * n_words), dtype=np.uint8)
         words[:, :n_bytes] = np.ascontiguousarray(part).view(np.uint8).reshape(len(part), n_bytes)
         hashes[start : start + step] = _mixed(_mixed(words.view(np.uint64) ^ places).sum(axis=1, dtype=np.uint64))

@@ -163,7 +163,8 @@ class AbstractDetector(RowScoring, VerdictTaking, ParameterisedEstimator, Outlie
         self._check_parameters()
         source = self._as_source(X, fitting=True)
         imputing = self.missing == "impute"
-        read = read_rows(keeping_missing(source) if imputing else source, y, groups, categories, imputing=imputing)
+        source = keeping_missing(source) if imputing else source
+        read = read_rows(source, y, groups, categories, imputing=imputing, most_bytes=None if imputing else self._memory_limit())
         self.input_, self.training_errors_ = read.contract, read.errors
         self.seed_ = resolve_seed(self.random_state)
         rng, wanted = generator(self.seed_, "calibration split"), (self._calibration, self.target_fpr)
@@ -213,6 +214,10 @@ class AbstractDetector(RowScoring, VerdictTaking, ParameterisedEstimator, Outlie
 
     def _record_defaults(self) -> dict[str, Any]:
         return {"calibration": Calibration()}
+
+    def _memory_limit(self) -> int | None:
+        """Return how many bytes rows may take in memory, of detectors that look at a few rows at a time; None where all must be there."""
+        return None
 
     def _settled(self) -> Mapping[str, Any]:
         """Return the parameters with the values that the last fit chose for them, which fits of fewer rows are to keep."""

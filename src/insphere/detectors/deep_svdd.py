@@ -98,7 +98,7 @@ class DeepSVDDObjective(AbstractEncodingObjective):
         """Let the radius follow the distances once the warm-up is over."""
         self.n_epochs += 1
         if self.soft and self.n_epochs >= self.reading.warm_up_epochs:
-            self.radius.copy_(torch.quantile(torch.cat(self._distances), 1 - self.nu).sqrt())
+            self.radius.copy_(torch.quantile(self.batch_rows(torch.cat(self._distances)), 1 - self.nu).sqrt())
         self._distances.clear()
         return True
 

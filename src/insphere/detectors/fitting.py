@@ -5,6 +5,7 @@ import functools
 import hashlib
 import math
 import platform
+import tempfile
 from collections.abc import Callable, Iterable
 from importlib.metadata import version
 from pathlib import Path
@@ -14,6 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from insphere.data import AbstractSource
+from insphere.data.row_store import StoredRows, chunks, load_within, take_rows
 from insphere.decision import health
 from insphere.decision.calibration import Calibration, fold_rows, rows_needed, split_rows
 from insphere.decision.categories import RowCategories
@@ -109,8 +111,8 @@ class Fitting:
 
     @property
     def training_rows(self) -> NDArray[Any]:
-        """A copy of the rows to train on."""
-        return self.rows[self.train_index]
+        """The rows to train on: a copy, or `StoredRows` where all rows are in a file."""
+        return take_rows(self.rows, self.train_index)
 
     @property
     def least_rows(self) -> int | None:
@@ -184,6 +186,7 @@ def read_rows(
     categories: Iterable[Any] | None = None,
     *,
     imputing: bool = False,
+    most_bytes: int | None = None,
 ) -> ReadRows:
     """Read the rows to fit on.
 
@@ -194,20 +197,29 @@ def read_rows(
         See `AbstractDetector.fit`.
     imputing : bool
         Whether missing values will be filled, so that nobody is told that they could be.
+    most_bytes : int, optional
+        That rows may take in memory; more go into a temporary file, see `load_within`. None for no limit.
 
     Raises
     ------
     DataError
         See `AbstractDetector.fit`.
     """
-    loaded = source.load()
+    loaded = load_within(source, most_bytes)
     errors = named_errors(source, loaded.errors, imputing=imputing)
     rows, readable = as_rows(loaded.X), loaded.index
     tell(source)
+    if isinstance(rows, StoredRows):
+        size = f"{rows.size * rows.dtype.itemsize / 2**30:.3g} GiB"
+        warn_user(
+            f"The rows of {source.name} take {size}, more than training.memory_limit, and are kept in a temporary file in"
+            f" {tempfile.gettempdir()} while the fit lasts.",
+            DataNotice,
+        )
     _check_rows(rows, source.name, at_least=MIN_ROWS)
     normal = normal_rows(y, len(source))
     if normal is not None:
-        rows, readable = rows[normal[readable]], readable[normal[readable]]
+        rows, readable = take_rows(rows, normal[readable]), readable[normal[readable]]
         _check_rows(rows, source.name, at_least=_MIN_LABELLED)
     named = groups_of(source, groups)
     hashes = row_hashes(rows)
@@ -217,7 +229,7 @@ def read_rows(
         "n_unreadable": len(errors),
         "n_labelled": len(source) - len(errors) - len(rows),
         "n_different": len(np.unique(hashes)),
-        "fingerprint": fingerprint([rows], rows.dtype, rows.shape),
+        "fingerprint": fingerprint(chunks(rows), rows.dtype, rows.shape),
     }
     units = independent_units(hashes, None if named is None else [named[row] for row in readable])
     known = categories_of(source, categories)
@@ -330,7 +342,7 @@ def versions() -> dict[str, str]:
 
 def as_rows(X: NDArray[Any]) -> NDArray[Any]:
     """Return vectors as float64, so that no score depends on the type they were stored in; images as they are."""
-    return X if X.ndim == 4 else X.astype(np.float64, copy=False)
+    return X if X.ndim == 4 or X.dtype == np.float64 else X.astype(np.float64)
 
 
 def _check_rows(rows: NDArray[Any], name: str, *, at_least: int) -> None:
@@ -339,7 +351,7 @@ def _check_rows(rows: NDArray[Any], name: str, *, at_least: int) -> None:
             f"`fit` needs at least {at_least} readable normal rows, got {len(rows)} from {name}."
             " Give more examples; a few hundred make a usable detector."
         )
-    if (rows == rows[:1]).all():
+    if all((part == rows[:1]).all() for part in chunks(rows)):
         raise DataError(
             f"All {len(rows)} training rows of {name} are equal, so there is nothing to learn what normal varies by."
             " Check that the source holds different examples."

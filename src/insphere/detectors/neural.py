@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from insphere.data.preprocess import Scaling, fit_preprocess
+from insphere.data.row_store import take_rows
 from insphere.decision import health
 from insphere.detectors.base import AbstractDetector
 from insphere.detectors.file_schema import restore_preprocess
@@ -30,7 +31,8 @@ from insphere.scores.sphere import AbstractSphere, restore_sphere
 from insphere.seeding import derive_seed, generator
 from insphere.training.device import Device, choose_precision, place, resolve_device, single_precision
 from insphere.training.history import EpochRecord
-from insphere.training.loop import map_batches, train
+from insphere.training.loop import train
+from insphere.training.mapping import map_batches
 from insphere.training.objective import AbstractObjective
 from insphere.training.options import Training, default_epochs
 from insphere.training.stacked import STACKED_PRECISION
@@ -104,6 +106,10 @@ class AbstractNeuralDetector(AbstractDetector):
         self._options, self._network = self._record("training"), self._record("network")
         self._device = resolve_device(self.device)
 
+    def _memory_limit(self) -> int | None:
+        options: Training = self._options
+        return options.memory_limit
+
     def _fit_model(self, X: NDArray[Any], context: FitContext) -> Fitted:
         trainee = self._trainee(X)
         self.history_ = train(
@@ -125,7 +131,7 @@ class AbstractNeuralDetector(AbstractDetector):
         if options.patience is not None:
             order = generator(self.seed_, "validation split").permutation(len(X))
             n_validation = max(1, round(options.validation_fraction * len(X)))
-            validation_rows, X = X[np.sort(order[:n_validation])], X[np.sort(order[n_validation:])]
+            validation_rows, X = take_rows(X, np.sort(order[:n_validation])), take_rows(X, np.sort(order[n_validation:]))
         self.preprocess_ = fit_preprocess(X, self.scaling)
         n_steps = options.batches_per_epoch(len(X))
         stages = self._make_stages(default_epochs(n_steps, self.default_steps) if self.epochs is None else int(self.epochs))

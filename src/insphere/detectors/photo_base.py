@@ -22,7 +22,7 @@ from insphere.nets.backbones import Description, Named, build, check_backbone, n
 from insphere.nets.feature_cache import FeatureCache, key_of
 from insphere.nets.photo_features import PhotoFeatures
 from insphere.training.device import Device, resolve_device
-from insphere.training.loop import map_batches
+from insphere.training.mapping import map_batches
 from insphere.validation import Within, check_integer
 
 Array = NDArray[np.float64]

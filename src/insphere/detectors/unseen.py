@@ -8,6 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from insphere.data import AbstractSource
+from insphere.data.row_store import take_rows
 from insphere.decision.calibration import Calibration, ConformalCalibration, radius
 from insphere.decision.categories import Categories, RowCategories
 from insphere.decision.decision import Decision
@@ -57,7 +58,7 @@ def unseen_scores(detector: Scoring, fitting: Fitting, rng: np.random.Generator)
     if not len(chosen):
         return Unseen(np.empty(0), None, categories)
     if fitting.folds is None:
-        return Unseen.of(detector, fitting.rows[chosen], categories)
+        return Unseen.of(detector, take_rows(fitting.rows, chosen), categories)
     scores, peaks = np.empty(len(chosen)), np.full(len(chosen), np.nan)
     for fold in range(int(fitting.folds.max()) + 1):
         held_out = fitting.folds[chosen] == fold
@@ -66,8 +67,8 @@ def unseen_scores(detector: Scoring, fitting: Fitting, rng: np.random.Generator)
         for name, value in detector._settled().items():
             setattr(without, name, value)
         without._check_parameters()
-        without._fit_model(fitting.rows[fitting.train_index[fitting.folds[fitting.train_index] != fold]], FitContext())
-        found = Unseen.of(without, fitting.rows[chosen[held_out]])
+        without._fit_model(take_rows(fitting.rows, fitting.train_index[fitting.folds[fitting.train_index] != fold]), FitContext())
+        found = Unseen.of(without, take_rows(fitting.rows, chosen[held_out]))
         scores[held_out] = found.scores
         if found.peaks is not None:
             peaks[held_out] = found.peaks

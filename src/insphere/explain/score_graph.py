@@ -13,7 +13,7 @@ from insphere.scores.graph import SphereGraph, has_graph, norms
 from insphere.scores.sphere import AbstractSphere
 from insphere.training.autoencoding import AbstractAutoencodingObjective
 from insphere.training.feed import as_network_input
-from insphere.training.loop import map_batches
+from insphere.training.mapping import map_batches
 from insphere.training.objective import AbstractObjective
 from insphere.training.variational import AbstractVariationalObjective
 

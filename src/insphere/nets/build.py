@@ -9,6 +9,7 @@ from torch import Tensor, nn
 
 from insphere.errors import ParameterError
 from insphere.nets.conv import ConvDecoder, ConvEncoder
+from insphere.nets.layers import batch_norm_1d
 from insphere.nets.mlp import MLPDecoder, MLPEncoder
 from insphere.nets.options import Network, default_widths
 from insphere.nets.residual_encoder import ResidualEncoder
@@ -90,7 +91,7 @@ def with_widths(network: Network, input_shape: Sequence[int]) -> Network:
 def _latent_norm(latent_dim: int, network: Network) -> nn.Module:
     if not network.latent_norm:
         return nn.Identity()
-    return nn.BatchNorm1d(latent_dim, eps=network.batch_norm_epsilon, momentum=network.batch_norm_momentum, affine=False)
+    return batch_norm_1d(latent_dim, network, affine=False)
 
 
 def initialise(module: nn.Module, seed: int) -> None:

@@ -6,7 +6,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from insphere.nets.layers import batch_norm_2d, make_activation
+from insphere.nets.layers import Linear, batch_norm_2d, make_activation
 from insphere.nets.options import Network
 
 
@@ -48,7 +48,7 @@ class ConvEncoder(nn.Module):
             ]
             height, width, channels = -(-height // 2), -(-width // 2), n_filters
         self.blocks = nn.Sequential(*blocks)
-        self.heads = nn.ModuleList(nn.Linear(channels * height * width, dim, bias=network.bias) for dim in head_dims)
+        self.heads = nn.ModuleList(Linear(channels * height * width, dim, bias=network.bias) for dim in head_dims)
 
     def forward(self, x: Tensor) -> list[Tensor]:
         """Map images (n, channels, height, width) to one tensor (n, dim) per head."""
@@ -79,7 +79,7 @@ class ConvDecoder(nn.Module):
         for _ in widths:
             sizes.append((-(-sizes[-1][0] // 2), -(-sizes[-1][1] // 2)))
         self.start_shape = (widths[-1], *sizes[-1])
-        self.dense = nn.Linear(latent_dim, widths[-1] * sizes[-1][0] * sizes[-1][1])
+        self.dense = Linear(latent_dim, widths[-1] * sizes[-1][0] * sizes[-1][1])
         blocks: list[nn.Module] = []
         n_inputs = widths[-1]
         size: tuple[int, int] | None = None  # what the block before is to be upsampled to

@@ -4,7 +4,7 @@ from collections.abc import Sequence
 
 from torch import Tensor, nn
 
-from insphere.nets.layers import make_activation
+from insphere.nets.layers import Linear, batch_norm_1d, make_activation
 from insphere.nets.options import Network
 
 
@@ -32,7 +32,7 @@ class MLPEncoder(nn.Module):
         super().__init__()
         widths = tuple(network.widths or ())
         self.blocks = _hidden_layers(input_shape[0], widths, network, bias=network.bias)
-        self.heads = nn.ModuleList(nn.Linear(widths[-1], dim, bias=network.bias) for dim in head_dims)
+        self.heads = nn.ModuleList(Linear(widths[-1], dim, bias=network.bias) for dim in head_dims)
 
     def forward(self, x: Tensor) -> list[Tensor]:
         """Map rows (n, features) to one tensor (n, dim) per head."""
@@ -54,7 +54,7 @@ class MLPDecoder(nn.Module):
         super().__init__()
         widths = tuple(network.widths or ())[::-1]
         self.blocks = _hidden_layers(latent_dim, widths, network, bias=True)
-        self.output = nn.Linear(widths[-1], output_shape[0])
+        self.output = Linear(widths[-1], output_shape[0])
 
     def forward(self, z: Tensor) -> Tensor:
         """Map codes (n, latent_dim) to rows (n, features), unbounded."""
@@ -66,8 +66,8 @@ def _hidden_layers(n_inputs: int, widths: Sequence[int], network: Network, *, bi
     layers: list[nn.Module] = []
     for n_units in widths:
         layers += [
-            nn.Linear(n_inputs, n_units, bias=bias),
-            nn.BatchNorm1d(n_units, eps=network.batch_norm_epsilon, momentum=network.batch_norm_momentum, affine=network.batch_norm_affine),
+            Linear(n_inputs, n_units, bias=bias),
+            batch_norm_1d(n_units, network),
             make_activation(network),
         ]
         n_inputs = n_units

@@ -4,7 +4,7 @@ from collections.abc import Sequence
 
 from torch import Tensor, nn
 
-from insphere.nets.layers import batch_norm_2d, make_activation
+from insphere.nets.layers import Linear, batch_norm_2d, make_activation
 from insphere.nets.options import Network
 
 RESIDUAL_STAGES: dict[str, tuple[tuple[int, int], ...]] = {
@@ -57,7 +57,7 @@ class ResidualEncoder(nn.Module):
             if halve:
                 height, width = -(-height // 2), -(-width // 2)
         self.blocks = nn.Sequential(*layers)
-        self.heads = nn.ModuleList(nn.Linear(n_inputs, dim, bias=network.bias) for dim in head_dims)
+        self.heads = nn.ModuleList(Linear(n_inputs, dim, bias=network.bias) for dim in head_dims)
 
     def forward(self, x: Tensor) -> list[Tensor]:
         """Map images (n, channels, height, width) to one tensor (n, dim) per head."""

@@ -12,8 +12,8 @@ from typing import Any, Protocol
 import numpy as np
 from numpy.typing import NDArray
 
+from insphere.nets.layers import SCORING_ROWS
 from insphere.serving.answers import busy
-from insphere.training.loop import SCORING_ROWS
 
 COMPUTING = threading.Lock()
 """Held while a model computes: PyTorch's number of threads is one for the process, and each computation uses all cores."""

@@ -64,8 +64,8 @@ def coloured(x: Tensor, generator: NoiseSource) -> Tensor:
 
 
 def uniform(shape: tuple[int, ...], generator: NoiseSource, like: Tensor) -> Tensor:
-    """Return draws from [0, 1], on the device and with the dtype of `like`."""
-    draws: Tensor = torch.special.ndtr(standard_normal(shape, generator, like=like))
+    """Return draws from [0, 1], on the device and with the dtype of `like`: some for each row, which are along the second axis."""
+    draws: Tensor = torch.special.ndtr(standard_normal(shape, generator, like=like, rows_along=1))
     return draws
 
 

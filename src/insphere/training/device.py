@@ -10,6 +10,7 @@ import torch
 from torch import nn
 
 from insphere.errors import ParameterError
+from insphere.training.processes import Processes
 from insphere.validation import check_choice
 
 if TYPE_CHECKING:
@@ -39,6 +40,8 @@ def resolve_device(name: str) -> torch.device:
     if not is_available(name):
         usable_names = ", ".join(repr(kind) for kind in kinds if is_available(kind))
         raise ParameterError(f"`device` {name!r} is not available to PyTorch here; use {usable_names} or 'auto'.")
+    if name == "cuda" and Processes.here().several:  # each has a graphics processor of its own
+        torch.cuda.set_device(Processes.here().local_rank)
     return torch.device(name)
 
 
@@ -141,15 +144,34 @@ def place(module: nn.Module, device: torch.device, *, convolutional: bool) -> No
 
 
 def make_fabric(device: torch.device, precision: str) -> "Fabric":
-    """Return Lightning Fabric for one device and a precision that `choose_precision` has named."""
+    """Return Lightning Fabric for one device, or one in each of the processes that train together, and a precision by its own name.
+
+    Raises
+    ------
+    ParameterError
+        If several processes are to train on a device that they can't share a training on.
+    """
     # Inside the function, because it brings PyTorch's compiler along, which takes longer to import than a row to score.
     from lightning_fabric import Fabric
 
+    processes = Processes.here()
     # Fabric announces its precision on standard error, which a library has no business to do unasked.
     logger = logging.getLogger("lightning_fabric")
     level = logger.level
     logger.setLevel(logging.WARNING)
     try:
-        return Fabric(accelerator=device.type, devices=1, precision=precision)  # type: ignore[arg-type]
+        if not processes.several:
+            return Fabric(accelerator=device.type, devices=1, precision=precision)  # type: ignore[arg-type]
+        if device.type == "mps":
+            raise ParameterError("Several processes cannot train together on `device` 'mps'; take 'cpu' or 'cuda'.")
+        fabric = Fabric(
+            accelerator=device.type,
+            devices=processes.n_local,
+            num_nodes=processes.n // processes.n_local,
+            strategy="ddp",
+            precision=precision,  # type: ignore[arg-type]
+        )
+        processes.join(fabric.launch)
+        return fabric
     finally:
         logger.setLevel(level)

@@ -1,32 +1,24 @@
-"""The only training loop and the only loop over batches to score."""
+"""The only training loop."""
 
 import math
 import time
 from collections.abc import Callable, Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import torch
-from numpy.typing import NDArray
 from torch import Tensor
 
 from insphere.errors import ParameterError, TrainingError
 from insphere.seeding import derive_seed
 from insphere.training.checkpoint import read_checkpoint, write_checkpoint
 from insphere.training.device import choose_precision, make_fabric, place, single_precision, threads_for
-from insphere.training.feed import Feed, as_network_input
+from insphere.training.feed import Feed
 from insphere.training.history import EpochRecord
 from insphere.training.optimizer import make_optimizer, make_schedule
+from insphere.training.processes import Processes
 from insphere.training.stacked import STACKED_PRECISION, StackedObjective, clip_gradients_apart
 from insphere.training.trainee import Trainee
-
-SCORING_ROWS = 16
-"""Rows a scoring batch always has on a CPU: a fixed shape makes every row's result independent of how many rows came with it, and few
-rows leave a network's activations in the cache."""
-
-_ACCELERATOR_ROWS = 512  # the same on a device that computes rows side by side
 
 
 def train(
@@ -64,12 +56,12 @@ def train(
     saved = read_checkpoint(checkpoint, fingerprint) if resume and checkpoint is not None and checkpoint.exists() else None
 
     def after_epoch(run: _Run, records: Mapping[int, EpochRecord]) -> None:
-        if checkpoint is not None:
+        if checkpoint is not None and run.processes.first:
             write_checkpoint(checkpoint, fingerprint, *run.state())
         if on_epoch is not None:
             on_epoch(records[0])
 
-    return _train([trainee], device, saved, after_epoch)[0]
+    return _train([trainee], device, saved, after_epoch, fingerprint)[0]
 
 
 def train_together(
@@ -114,6 +106,7 @@ def _train(
     device: torch.device,
     saved: tuple[Mapping[str, Any], dict[str, Tensor]] | None,
     after_epoch: Callable[["_Run", Mapping[int, EpochRecord]], None],
+    fingerprint: str = "",
 ) -> list[list[EpochRecord]]:
     # The state of a later stage holds all that it took over from those before it, so these need not be trained again.
     first = 0 if saved is None else saved[0]["stage"]
@@ -123,6 +116,7 @@ def _train(
             for trainee in trainees:
                 trainee.stages[number].objective.start_from(trainee.stages[number - 1].objective)
         run = _Run(trainees, number, histories, device=device)
+        run.processes.agree(fingerprint)
         if number == first and saved is not None:
             run.restore(*saved)
         while not run.finished:
@@ -132,56 +126,6 @@ def _train(
         run.finish()
         histories = [earlier + model.history for earlier, model in zip(histories, run.models, strict=True)]
     return histories
-
-
-def map_batches(
-    function: Callable[[Tensor], Tensor],
-    rows: NDArray[Any],
-    transform: Callable[[Tensor], Tensor],
-    *,
-    device: torch.device,
-    each_alone: bool = False,
-) -> NDArray[np.float32]:
-    """Apply `function` to preprocessed rows in batches of a fixed size and return its results as one float32 array.
-
-    Parameters
-    ----------
-    function : callable
-        From network input (`SCORING_ROWS` of them, …) to a tensor with as many rows; called without gradients.
-    rows : ndarray, shape (n, height, width, channels) or (n, features)
-        Raw rows; the last batch is filled up with copies of its last row, whose results are dropped.
-    each_alone : bool
-        On the CPU each row is a batch, on a thread of its own: for large pictures, of which one fills the processor's caches.
-    """
-    if each_alone and device.type == "cpu":
-        return _map_alone(function, rows, transform)
-    results: list[NDArray[np.float32]] = []
-    n_rows = SCORING_ROWS if device.type == "cpu" else _ACCELERATOR_ROWS
-    with torch.inference_mode(), single_precision(), threads_for(rows[0].size):
-        for start in range(0, len(rows), n_rows):
-            chunk = rows[start : start + n_rows]
-            n_real = len(chunk)
-            if n_real < n_rows:
-                chunk = np.concatenate([chunk, np.repeat(chunk[-1:], n_rows - n_real, axis=0)])
-            x = as_network_input(torch.from_numpy(np.ascontiguousarray(chunk)).to(device), transform)
-            results.append(function(x)[:n_real].float().cpu().numpy())
-    return np.concatenate(results)
-
-
-def _map_alone(function: Callable[[Tensor], Tensor], rows: NDArray[Any], transform: Callable[[Tensor], Tensor]) -> NDArray[np.float32]:
-    """Apply `function` to one row at a time, on as many threads as PyTorch has; the bits don't depend on their number."""
-    n_threads = torch.get_num_threads()
-
-    def apply(row: NDArray[Any]) -> NDArray[np.float32]:
-        with torch.inference_mode():
-            x = as_network_input(torch.from_numpy(np.ascontiguousarray(row[np.newaxis])), transform)
-            return function(x)[0].float().numpy()
-
-    try:
-        with single_precision(), ThreadPoolExecutor(n_threads, initializer=torch.set_num_threads, initargs=(1,)) as pool:
-            return np.stack(list(pool.map(apply, rows)))
-    finally:
-        torch.set_num_threads(n_threads)
 
 
 class _Model:
@@ -241,6 +185,7 @@ class _Run:
         stage, rows = trainees[0].stages[number], trainees[0].rows
         self.number, self.options, self.n_epochs, self.device = number, stage.options, stage.n_epochs, device
         self.convolutional = rows.ndim == 4
+        self.processes = Processes.here()
         self.models = [_Model(trainee, number, own, device) for trainee, own in zip(trainees, earlier, strict=True)]
         self.feed = Feed([trainee.rows for trainee in trainees], [trainee.transform for trainee in trainees], device)
         self.n_batches = self.options.batches_per_epoch(len(rows))
@@ -256,8 +201,16 @@ class _Run:
         precision = choose_precision(self.options.precision, device, row_values=rows[0].size, convolutional=self.convolutional)
         if self.stacked is not None and precision != STACKED_PRECISION:
             raise ParameterError("Models that are trained as one train in float32; give training={'precision': '32'}.")
+        if self.stacked is not None and self.processes.several:
+            raise ParameterError("Models that are trained as one are trained by one process; start it without torchrun.")
+        if len(rows) // self.n_batches < 2 * self.processes.n:
+            raise ParameterError(
+                f"A batch of {len(rows) // self.n_batches} rows is too small for {self.processes.n} processes; give larger batches"
+                " (--set training.batch_size=N), more rows or fewer processes."
+            )
         self.fabric = make_fabric(device, precision)
         self.module, self.optimizer = self.fabric.setup(module, make_optimizer(module, self.options))
+        self.processes.share_batches(self.module, together=True)
         self.schedule = make_schedule(self.optimizer, self.options, self.n_epochs * self.n_batches)
         # Of models that end before the others: they go on with them, to no effect.
         self.ended: dict[int, dict[str, Tensor]] = {}
@@ -273,12 +226,12 @@ class _Run:
         active = {index: model for index, model in enumerate(self.models) if not model.finished}
         for model in self.models:
             model.objective.train()
-        order = torch.stack([torch.randperm(self.feed.n_rows, generator=model.order) for model in self.models])
+        order = torch.stack([self.feed.shuffled(position, model.order) for position, model in enumerate(self.models)])
         totals: dict[str, Tensor] = {}
         for index in order.tensor_split(self.n_batches, dim=1):
-            for name, value in self._step(self.feed.batch(index)).items():
+            for name, value in self._step(index).items():
                 totals[name] = totals.get(name, torch.zeros((), device=self.device)) + value.detach().float()
-        sums = {name: total.reshape(-1).tolist() for name, total in totals.items()}
+        sums = {name: total.reshape(-1).tolist() for name, total in self.processes.mean(totals).items()}
         ends: dict[int, tuple[dict[str, float], float | None]] = {}
         for position, model in active.items():
             means = {name: values[position] / self.n_batches for name, values in sums.items()}
@@ -296,6 +249,7 @@ class _Run:
         """Return to the best epoch where there was early stopping, and leave the objectives in evaluation mode."""
         if self.stacked is not None:
             self.stacked.release()
+        self.processes.share_batches(self.module, together=False)
         for position, model in enumerate(self.models):
             state = model.best or self.ended.get(position)
             if state is not None:
@@ -342,12 +296,17 @@ class _Run:
         self.schedule.load_state_dict(self.schedule.state_dict() | dict(header["schedule"]))
         model.history = [EpochRecord.from_json(record) for record in header["history"]]
 
-    def _step(self, x: Tensor) -> dict[str, Tensor]:
-        noise = [model.noise for model in self.models]
+    def _step(self, index: Tensor) -> dict[str, Tensor]:
+        x = self.feed.batch(self.processes.share(index))
+        noise = [self.processes.noise(model.noise, index) for model in self.models]
         terms: dict[str, Tensor] = self.module(x, noise[0] if self.stacked is None else noise)
         self._last_lr = float(self.optimizer.param_groups[0]["lr"])
         self.optimizer.zero_grad()
-        self.fabric.backward(self._loss_of(terms).sum())
+        loss = self._loss_of(terms).sum()
+        if self.processes.several:
+            weight = self.processes.weight(index)
+            loss, terms = loss * weight, {name: value * weight for name, value in terms.items()}
+        self.fabric.backward(loss)
         self._clip_gradients()
         self.optimizer.step()
         self.schedule.step()

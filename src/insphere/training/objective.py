@@ -3,12 +3,13 @@
 from abc import ABC, abstractmethod
 from collections.abc import Iterator
 
-from torch import Tensor, nn
+from torch import Tensor
 
+from insphere.nets.shared_batches import SharesBatches
 from insphere.training.noise import NoiseSource
 
 
-class AbstractObjective(nn.Module, ABC):
+class AbstractObjective(SharesBatches, ABC):
     """A network with a loss: what is trained, as the training loop sees it.
 
     A concrete objective holds its networks as submodules; whatever else must be saved with the model is a parameter or a buffer.

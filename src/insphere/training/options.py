@@ -54,6 +54,9 @@ class Training(Declared):
         all epochs.
     validation_fraction : float
         Share of the training rows held out for `patience`, in (0, 0.5]. Neither these nor the calibration rows are trained on.
+    memory_limit : int
+        Bytes that the rows of image files, or of a .npy file, may take in memory; default 1 GiB. More of them are kept decoded in a
+        temporary file (in TMPDIR), read a megabyte at a time, and shuffled as far as 128 MiB of them reach. Nothing else changes.
 
     Examples
     --------
@@ -72,6 +75,7 @@ class Training(Declared):
     precision: Precision = "auto"
     patience: AtLeastOne | None = None
     validation_fraction: Annotated[float, Within(above=0, at_most=0.5)] = 0.1
+    memory_limit: AtLeastOne = 2**30
 
     def batches_per_epoch(self, n_rows: int) -> int:
         """Return the number of nearly equal batches that `n_rows` are dealt into; none has fewer than two rows.

@@ -7,6 +7,7 @@ import torch
 from torch import Tensor, nn
 
 from insphere.fields import Declared
+from insphere.nets.shared_batches import SharesBatches
 from insphere.validation import Within
 
 Center = Literal["batch-mean", "batch-mean-detached", "moving-average", "learned"]
@@ -41,7 +42,7 @@ class SphereReading(Declared):
     center_momentum: Annotated[float, Within(at_least=0, below=1)] = 0.9
 
 
-class SphereTerm(nn.Module):
+class SphereTerm(SharesBatches):
     """Mean distance of codes to the sphere's centre, which it keeps.
 
     Source: Zhou 2021, second term of eq. 12. Deviation: none; see `SphereReading` for what the paper leaves open.
@@ -79,9 +80,9 @@ class SphereTerm(nn.Module):
     def _center_for(self, codes: Tensor) -> Tensor:
         if self.reading.center == "learned":
             return self.center
-        batch_mean = codes.mean(dim=(0, 1))
         if not self.training:
             return self.center
+        batch_mean, _ = self.batch_mean(codes, (0, 1))
         with torch.no_grad():
             keep = self.reading.center_momentum if self.reading.center == "moving-average" else 0.0
             self.center.copy_(keep * self.center + (1 - keep) * batch_mean)

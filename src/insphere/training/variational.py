@@ -15,6 +15,7 @@ from torch import Tensor, nn
 from insphere.fields import Declared
 from insphere.nets.build import GaussianEncoder, build_decoder
 from insphere.nets.options import Network
+from insphere.nets.shared_batches import SharesBatches
 from insphere.training.noise import NoiseSource, standard_normal
 from insphere.training.objective import AbstractObjective
 from insphere.validation import Within
@@ -38,14 +39,14 @@ def sample_code(mu: Tensor, logvar: Tensor, n_draws: int, generator: NoiseSource
 
     Source: Zhou 2021, sec. 2.1 (between eqs. 3 and 4). Deviation: none.
     """
-    return mu + (0.5 * logvar).exp() * standard_normal((n_draws, *mu.shape), generator, like=mu)
+    return mu + (0.5 * logvar).exp() * standard_normal((n_draws, *mu.shape), generator, like=mu, rows_along=1)
 
 
 _LEAST_VARIANCE = 1e-6
 _VARIANCE_MOMENTUM = 0.9
 
 
-class AbstractLikelihood(nn.Module, ABC):
+class AbstractLikelihood(SharesBatches, ABC):
     """log p(x | z), given what the decoder made of z."""
 
     @abstractmethod
@@ -109,7 +110,7 @@ class GaussianLikelihood(AbstractLikelihood):
         variance = self.variance
         if self.learned and self.training:
             # A perfect reconstruction would send the likelihood to infinity: hold the variance at 1e-6.
-            variance = squares.detach().mean().clamp(min=_LEAST_VARIANCE)
+            variance = self.batch_mean(squares.detach(), (0, 1))[0].clamp(min=_LEAST_VARIANCE)
             with torch.no_grad():
                 self.variance.copy_(_VARIANCE_MOMENTUM * self.variance + (1 - _VARIANCE_MOMENTUM) * variance)
         return -0.5 * (squares / variance + (2 * math.pi * variance).log()).sum(dim=1)

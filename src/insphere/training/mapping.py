@@ -1,0 +1,100 @@
+"""The only loop over batches to score."""
+
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from typing import Any
+from weakref import WeakKeyDictionary
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from insphere.nets.layers import SCORING_ROWS
+from insphere.training.device import single_precision, threads_for
+from insphere.training.feed import as_network_input
+
+_ACCELERATOR_ROWS = 512  # a batch has on a device that computes rows side by side
+
+
+def map_batches(
+    function: Callable[[Tensor], Tensor],
+    rows: NDArray[Any],
+    transform: Callable[[Tensor], Tensor],
+    *,
+    device: torch.device,
+    each_alone: bool = False,
+) -> NDArray[np.float32]:
+    """Apply `function` to preprocessed rows in batches of a fixed size and return its results as one float32 array.
+
+    Parameters
+    ----------
+    function : callable
+        From network input (`SCORING_ROWS` of them, …) to a tensor with as many rows; called without gradients.
+    rows : ndarray, shape (n, height, width, channels) or (n, features)
+        Raw rows. The last batch is filled up with copies of its last row, whose results are dropped, unless the model computes fewer
+        rows to the same bits.
+    each_alone : bool
+        On the CPU each row is a batch, on a thread of its own: for large pictures, of which one fills the processor's caches.
+    """
+    if each_alone and device.type == "cpu":
+        return _map_alone(function, rows, transform)
+    results: list[NDArray[np.float32]] = []
+    n_rows = SCORING_ROWS if device.type == "cpu" else _ACCELERATOR_ROWS
+
+    def computed(chunk: NDArray[Any]) -> Tensor:
+        return function(as_network_input(torch.from_numpy(np.ascontiguousarray(chunk)).to(device), transform))
+
+    with torch.inference_mode(), single_precision(), threads_for(rows[0].size):
+        for start in range(0, len(rows), n_rows):
+            chunk = rows[start : start + n_rows]
+            n_real = len(chunk)
+            if n_real < n_rows and not (device.type == "cpu" and _same_alone(function, computed, chunk)):
+                chunk = _filled_up(chunk, n_rows)
+            results.append(computed(chunk)[:n_real].float().cpu().numpy())
+    return np.concatenate(results)
+
+
+def _filled_up(rows: NDArray[Any], n_rows: int) -> NDArray[Any]:
+    return np.concatenate([rows, np.repeat(rows[-1:], n_rows - len(rows), axis=0)])
+
+
+_found: WeakKeyDictionary[Any, dict[tuple[object, ...], bool]] = WeakKeyDictionary()
+
+
+def _same_alone(function: Callable[[Tensor], Tensor], computed: Callable[[NDArray[Any]], Tensor], rows: NDArray[Any]) -> bool:
+    """Return whether a model gives so few rows the same bits as among `SCORING_ROWS`; tried once a model, on rows much like these.
+
+    What decides is which kernels the processor's libraries take, and these look at shapes, not at values; a sum in another order shows in
+    some of sixteen rows, if not in each. Rows far from these could hide it: what is clipped is equal.
+    """
+    model, n_rows = getattr(function, "__self__", None), len(rows)
+    if model is None:
+        return False
+    found = _found.setdefault(model, {})
+    key = (getattr(function, "__name__", ""), rows.shape, rows.dtype.str, torch.get_num_threads())
+    if key not in found:
+        shares = np.random.default_rng(0).uniform(0.9, 1.0, (SCORING_ROWS, *rows.shape[1:]))
+        alike = (np.resize(rows, shares.shape) * shares).astype(rows.dtype)
+        if (alike == alike[:1]).all():  # of zeros nothing can be seen
+            return False
+        together = computed(alike)
+        starts = range(0, SCORING_ROWS - n_rows + 1, n_rows)
+        found[key] = all(torch.equal(computed(alike[start : start + n_rows]), together[start : start + n_rows]) for start in starts)
+    return found[key]
+
+
+def _map_alone(function: Callable[[Tensor], Tensor], rows: NDArray[Any], transform: Callable[[Tensor], Tensor]) -> NDArray[np.float32]:
+    """Apply `function` to one row at a time, on as many threads as PyTorch has; the bits don't depend on their number."""
+    n_threads = torch.get_num_threads()
+
+    def apply(row: NDArray[Any]) -> NDArray[np.float32]:
+        with torch.inference_mode():
+            x = as_network_input(torch.from_numpy(np.ascontiguousarray(row[np.newaxis])), transform)
+            return function(x)[0].float().numpy()
+
+    try:
+        with single_precision(), ThreadPoolExecutor(n_threads, initializer=torch.set_num_threads, initargs=(1,)) as pool:
+            return np.stack(list(pool.map(apply, rows)))
+    finally:
+        torch.set_num_threads(n_threads)
