@@ -120,9 +120,11 @@ def _memory(model: Path, images: Path, output: Path, n_images: int) -> dict[str,
                 course.append({"n_done": n_done, "all": sum(sizes.values()), "first": sizes[process.pid]})
             time.sleep(2)
         talk.join()
-    assert process.returncode == 0, process.returncode
+    if process.returncode:
+        raise RuntimeError(f"the command ended with {process.returncode}")
     paths = pq.read_table(output, columns=["path"])["path"].to_pylist()
-    assert len(set(paths)) == len(paths) == n_images
+    if not len(set(paths)) == len(paths) == n_images:
+        raise RuntimeError(f"{len(paths)} rows of {len(set(paths))} images, but {n_images} images")
     return {"n_images": n_images, "course": course, "most": most, "seconds": time.perf_counter() - started, "n_rows": len(paths)}
 
 
