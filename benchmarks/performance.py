@@ -4,60 +4,34 @@
     OMP_NUM_THREADS=1 python benchmarks/performance.py start      # those named
 
 writes benchmarks/reports/performance/NAME.json for each comparison, and docs/performance.md from all of them. Absolute times are those of
-a machine at an hour; the ratios, of which the median and the range are given, are what to look at.
+a machine at an hour; the ratios, of which the median and the range are given, are what to look at. Ways that need PyOD are left out,
+and that is said, where it is not installed.
 """
 
 import argparse
 import json
 import os
-import platform
-import resource
-import statistics
 import subprocess
 import sys
 import tempfile
-import time
 import warnings
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
-from importlib.metadata import version
 from io import BytesIO
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+from comparing import Comparison, Way, pictures, process, table, timed, wall
+from of_networks import encoders, growth, steps, vectors
 from PIL import Image
 
 import insphere
-from insphere.benchmark.run.execution import source_commit
 from insphere.data.images import ImageSpec, decode
 from insphere.output_file import make_folder, replacing
 
 ROOT = Path(__file__).parent.parent
 REPORTS = ROOT / "benchmarks" / "reports" / "performance"
 PAGE = ROOT / "docs" / "performance.md"
-
-Way = Callable[[], float]
-
-
-@dataclass(frozen=True)
-class Comparison:
-    """Ways to do one thing, each of which does it once and returns the seconds that it took; the others are compared with the first.
-
-    Attributes
-    ----------
-    title : str
-    about : str
-        What is done, with sizes.
-    unit : str
-        Of the seconds: "wall-clock" or "CPU".
-    ways : dict of str to callable
-    """
-
-    title: str
-    about: str
-    unit: str
-    ways: dict[str, Way]
 
 
 def main() -> None:
@@ -80,36 +54,6 @@ def main() -> None:
         file.write(page([json.loads(path.read_text(encoding="utf-8")) for path in sorted(REPORTS.glob("*.json"))]).encode())
 
 
-def timed(comparison: Comparison, n_turns: int) -> dict[str, Any]:
-    """Return the report of a comparison: the seconds of each way in each turn, and what they were measured on."""
-    for way in comparison.ways.values():  # what is done but once (imports, caches, threads that start) is no one's time
-        way()
-    turns = [{name: way() for name, way in comparison.ways.items()} for _ in range(n_turns)]
-    return {
-        "title": comparison.title,
-        "about": comparison.about,
-        "unit": comparison.unit,
-        "seconds": {name: [turn[name] for turn in turns] for name in comparison.ways},
-        "machine": f"{processor()}, {os.cpu_count()} cores, {os.environ.get('OMP_NUM_THREADS') or 'all'} threads ({platform.system()})",
-        "commit": source_commit() or "unknown",
-        "versions": {name: version(name) for name in ("torch", "numpy", "scikit-learn", "onnxruntime", "pillow")}
-        | {"python": platform.python_version(), "insphere": insphere.__version__},
-    }
-
-
-def table(report: dict[str, Any]) -> list[str]:
-    """Return the lines of a report."""
-    ways = report["seconds"]
-    first = next(iter(ways.values()))
-    lines = [f"## {report['title']}", "", report["about"], "", f"| way | {report['unit']} ms | times the first |", "|---|---|---|"]
-    for name, seconds in ways.items():
-        ratios = [mine / reference for mine, reference in zip(seconds, first, strict=True)]
-        lines.append(f"| {name} | {spread([1000 * value for value in seconds])} | {spread(ratios)} |")
-    versions = ", ".join(f"{name} {number}" for name, number in report["versions"].items())
-    lines += ["", f"*Median (least to most) of {len(first)} turns; {report['machine']}; commit {report['commit'][:12]}; {versions}.*"]
-    return lines
-
-
 def page(reports: list[dict[str, Any]]) -> str:
     """Return the page of all reports."""
     head = [
@@ -118,53 +62,6 @@ def page(reports: list[dict[str, Any]]) -> str:
         "Made by `make bench` from `benchmarks/reports/performance`; do not edit. The ways of a table were timed in turn, in one run.",
     ]
     return "\n".join([*head, *(line for report in reports for line in ["", *table(report)]), ""])
-
-
-def spread(values: list[float]) -> str:
-    """Return median, least and most with three digits."""
-    return f"{statistics.median(values):.3g} ({min(values):.3g} to {max(values):.3g})"
-
-
-def processor() -> str:
-    """Return the processor's name, and which instructions for bfloat16 it has."""
-    try:
-        text = Path("/proc/cpuinfo").read_text(encoding="utf-8")
-    except OSError:
-        return platform.machine()
-    name = next((line.partition(":")[2].strip() for line in text.splitlines() if line.startswith("model name")), platform.machine())
-    found = [word for word in ("avx512_bf16", "amx_bf16") if word in text]
-    return f"{name} with {' and '.join(found) or 'no bfloat16'}"
-
-
-def wall(action: Callable[[], Any], times: int = 1) -> Way:
-    """Return a way that measures wall-clock seconds of one call, as the mean of some."""
-
-    def way() -> float:
-        started = time.perf_counter()
-        for _ in range(times):
-            action()
-        return (time.perf_counter() - started) / times
-
-    return way
-
-
-def process(*command: str, **environment: str) -> Way:
-    """Return a way that measures the CPU seconds of a whole process."""
-
-    def way() -> float:
-        before = resource.getrusage(resource.RUSAGE_CHILDREN)
-        subprocess.run([sys.executable, *command], check=True, capture_output=True, env={**os.environ, **environment})
-        after = resource.getrusage(resource.RUSAGE_CHILDREN)
-        return after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime
-
-    return way
-
-
-def pictures(n: int, side: int, channels: int) -> np.ndarray[Any, np.dtype[np.uint8]]:
-    """Return smooth random pictures."""
-    coarse = np.random.default_rng(0).integers(0, 255, (n, 6, 6, channels), np.uint8)
-    images = [Image.fromarray(one[:, :, 0] if channels == 1 else one).resize((side, side), Image.Resampling.BICUBIC) for one in coarse]
-    return np.stack([np.asarray(image).reshape(side, side, channels) for image in images])
 
 
 def start(folder: Path) -> Iterator[Comparison]:
@@ -358,6 +255,10 @@ COMPARISONS: dict[str, Callable[[Path], Iterator[Comparison]]] = {
     "start": start,
     "precision": precision,
     "single": single,
+    "steps": steps,
+    "encoders": encoders,
+    "vectors": vectors,
+    "growth": growth,
     "shallow": shallow,
     "neighbours": neighbours,
     "draft": draft,
