@@ -127,7 +127,10 @@ class Blocks:
         self._row_bytes = math.prod(row_shape) * dtype.itemsize
         self.block_rows = max(1, BLOCK_BYTES // self._row_bytes)
         self.n_cached = max(2, CACHED_BYTES // (self.block_rows * self._row_bytes))
-        self._cached: OrderedDict[int, NDArray[Any]] = OrderedDict()
+        # Each block is read into one of as many places, which are made once: blocks that come and go would leave holes in memory.
+        n_places = min(self.n_cached, -(-n_rows // self.block_rows))
+        self._places = np.empty((n_places, self.block_rows, *row_shape), dtype)
+        self._cached: OrderedDict[int, int] = OrderedDict()  # block -> place, the one that was asked for last at the end
         weakref.finalize(self, file.close)
 
     @classmethod
@@ -174,17 +177,15 @@ class Blocks:
     def _block(self, number: int) -> NDArray[Any]:
         if number in self._cached:
             self._cached.move_to_end(number)
-            return self._cached[number]
+            return self._places[self._cached[number]]
+        place = len(self._cached) if len(self._cached) < len(self._places) else self._cached.popitem(last=False)[1]
         start = number * self.block_rows
-        n_rows = min(self.block_rows, self._n_rows - start)
-        block = np.empty((n_rows, *self.row_shape), dtype=self.dtype)
+        block = self._places[place, : min(self.block_rows, self._n_rows - start)]
         self._file.seek(start * self._row_bytes)
         if self._file.readinto(block.reshape(-1).view(np.uint8).data) != block.nbytes:  # type: ignore[attr-defined]
             raise DataError("The temporary file of the rows has been cut short; fit again.")
-        self._cached[number] = block
-        if len(self._cached) > self.n_cached:
-            self._cached.popitem(last=False)
-        return block
+        self._cached[number] = place
+        return self._places[place]
 
 
 @contextmanager

@@ -40,6 +40,7 @@ from insphere.training.trainee import Stage, Trainee
 from insphere.validation import check_integer
 
 _HEALTH_ROWS = 2048
+_HEALTH_VALUES = 2**23  # of rows and of their reconstructions, which are compared in double precision
 
 
 @dataclasses.dataclass(eq=False, repr=False, kw_only=True)
@@ -222,6 +223,7 @@ class AbstractNeuralDetector(AbstractDetector):
         center = mu.mean(axis=0)
         distances = (np.linalg.norm(batch_codes - center, axis=1), np.linalg.norm(mu - center, axis=1))
         findings = health.check_codes(mu, logvar, scored_by_code=self.sphere_ is not None)
+        rows = rows[: max(1, _HEALTH_VALUES // rows[0].size)]
         reconstruction = self._map(lambda x: _or_empty(self.objective_.reconstruct(x), x), rows)
         if reconstruction.size:
             findings.append(health.check_reconstruction(self._map(lambda x: x, rows), reconstruction))

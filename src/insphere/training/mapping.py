@@ -39,7 +39,8 @@ def map_batches(
     """
     if each_alone and device.type == "cpu":
         return _map_alone(function, rows, transform)
-    results: list[NDArray[np.float32]] = []
+    # In one array from the first batch on: small ones, kept between large ones that come and go, would leave holes in memory.
+    results: NDArray[np.float32] | None = None
     n_rows = SCORING_ROWS if device.type == "cpu" else _ACCELERATOR_ROWS
 
     def computed(chunk: NDArray[Any]) -> Tensor:
@@ -51,8 +52,11 @@ def map_batches(
             n_real = len(chunk)
             if n_real < n_rows and not (device.type == "cpu" and _same_alone(function, computed, chunk)):
                 chunk = _filled_up(chunk, n_rows)
-            results.append(computed(chunk)[:n_real].float().cpu().numpy())
-    return np.concatenate(results)
+            found = computed(chunk)[:n_real].float().cpu().numpy()
+            if results is None:
+                results = np.empty((len(rows), *found.shape[1:]), np.float32)
+            results[start : start + n_real] = found
+    return np.empty(0, np.float32) if results is None else results
 
 
 def _filled_up(rows: NDArray[Any], n_rows: int) -> NDArray[Any]:
