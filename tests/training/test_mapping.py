@@ -78,6 +78,13 @@ def test_rows_that_show_nothing_decide_nothing(rows):
     assert model.n_rows == SCORING_ROWS
 
 
+def test_a_model_in_training_gets_full_batches(rows):
+    # As batch norm then takes its means from the batch, and none from a single row.
+    model = Model(nn.BatchNorm1d(300)).train()
+    assert codes(model, rows[:17]).shape == (17, 300)
+    assert model.n_rows == SCORING_ROWS
+
+
 def test_functions_without_a_model_get_full_batches(rows):
     sizes = []
 

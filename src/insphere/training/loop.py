@@ -203,7 +203,7 @@ class _Run:
             raise ParameterError("Models that are trained as one train in float32; give training={'precision': '32'}.")
         if self.stacked is not None and self.processes.several:
             raise ParameterError("Models that are trained as one are trained by one process; start it without torchrun.")
-        if len(rows) // self.n_batches < 2 * self.processes.n:
+        if self.processes.several and len(rows) // self.n_batches < 2 * self.processes.n:
             raise ParameterError(
                 f"A batch of {len(rows) // self.n_batches} rows is too small for {self.processes.n} processes; give larger batches"
                 " (--set training.batch_size=N), more rows or fewer processes."
