@@ -34,22 +34,22 @@ ROOT = Path(__file__).parent.parent
 REPORTS = ROOT / "benchmarks" / "reports" / "performance"
 PAGE = ROOT / "docs" / "performance.md"
 
-SLOWER = (
-    "## Where the library is the slower one, and what to do",
-    "",
-    "- **Starting.** Nearly all of it are imports: PyTorch, and scikit-learn's base class, which brings SciPy and pandas. An exported graph needs",
-    "  neither (`insphere export`, `pip install 'insphere[runtime]'`); for many images, one command scores them all.",
-    "- **One image in process.** A forward pass is some thirty operators of PyTorch, each with a few microseconds of its own; ONNX Runtime has fused",
-    "  them. Few rows are no longer filled up to sixteen, but for dense layers. A service batches requests; where one image counts, take the graph.",
-    "- **Scoring pictures in bulk.** Most of the time goes into PyTorch's convolutions (the table says how much). ONNX Runtime's are faster where there",
-    "  are few channels. Take the graph where that matters; `insphere score graph.onnx` reads the same sources.",
-    "- **A training step.** What is left beside the arithmetic is little: the shortest loop of PyTorch over the same loss takes about as long, and an",
-    "  epoch is convolutions and their gradients. `torch.compile` needs a compiler on the user's machine and is not used.",
-    "",
-    "Other reports: [the open table of detectors](../benchmarks/reports/open-table.md), [a million images](../benchmarks/reports/million.md),",
-    "[memory of fits](../benchmarks/reports/fit-memory.md), [photos](../benchmarks/reports/photo-speed.md),",
-    "[batched training](../benchmarks/reports/batched-training.md), [the service](../benchmarks/reports/serving.md).",
-)
+SLOWER = """
+## Where the library is the slower one, and what to do
+
+- **Starting.** Nearly all of it is imports: PyTorch, and scikit-learn's base class, which brings SciPy and pandas. An exported graph needs
+  neither (`insphere export`, `pip install 'insphere[runtime]'`); for many images, one command scores them all.
+- **One image in process.** A forward pass is some thirty operators of PyTorch, each with some microseconds of its own; ONNX Runtime has
+  fused them. Few rows are not filled up to sixteen, but in dense layers. Where one image counts, take the graph.
+- **Scoring pictures in bulk.** Most of the time goes into PyTorch's convolutions, as the table says; ONNX Runtime's are faster where there
+  are few channels. Take the graph where that matters: `insphere score graph.onnx` reads the same sources.
+- **A training step.** Little is left beside the arithmetic: the shortest loop of PyTorch over the same loss takes about as long.
+  `torch.compile` would need a compiler on the user's machine, and is not used.
+
+Other reports: [the open table of detectors](../benchmarks/reports/open-table.md), [a million images](../benchmarks/reports/million.md),
+[memory of fits](../benchmarks/reports/fit-memory.md), [photos](../benchmarks/reports/photo-speed.md), [batched
+training](../benchmarks/reports/batched-training.md), [the service](../benchmarks/reports/serving.md).
+"""
 
 
 def main() -> None:
@@ -79,7 +79,7 @@ def page(reports: list[dict[str, Any]]) -> str:
         "",
         "Made by `make bench` from `benchmarks/reports/performance`; do not edit. The ways of a table were timed in turn, in one run.",
     ]
-    return "\n".join([*head, *(line for report in reports for line in ["", *table(report)]), "", *SLOWER, ""])
+    return "\n".join([*head, *(line for report in reports for line in ["", *table(report)]), SLOWER])
 
 
 def start(folder: Path) -> Iterator[Comparison]:
