@@ -46,7 +46,9 @@ def test_photos_are_made_and_their_defects_found_and_drawn(run: Run, tmp_path: P
 
 def test_the_photo_demo_as_json_and_again_over_an_old_one(run: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     make(monkeypatch, 20, (72, 96))
-    first, again = (run("demo", "--photos", "-o", tmp_path, "--json", "--seed", 3).result for _ in range(2))
+    outcomes = [run("demo", "--photos", "-o", tmp_path, "--json", "--seed", 3) for _ in range(2)]
+    first, again = (outcome.result for outcome in outcomes)
+    assert ["of an earlier demo, will be replaced" in outcome.err for outcome in outcomes] == [False, True]
     assert first["auroc"] == again["auroc"] and first["seed"] == 3
     assert first["n_anomaly"] == 8 and first["localisation"]["n_defective"] == 8
     assert set(first["files"]) == {"model", "scores", "picture", "photos"} and all(Path(path).exists() for path in first["files"].values())

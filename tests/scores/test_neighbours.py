@@ -77,3 +77,20 @@ def test_references_are_asked_in_the_way_that_is_fastest_for_them(n, d, way):
     # A tree in ten dimensions at most; elsewhere the screen from 2**16 values on.
     made = Neighbours(np.random.default_rng(0).normal(size=(n, d)))
     assert (made._tree is not None, made._screen is not None) == (way == "tree", way == "screen")
+
+
+@given(n=st.integers(1, 3), m=st.integers(1, 700), n_found=st.integers(1, 12), seed=st.integers(0, 99), decimals=st.integers(0, 6))
+def test_a_bound_lets_enough_through_and_few_more(n, m, n_found, seed, decimals):
+    n_found = min(n_found, m)
+    squares = np.random.default_rng(seed).normal(size=(n, m)).round(decimals).astype(np.float32)
+    bounds = neighbours._bounds(squares, n_found)
+    least = np.sort(squares, axis=1)
+    assert (bounds >= least[:, n_found - 1]).all()
+    # Two of the nearest that share one of sixteen times as many groups cost a place; that many do is unlikely.
+    assert (bounds <= least[:, min(m, 2 * n_found + 8) - 1]).all()
+    assert np.isin(bounds, squares).all()
+
+
+def test_a_bound_of_what_is_not_a_number_is_none():
+    squares = np.full((1, 700), np.nan, np.float32)
+    assert np.isnan(neighbours._bounds(squares, 2)).all()

@@ -140,6 +140,7 @@ def test_a_model_need_not_be_named_where_there_is_one(client: TestClient, images
 def test_other_methods_are_405_with_those_allowed(client: TestClient) -> None:
     answer = client.get("/score")
     assert (answer.status_code, answer.headers["allow"]) == (405, "POST")
+    assert answer.json()["error"].startswith("This path takes POST, not GET;")
     assert client.delete("/v2").headers["allow"] == "GET"
 
 

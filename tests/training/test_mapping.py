@@ -85,6 +85,27 @@ def test_a_model_in_training_gets_full_batches(rows):
     assert model.n_rows == SCORING_ROWS
 
 
+def test_many_vectors_are_computed_at_a_time_where_nothing_changes():
+    torch.manual_seed(0)
+    rows, sizes = np.random.default_rng(0).normal(size=(530, 40)), []
+    model = Model(nn.Sequential(Linear(40, 30), nn.ReLU(), Linear(30, 5))).eval()
+
+    def code_of(x: Tensor) -> Tensor:
+        sizes.append(len(x))
+        return Model.code(model, x)
+
+    model.code = code_of  # not a method: no model is seen, and batches are as ever
+    expected = codes(model, rows)
+    assert sizes == [SCORING_ROWS] * 34
+    del model.code
+    assert np.array_equal(codes(model, rows), expected)
+    assert np.array_equal(codes(model, rows[:256]), expected[:256])
+    assert model.n_rows == 256
+    dependent = Model(Dependent(at=256)).eval()
+    codes(dependent, rows[:256])
+    assert dependent.n_rows == SCORING_ROWS
+
+
 def test_functions_without_a_model_get_full_batches(rows):
     sizes = []
 

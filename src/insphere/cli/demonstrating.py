@@ -6,7 +6,7 @@ from typing import Annotated
 import typer
 
 from insphere.cli import console, options, presenting
-from insphere.cli.fitting import fit_detector
+from insphere.cli.fitting import fit_detector, tell_what_goes
 from insphere.cli.settings import DEFAULT_SEED, gather
 from insphere.errors import ParameterError
 
@@ -46,6 +46,7 @@ def demo(
 
     folder = make_folder(output)
     files = {"model": folder / "model.insphere", "scores": folder / "scores.csv", "gallery": folder / "gallery.png"}
+    tell_what_goes(files["model"])
     fitted, _, seconds = fit_detector(dataset, gather(None, [], {"seed": seed, "data_dir": data_dir}))
     fitted.save(files["model"])
     rows = fitted.open(dataset, split="test", data_dir=data_dir)

@@ -206,6 +206,12 @@ def tell_of_cache(detector: "AbstractDetector") -> None:
         console.say(f"Features of {counted} came from the cache on disk (INSPHERE_CACHE=off does without).")
 
 
+def tell_what_goes(model: Path) -> None:
+    """Say that the model of an earlier demo will be replaced, where there is one: it may be of the other kind."""
+    if model.exists():
+        console.note(f"{model}, of an earlier demo, will be replaced, and so will its scores; --output FOLDER keeps them apart.")
+
+
 def _checkpoint(output: Path, *, wanted: bool, resume: bool) -> Path | None:
     """Return where to keep the training's state, after a word on what is, or is not, there."""
     if not wanted:

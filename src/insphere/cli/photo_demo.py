@@ -4,7 +4,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from insphere.cli import console, presenting
-from insphere.cli.fitting import fit_detector
+from insphere.cli.fitting import fit_detector, tell_what_goes
 from insphere.cli.settings import gather
 
 if TYPE_CHECKING:
@@ -34,6 +34,7 @@ def demonstrate_photos(output: Path, seed: int, *, json: bool) -> None:
     _check_weights()  # before the photos are made, which takes seconds
     folder = make_folder(output)
     files = {"model": folder / "model.insphere", "scores": folder / "scores.csv", "picture": folder / "found.jpg"}
+    tell_what_goes(files["model"])
     console.say(f"making {len(plate_names())} photos of metal plates, some with defects")
     photos = write_plates(folder / "photos", seed=seed)
     fitted, _, seconds = fit_detector(str(photos), gather(None, [], {"detector": DETECTOR, "seed": seed}))

@@ -181,7 +181,11 @@ async def _refused(request: Request, error: Exception) -> Response:
 async def _not_found(request: Request, error: Exception) -> Response:
     if not isinstance(error, HTTPException):
         return as_json({"error": "Refused."}, 400)
-    text = {404: "There is nothing at this path; /openapi.json lists what there is.", 405: "This path has other methods; see Allow."}
+    allowed = (error.headers or {}).get("Allow", "other methods")
+    text = {
+        404: "There is nothing at this path; /openapi.json lists what there is.",
+        405: f"This path takes {allowed}, not {request.method}; /openapi.json says what to send.",
+    }
     return as_json({"error": text.get(error.status_code, str(error.detail))}, error.status_code, error.headers)
 
 

@@ -14,6 +14,7 @@ from insphere.nets.layers import SCORING_ROWS
 from insphere.training.device import single_precision, threads_for
 from insphere.training.feed import as_network_input
 
+_MANY_ROWS = 256  # vectors, of which few are so little work that what surrounds it takes longer; a multiple of SCORING_ROWS
 _ACCELERATOR_ROWS = 512  # a batch has on a device that computes rows side by side
 
 
@@ -32,8 +33,8 @@ def map_batches(
     function : callable
         From network input (`SCORING_ROWS` of them, …) to a tensor with as many rows; called without gradients.
     rows : ndarray, shape (n, height, width, channels) or (n, features)
-        Raw rows. The last batch is filled up with copies of its last row, whose results are dropped, unless the model computes fewer
-        rows to the same bits.
+        Raw rows. A row's result is that which it has in a batch of `SCORING_ROWS`; a last one with fewer is filled up with copies of its
+        last row, whose results are dropped. Where the model computes fewer rows, or many vectors at a time, to the same bits, it does so.
     each_alone : bool
         On the CPU each row is a batch, on a thread of its own: for large pictures, of which one fills the processor's caches.
     """
@@ -47,30 +48,30 @@ def map_batches(
         return function(as_network_input(torch.from_numpy(np.ascontiguousarray(chunk)).to(device), transform))
 
     with torch.inference_mode(), single_precision(), threads_for(rows[0].size):
-        for start in range(0, len(rows), n_rows):
-            chunk = rows[start : start + n_rows]
+        many = rows.ndim == 2 and n_rows < _MANY_ROWS <= len(rows) and _same_bits(function, computed, rows[:_MANY_ROWS])
+        start = 0
+        while start < len(rows):
+            chunk = rows[start : start + (_MANY_ROWS if many and len(rows) - start >= _MANY_ROWS else n_rows)]
             n_real = len(chunk)
-            if n_real < n_rows and not (device.type == "cpu" and _same_alone(function, computed, chunk)):
-                chunk = _filled_up(chunk, n_rows)
+            if n_real < n_rows and not (device.type == "cpu" and _same_bits(function, computed, chunk)):
+                chunk = np.concatenate([chunk, np.repeat(chunk[-1:], n_rows - n_real, axis=0)])
             found = computed(chunk)[:n_real].float().cpu().numpy()
             if results is None:
                 results = np.empty((len(rows), *found.shape[1:]), np.float32)
             results[start : start + n_real] = found
+            start += n_real
     return np.empty(0, np.float32) if results is None else results
-
-
-def _filled_up(rows: NDArray[Any], n_rows: int) -> NDArray[Any]:
-    return np.concatenate([rows, np.repeat(rows[-1:], n_rows - len(rows), axis=0)])
 
 
 _found: WeakKeyDictionary[Any, dict[tuple[object, ...], bool]] = WeakKeyDictionary()
 
 
-def _same_alone(function: Callable[[Tensor], Tensor], computed: Callable[[NDArray[Any]], Tensor], rows: NDArray[Any]) -> bool:
-    """Return whether a model gives so few rows the same bits as among `SCORING_ROWS`; tried once a model, on rows much like these.
+def _same_bits(function: Callable[[Tensor], Tensor], computed: Callable[[NDArray[Any]], Tensor], rows: NDArray[Any]) -> bool:
+    """Return whether a model gives so many rows at a time the bits that they have in batches of `SCORING_ROWS`.
 
-    What decides is which kernels the processor's libraries take, and these look at shapes, not at values; a sum in another order shows in
-    some of sixteen rows, if not in each. Rows far from these could hide it: what is clipped is equal.
+    It is tried once a model, on rows much like these. What decides is which kernels the processor's libraries take, and these look at
+    shapes, not at values; a sum in another order shows in some of sixteen rows, if not in each. Rows far from these could hide it: what
+    is clipped is equal.
     """
     model, n_rows = getattr(function, "__self__", None), len(rows)
     if not isinstance(model, nn.Module) or model.training:  # in training, a row's result depends on its batch
@@ -78,13 +79,15 @@ def _same_alone(function: Callable[[Tensor], Tensor], computed: Callable[[NDArra
     found = _found.setdefault(model, {})
     key = (getattr(function, "__name__", ""), rows.shape, rows.dtype.str, torch.get_num_threads())
     if key not in found:
-        shares = np.random.default_rng(0).uniform(0.9, 1.0, (SCORING_ROWS, *rows.shape[1:]))
+        n_tried = max(n_rows, SCORING_ROWS)
+        shares = np.random.default_rng(0).uniform(0.9, 1.0, (n_tried, *rows.shape[1:]))
         alike = (np.resize(rows, shares.shape) * shares).astype(rows.dtype)
         if (alike == alike[:1]).all():  # of zeros nothing can be seen
             return False
-        together = computed(alike)
-        starts = range(0, SCORING_ROWS - n_rows + 1, n_rows)
-        found[key] = all(torch.equal(computed(alike[start : start + n_rows]), together[start : start + n_rows]) for start in starts)
+        expected, got = (
+            torch.cat([computed(alike[start : start + n]) for start in range(0, n_tried - n + 1, n)]) for n in (SCORING_ROWS, n_rows)
+        )
+        found[key] = torch.equal(got, expected[: len(got)])
     return found[key]
 
 
