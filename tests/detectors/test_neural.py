@@ -9,6 +9,8 @@ from sklearn.utils.estimator_checks import parametrize_with_checks
 import contract
 import insphere
 from contract import fit_quietly
+from insphere.decision import health
+from insphere.detectors import neural
 from insphere.detectors.cae import CAE
 from insphere.detectors.cae_svdd import DeepSVDDCAE
 from insphere.detectors.catalog import DETECTORS, detector_class
@@ -171,3 +173,21 @@ def test_the_default_type_of_pytorch_does_not_matter() -> None:
         assert torch.get_default_dtype() == torch.float64
     finally:
         torch.set_default_dtype(torch.float32)
+
+
+def test_health_compares_as_many_reconstructions_as_fit_in_memory(monkeypatch: pytest.MonkeyPatch) -> None:
+    compared = []
+
+    def check(x: np.ndarray, reconstruction: np.ndarray) -> health.Finding:
+        compared.append((x.shape, reconstruction.shape))
+        return health.Finding("reconstruction", "ok", 1.0, "")
+
+    monkeypatch.setattr(health, "check_reconstruction", check)
+    X = contract.blobs()
+    n_values = X.shape[1]
+    for most, n_rows in ((10**6, None), (10 * n_values, 10), (1, 1)):
+        monkeypatch.setattr(neural, "_HEALTH_VALUES", most)
+        compared.clear()
+        detector = fit_quietly(CAE(**QUICK), X)
+        n_rows = n_rows or detector.data_["n_train"]
+        assert compared == [((n_rows, n_values), (n_rows, n_values))]
