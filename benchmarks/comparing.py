@@ -71,7 +71,7 @@ def table(report: dict[str, Any]) -> list[str]:
     for name, seconds in ways.items():
         ratios = [mine / reference for mine, reference in zip(seconds, first, strict=True)]
         lines.append(f"| {name} | {spread([1000 * value for value in seconds])} | {spread(ratios)} |")
-    if report["profile"]:
+    if report.get("profile"):
         listed = ", ".join(f"{name} {100 * share:.0f} %" for name, share in report["profile"].items())
         lines += ["", f"Where the time of the first way goes: {listed}."]
     versions = ", ".join(f"{name} {number}" for name, number in report["versions"].items())

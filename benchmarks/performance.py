@@ -69,7 +69,13 @@ def main() -> None:
                     file.write((json.dumps(report, indent=1, ensure_ascii=False) + "\n").encode())
                 print("\n".join(table(report)), "\n", flush=True)
     with replacing(PAGE) as file:
-        file.write(page([json.loads(path.read_text(encoding="utf-8")) for path in sorted(REPORTS.glob("*.json"))]).encode())
+        paths = sorted(REPORTS.glob("*.json"), key=_order)
+        file.write(page([json.loads(path.read_text(encoding="utf-8")) for path in paths]).encode())
+
+
+def _order(path: Path) -> tuple[int, int]:
+    name, _, number = path.stem.rpartition("-")
+    return list(COMPARISONS).index(name), int(number)
 
 
 def page(reports: list[dict[str, Any]]) -> str:
