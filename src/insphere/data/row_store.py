@@ -177,15 +177,16 @@ class Blocks:
     def _block(self, number: int) -> NDArray[Any]:
         if number in self._cached:
             self._cached.move_to_end(number)
-            return self._places[self._cached[number]]
+            kept: NDArray[Any] = self._places[self._cached[number]]
+            return kept
         place = len(self._cached) if len(self._cached) < len(self._places) else self._cached.popitem(last=False)[1]
         start = number * self.block_rows
-        block = self._places[place, : min(self.block_rows, self._n_rows - start)]
+        block: NDArray[Any] = self._places[place, : min(self.block_rows, self._n_rows - start)]
         self._file.seek(start * self._row_bytes)
         if self._file.readinto(block.reshape(-1).view(np.uint8).data) != block.nbytes:  # type: ignore[attr-defined]
             raise DataError("The temporary file of the rows has been cut short; fit again.")
         self._cached[number] = place
-        return self._places[place]
+        return block
 
 
 @contextmanager
