@@ -140,7 +140,7 @@ def windowed_order(block_of: NDArray[np.int64], n_together: int, generator: torc
     Examples
     --------
     >>> windowed_order(np.array([0, 0, 1, 1, 2, 2]), 1, torch.Generator().manual_seed(0))
-    tensor([5, 4, 0, 1, 3, 2])
+    tensor([3, 2, 4, 5, 1, 0])
     """
     blocks, code = np.unique(block_of, return_inverse=True)
     if len(blocks) <= n_together:
