@@ -41,8 +41,8 @@ SLOWER = """
   neither (`insphere export`, `pip install 'insphere[runtime]'`); for many images, one command scores them all.
 - **One image in process.** A forward pass is some thirty operators of PyTorch, each with some microseconds of its own; ONNX Runtime has
   fused them. Few rows are not filled up to sixteen, but in dense layers. Where one image counts, take the graph.
-- **Scoring pictures in bulk.** Most of the time goes into PyTorch's convolutions, as the table says; ONNX Runtime's are faster where there
-  are few channels. Take the graph where that matters: `insphere score graph.onnx` reads the same sources.
+- **Scoring pictures in bulk.** Of 32 × 32 × 3 most of the time goes into PyTorch's convolutions, as the table says; of small grey ones
+  much goes into the calls around them. Take the graph where that matters: `insphere score graph.onnx` reads the same sources.
 - **A training step.** Little is left beside the arithmetic: the shortest loop of PyTorch over the same loss takes about as long.
   `torch.compile` would need a compiler on the user's machine, and is not used.
 
