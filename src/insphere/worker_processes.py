@@ -30,12 +30,20 @@ def begin_work(parent: int) -> None:
     threading.Thread(target=watch, daemon=True).start()
 
 
-def rank_in_group() -> int:
-    """Return which this process is, 0.., among those that ``torchrun`` started together; 0 where it is alone.
+def place_in_group() -> tuple[int, int, int, int]:
+    """Return what ``torchrun`` has told this process of those that it started together, by environment variables.
+
+    Returns
+    -------
+    n, rank, n_local, local_rank : int
+        How many they are, which of them (0..n−1) this one is; the same among those on this machine. 1, 0, 1, 0 for a process of its own.
 
     Examples
     --------
-    >>> rank_in_group()
-    0
+    >>> place_in_group()
+    (1, 0, 1, 0)
     """
-    return int(os.environ.get("RANK", "0")) if "TORCHELASTIC_RUN_ID" in os.environ else 0
+    if "TORCHELASTIC_RUN_ID" not in os.environ:
+        return 1, 0, 1, 0
+    n, rank, n_local, local_rank = (int(os.environ[name]) for name in ("WORLD_SIZE", "RANK", "LOCAL_WORLD_SIZE", "LOCAL_RANK"))
+    return n, rank, n_local, local_rank

@@ -109,7 +109,7 @@ def files(tmp_path):
 @pytest.mark.parametrize("training", [{}, {"patience": 3}])
 def test_a_fit_of_rows_in_a_file_is_that_of_rows_in_memory(files, name, training):
     usual = DeepSVDDVAE(**TINY, trim=0.1, training=training).fit(files / name)
-    with pytest.warns(DataNotice, match=r"more than training\.memory_limit, and are kept in a temporary file"):
+    with pytest.warns(DataNotice, match=r"take [0-9,]+ bytes, more than training\.memory_limit \(100\), and are kept"):
         stored = DeepSVDDVAE(**TINY, trim=0.1, training={**training, "memory_limit": 100}).fit(files / name)
     assert np.array_equal(stored.anomaly_score(files / name), usual.anomaly_score(files / name))
     assert stored.threshold_ == usual.threshold_

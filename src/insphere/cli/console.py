@@ -13,7 +13,7 @@ from rich.table import Table
 from rich.text import Text
 
 from insphere.visible import visible
-from insphere.worker_processes import rank_in_group
+from insphere.worker_processes import place_in_group
 
 
 class Interrupted(Exception):  # noqa: N818 - the user's wish is not an error
@@ -42,7 +42,7 @@ def messages(*, always: bool = False) -> Console:
 
 def speaks() -> bool:
     """Return whether this process is the one that writes files and messages, of several that were started to do one piece of work."""
-    return rank_in_group() == 0
+    return place_in_group()[1] == 0
 
 
 def say(text: str, *, style: str = "") -> None:

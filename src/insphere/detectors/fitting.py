@@ -210,10 +210,10 @@ def read_rows(
     rows, readable = as_rows(loaded.X), loaded.index
     tell(source)
     if isinstance(rows, StoredRows):
-        size = f"{rows.size * rows.dtype.itemsize / 2**30:.3g} GiB"
+        n_bytes = rows.size * rows.dtype.itemsize
         warn_user(
-            f"The rows of {source.name} take {size}, more than training.memory_limit, and are kept in a temporary file in"
-            f" {tempfile.gettempdir()} while the fit lasts.",
+            f"The rows of {source.name} take {n_bytes:,} bytes, more than training.memory_limit ({most_bytes:,}), and are kept in a temporary"
+            f" file in {tempfile.gettempdir()} while the fit lasts.",
             DataNotice,
         )
     _check_rows(rows, source.name, at_least=MIN_ROWS)

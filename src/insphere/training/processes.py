@@ -2,7 +2,6 @@
 
 import atexit
 import dataclasses
-import os
 from collections.abc import Callable, Mapping
 from typing import Any, Self
 
@@ -12,6 +11,7 @@ from torch import Tensor, nn
 from insphere.errors import ParameterError
 from insphere.nets.shared_batches import SharesBatches
 from insphere.training.noise import NoiseSource, SharedGenerator
+from insphere.worker_processes import place_in_group
 
 
 @dataclasses.dataclass(frozen=True)
@@ -42,11 +42,8 @@ class Processes:
 
     @classmethod
     def here(cls) -> Self:
-        """Return what ``torchrun`` has told this process, by environment variables; a process of its own otherwise."""
-        if "TORCHELASTIC_RUN_ID" not in os.environ:
-            return cls()
-        names = ("WORLD_SIZE", "RANK", "LOCAL_WORLD_SIZE", "LOCAL_RANK")
-        return cls(*(int(os.environ[name]) for name in names))
+        """Return those that ``torchrun`` started together with this one."""
+        return cls(*place_in_group())
 
     @property
     def several(self) -> bool:
