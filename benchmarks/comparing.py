@@ -94,7 +94,10 @@ def shares(action: Callable[[], Any]) -> dict[str, float]:
 
 def spread(values: list[float]) -> str:
     """Return median, least and most with three digits."""
-    return f"{statistics.median(values):.3g} ({min(values):.3g} to {max(values):.3g})"
+    median, least, most = (
+        f"{value:,.0f}" if value >= 1000 else f"{value:.3g}" for value in (statistics.median(values), min(values), max(values))
+    )
+    return f"{median} ({least} to {most})"
 
 
 def processor() -> str:

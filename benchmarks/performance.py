@@ -22,7 +22,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from comparing import Comparison, Way, pictures, process, table, timed, wall
+from comparing import Comparison, Way, pictures, process, processor, table, timed, wall
 from of_networks import encoders, growth, steps, vectors
 from PIL import Image
 
@@ -125,7 +125,7 @@ print(detector.history_[-1].seconds)
 
 
 def precision(folder: Path) -> Iterator[Comparison]:
-    """Time an epoch in float32 and in bfloat16, on this processor and as one without AMX."""
+    """Time an epoch in float32 and in bfloat16, on this processor and, where it has AMX, as one without."""
 
     def epoch(side: int, channels: int, name: str, isa: str) -> Way:
         def way() -> float:
@@ -135,7 +135,10 @@ def precision(folder: Path) -> Iterator[Comparison]:
 
         return way
 
-    for isa, kind in (("DEFAULT", "this processor"), ("AVX512_CORE_BF16", "without AMX: oneDNN limited to AVX-512 with bfloat16")):
+    kinds = [("DEFAULT", "this processor")]
+    if "amx_bf16" in processor():
+        kinds.append(("AVX512_CORE_BF16", "without AMX: oneDNN limited to AVX-512 with bfloat16"))
+    for isa, kind in kinds:
         for side, channels in ((28, 1), (32, 3)):
             yield Comparison(
                 f"Training in bfloat16, {side} × {side} × {channels}: {kind}",

@@ -212,8 +212,8 @@ def read_rows(
     if isinstance(rows, StoredRows):
         n_bytes = rows.size * rows.dtype.itemsize
         warn_user(
-            f"The rows of {source.name} take {n_bytes:,} bytes, more than training.memory_limit ({most_bytes:,}), and are kept in a temporary"
-            f" file in {tempfile.gettempdir()} while the fit lasts.",
+            f"The rows of {source.name} take {n_bytes:,} bytes, more than training.memory_limit ({most_bytes:,}), and are kept in a"
+            f" temporary file in {tempfile.gettempdir()} while the fit lasts.",
             DataNotice,
         )
     _check_rows(rows, source.name, at_least=MIN_ROWS)
