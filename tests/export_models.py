@@ -25,5 +25,7 @@ def rows_of_kind(kind: str, n_rows: int = 80, seed: int = 0) -> NDArray[Any]:
 def fitted(name: str, kind: str, **parameters: Any) -> AbstractDetector:
     brief: dict[str, Any] = {"epochs": 2, "device": "cpu"}
     own = brief if name in NEURAL else {"encoder": {"name": "cae", **brief}} if name == "hybrid" else {}
+    if name == "fusion" and kind != "vectors":
+        own = {"detectors": [{"name": "vae-svdd", **brief}, "knn"]}
     n_rows = 80 if detector_class(name).takes_vectors else 40  # pictures go through a network for each of the folds
     return fit_quietly(make(name, own | {"random_state": 0} | parameters), rows_of_kind(kind, n_rows))

@@ -26,6 +26,7 @@ if TYPE_CHECKING:
     from insphere.detectors.classical import OCSVM as OCSVM
     from insphere.detectors.classical import IForest as IForest
     from insphere.detectors.deep_svdd import DeepSVDD as DeepSVDD
+    from insphere.detectors.fusion import Fusion as Fusion
     from insphere.detectors.hybrid import Hybrid as Hybrid
     from insphere.detectors.kernel_svdd import SVDD as SVDD
     from insphere.detectors.oc_nn import OCNN as OCNN
@@ -50,6 +51,7 @@ _EXPORTS = {
     "KNN": "insphere.detectors.classical",
     "OCSVM": "insphere.detectors.classical",
     "SVDD": "insphere.detectors.kernel_svdd",
+    "Fusion": "insphere.detectors.fusion",
     "Hybrid": "insphere.detectors.hybrid",
     "PatchKNN": "insphere.detectors.patch_knn",
     "PhotoSpheres": "insphere.detectors.photo",
@@ -72,6 +74,7 @@ __all__ = [
     "DeepSVDD",
     "DeepSVDDCAE",
     "DeepSVDDVAE",
+    "Fusion",
     "Hybrid",
     "IForest",
     "PatchKNN",

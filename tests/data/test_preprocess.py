@@ -205,6 +205,27 @@ class TestWhiten:
         assert not one.equals(fit_preprocess(self.rows(100), "standard"))
 
 
+class TestRobust:
+    def test_the_middle_half_has_the_range_one_and_tails_are_drawn_in(self) -> None:
+        X = np.random.default_rng(0).standard_t(2, size=(4000, 2)) * [1.0, 50.0] + [0.0, 9.0]
+        preprocess = fit_preprocess(X, "robust")
+        low, middle, high = np.percentile(X, (25, 50, 75), axis=0)
+        np.testing.assert_allclose(preprocess.apply(X), np.arcsinh((X - middle) / (high - low)), rtol=1e-12)
+        np.testing.assert_allclose(preprocess.unapplied(preprocess.apply(X)), X, rtol=1e-9)
+
+    def test_one_far_row_changes_next_to_nothing(self) -> None:
+        X = np.random.default_rng(0).normal(size=(400, 2))
+        spoilt = np.concatenate([X, np.full((1, 2), 1e9)])
+        one, other = fit_preprocess(X, "robust"), fit_preprocess(spoilt[:401], "robust")
+        np.testing.assert_allclose(one.offset, other.offset, atol=0.02)
+
+    def test_a_column_that_is_mostly_equal_keeps_its_spread(self) -> None:
+        X = np.zeros((100, 2))
+        X[:5, 0] = 1.0
+        preprocess = fit_preprocess(X, "robust")
+        assert preprocess.scale[0] == pytest.approx(0.1 * X[:, 0].std()) and preprocess.scale[1] == 1.0
+
+
 @pytest.mark.parametrize("scaling", FITTED)
 class TestExtremes:
     @pytest.mark.parametrize("dtype", [np.float32, np.float64])

@@ -34,6 +34,7 @@ APPROXIMATE = [
     OCSVM(approximation="nystroem", n_landmarks=20, random_state=0),
     KDE(approximation="nystroem", n_landmarks=20, random_state=0),
     KNN(aggregation="largest", max_references=20, random_state=0),
+    KNN(aggregation="relative", max_references=20, random_state=0),
 ]
 
 
@@ -395,6 +396,31 @@ def test_images_without_contrast_to_tell_apart_are_said_to_collapse(detector):
 def test_extreme_rows_have_finite_scores(detector):
     fitted = contract.fit_quietly(clone(detector), VECTORS)
     assert np.isfinite(fitted.anomaly_score(np.array([[1e300] * 5, [-1e30] * 5, [0.0] * 5]))).all()
+
+
+def test_relative_distances_are_the_factor_of_a_plain_statement():
+    fitted = contract.fit_quietly(KNN(n_neighbors=3, aggregation="relative", scaling="none", random_state=0), VECTORS)
+    references, rows = fitted.neighbours_.references, VECTORS[:20] + 0.1
+    gaps = np.linalg.norm(references[:, None] - references, axis=2)
+    usual = np.sort(gaps, axis=1)[:, 1:4].mean(axis=1)
+    distances = np.linalg.norm(rows[:, None] - references, axis=2)
+    nearest = np.argsort(distances, axis=1)[:, :3]
+    expected = np.take_along_axis(distances, nearest, axis=1).mean(axis=1) / usual[nearest].mean(axis=1)
+    np.testing.assert_allclose(fitted.anomaly_score(rows), expected, rtol=1e-9)
+
+
+def test_relative_distances_stay_finite_beside_copies():
+    rows = np.concatenate([np.repeat([[1.0, 2.0]], 30, axis=0), VECTORS[:30, :2]])
+    fitted = contract.fit_quietly(KNN(aggregation="relative", random_state=0), rows)
+    assert np.isfinite(fitted.anomaly_score(np.array([[1.0, 2.0], [1.0, 2.1]]))).all()
+
+
+@pytest.mark.parametrize("aggregation", ["mean", "largest", "relative"])
+def test_rows_that_were_learned_score_as_new_ones_where_they_are_not_their_own_neighbours(aggregation):
+    fitted = contract.fit_quietly(KNN(aggregation=aggregation, exclude_self=True, random_state=0), VECTORS)
+    np.testing.assert_allclose(np.sort(fitted.training_scores_), np.sort(fitted.anomaly_score(VECTORS[fitted.training_index_])), rtol=1e-12)
+    other = contract.fit_quietly(KNN(aggregation=aggregation, random_state=0), VECTORS)
+    np.testing.assert_array_equal(other.anomaly_score(VECTORS + 0.5), fitted.anomaly_score(VECTORS + 0.5))
 
 
 @pytest.mark.parametrize(

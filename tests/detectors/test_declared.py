@@ -17,7 +17,11 @@ from insphere.errors import ParameterError
 from insphere.fields import CheckedRule, EitherRule, ItemsRule, NumberRule, Rule, TypeRule, rules_of
 from insphere.nets.backbones import BACKBONES, SCRATCH, Named
 
-WITHOUT_A_RULE = {("hybrid", "encoder"), ("hybrid", "detector")}  # detectors themselves: see test_hybrid.py
+WITHOUT_A_RULE = {
+    ("hybrid", "encoder"),
+    ("hybrid", "detector"),
+    ("fusion", "detectors"),
+}  # detectors themselves: see test_hybrid.py, test_fusion.py
 OF_FUNCTIONS = {"random_state": -1, "roi": (0.5, 0, 0.5, 1), "backbone": "resnet", "tiles": (0, 1), "views.transformations": "turns"}
 
 

@@ -94,3 +94,42 @@ def test_a_bound_lets_enough_through_and_few_more(n, m, n_found, seed, decimals)
 def test_a_bound_of_what_is_not_a_number_is_none():
     squares = np.full((1, 700), np.nan, np.float32)
     assert np.isnan(neighbours._bounds(squares, 2)).all()
+
+
+def plain_means(references, rows, n_neighbors, values, own):
+    distances = np.sqrt(((rows[:, None] - references) ** 2).sum(axis=2))
+    distances[own >= 0, own[own >= 0]] = np.inf
+    last = np.sort(distances, axis=1)[:, [min(n_neighbors, len(references) - 1) - 1]]
+    near = distances <= last * neighbours.AS_FAR
+    return [np.array([of[near[row]].mean() for row, of in enumerate(all_of)]) for all_of in (distances, np.tile(values, (len(rows), 1)))]
+
+
+@settings(max_examples=60, deadline=None)
+@given(
+    seed=st.integers(0, 2**16),
+    n_features=st.integers(1, 20),
+    n_references=st.integers(2, 60),
+    n_neighbors=st.integers(1, 8),
+    levels=st.sampled_from([None, 2, 4]),
+    screened=st.booleans(),
+)
+def test_a_neighbourhood_has_all_that_are_as_far_as_the_last(seed, n_features, n_references, n_neighbors, levels, screened):
+    random = np.random.default_rng(seed)
+    draw = random.normal if levels is None else lambda size: random.integers(levels, size=size).astype(float)
+    references = draw(size=(n_references, n_features))
+    rows, values = np.concatenate([references[:5], draw(size=(8, n_features))]), random.uniform(1, 2, n_references)
+    own = np.where(np.arange(len(rows)) < min(5, n_references), np.arange(len(rows)), -1)
+    with pytest.MonkeyPatch.context() as monkeypatch:
+        monkeypatch.setattr(neighbours, "_SCREENED_VALUES", 0 if screened else 2**30)
+        found = Neighbours(references)
+        means = found.means(rows, n_neighbors, values, own)
+        alone = [found.means(rows[[row]], n_neighbors, values, own[[row]]) for row in range(len(rows))]
+    for got, single, expected in zip(means, zip(*alone, strict=True), plain_means(references, rows, n_neighbors, values, own), strict=True):
+        np.testing.assert_allclose(got, expected, rtol=1e-12, atol=1e-300)
+        np.testing.assert_array_equal(got, np.concatenate(single))
+
+
+def test_rows_are_known_among_the_references():
+    found = Neighbours(np.array([[0.0, 1.0], [2.0, 3.0], [2.0, 3.0]]))
+    places = found.places(np.array([[-0.0, 1.0], [2.0, 3.0], [2.0, 3.1]]))
+    assert places[0] == 0 and places[1] in (1, 2) and places[2] == -1

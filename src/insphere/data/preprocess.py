@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from insphere.errors import ParameterError
 from insphere.validation import check_choice
 
-Scaling = Literal["auto", "none", "unit", "standard", "gcn", "gcn-unit", "whiten"]
+Scaling = Literal["auto", "none", "unit", "standard", "robust", "gcn", "gcn-unit", "whiten"]
 """Names of the scalings: see `fit_preprocess`."""
 
 MOST_WHITENED = 4096
@@ -25,12 +25,13 @@ _LIMITS = {4: 1e15, 8: 1e120}
 
 _CHUNK = 4096
 _WHITENED_VALUES = 2**26  # that the covariance is taken from: of more rows, evenly spaced ones
+_QUARTILE_VALUES = 2**26
 _FLOOR = 1e-6  # of the variance in a direction, in units of the mean one: where features add up exactly, rounding is all there is
 
 
 @dataclasses.dataclass(frozen=True)
 class Preprocess:
-    """A fitted scaling: optional contrast normalisation of each row, then ``(x - offset) / scale``, clipped; then whitening, if any.
+    """A fitted scaling: optional contrast normalisation of each row, then ``(x - offset) / scale``, clipped; then arcsinh or whitening.
 
     Attributes
     ----------
@@ -71,6 +72,8 @@ class Preprocess:
         else:
             offset, scale = offset.astype(x.dtype), scale.astype(x.dtype)
         scaled = ((x - offset) / scale).clip(-CLIP, CLIP)
+        if self.scaling == "robust":
+            return np.arcsinh(scaled) if isinstance(scaled, np.ndarray) else _arcsinh(scaled)
         return scaled if self.whitening is None else self._whitened(scaled)
 
     def _whitened(self, x: Any) -> Any:
@@ -85,7 +88,8 @@ class Preprocess:
 
     def unapplied(self, values: NDArray[np.float64]) -> NDArray[np.float64]:
         """Return raw rows whose scaled values, within the clip, are `values`; contrast that was taken from a row is not given back."""
-        return np.asarray(self.unwhitened(values) * self.scale + self.offset, dtype=np.float64)
+        linear = np.sinh(values) if self.scaling == "robust" else self.unwhitened(values)
+        return np.asarray(linear * self.scale + self.offset, dtype=np.float64)
 
     def unwhitened(self, values: NDArray[np.float64]) -> NDArray[np.float64]:
         """Return values before whitening from those after it; the same where nothing is whitened."""
@@ -109,6 +113,11 @@ class Preprocess:
         return (
             self.scaling == other.scaling and own.keys() == others.keys() and all(np.array_equal(own[name], others[name]) for name in own)
         )
+
+
+def _arcsinh(x: Any) -> Any:
+    """Return the inverse hyperbolic sine of a tensor, by functions that runtimes of graphs have in double precision too."""
+    return x.sign() * (x.abs() + (x * x + 1).sqrt()).log()
 
 
 def contrast_normalise(x: Any) -> Any:
@@ -139,11 +148,13 @@ def fit_preprocess(X: NDArray[Any], scaling: str = "auto") -> Preprocess:
     ----------
     X : ndarray, shape (n, height, width, channels) or (n, features)
         Training rows, uint8 or floating.
-    scaling : {"auto", "none", "unit", "standard", "gcn", "gcn-unit", "whiten"}
+    scaling : {"auto", "none", "unit", "standard", "robust", "gcn", "gcn-unit", "whiten"}
         "unit" maps the range (0..255 for uint8 images, else the training minimum and maximum, per feature for vectors) to [0, 1];
-        "standard" gives each channel or feature mean 0 and variance 1; "gcn" normalises each row's contrast; "gcn-unit" does so too
-        and maps the training range to [0, 1] (Ruff 2018); "whiten" standardises and then gives the training rows, all pixels or
-        features together, a covariance near the identity, see `_whitening`; "auto" is "gcn" for images and "standard" for vectors.
+        "standard" gives each channel or feature mean 0 and variance 1; "robust" takes the median and the range between the quartiles
+        instead, and then the inverse hyperbolic sine, which is a logarithm far out: for heavy tails; "gcn" normalises each row's
+        contrast; "gcn-unit" does so too and maps the training range to [0, 1] (Ruff 2018); "whiten" standardises and then gives the
+        training rows, all pixels or features together, a covariance near the identity, see `_whitening`; "auto" is "gcn" for images and
+        "standard" for vectors.
 
     Raises
     ------
@@ -163,6 +174,8 @@ def fit_preprocess(X: NDArray[Any], scaling: str = "auto") -> Preprocess:
         offset, scale = np.zeros(1), np.ones(1)
     elif scaling in ("standard", "whiten"):
         offset, scale = _moments(X)
+    elif scaling == "robust":
+        offset, scale = _quartiles(X)
     elif scaling == "unit" and is_image and X.dtype == np.uint8:
         offset, scale = np.zeros(1), np.full(1, 255.0)
     else:
@@ -230,6 +243,20 @@ def _moments(X: NDArray[Any]) -> tuple[NDArray[np.float64], NDArray[np.float64]]
     # A column whose spread is rounding noise around its mean is constant: dividing by that noise would blow it up. Relative to the mean
     # alone, because a column in farads varies by 1e-12.
     return mean, np.where(deviation > 1e-12 * np.abs(mean), deviation, 0.0)
+
+
+def _quartiles(X: NDArray[Any]) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    """Return the median of each channel or feature, and the range between its quartiles.
+
+    Where more than half of the values are equal, that range says nothing of the others: it is a tenth of the standard deviation at least.
+    Of very many rows, evenly spaced ones are looked at.
+    """
+    _, deviation = _moments(X)
+    n_most = max(2, _QUARTILE_VALUES // max(1, math.prod(X.shape[1:])))
+    chosen = X if len(X) <= n_most else X[np.linspace(0, len(X) - 1, n_most).round().astype(np.int64)]
+    values = _bounded(chosen).reshape(-1, X.shape[-1]).astype(np.float64)
+    low, middle, high = np.percentile(values, (25, 50, 75), axis=0)
+    return middle, np.where(deviation > 0, np.maximum(high - low, 0.1 * deviation), 0.0)
 
 
 def _bounded(x: Any) -> Any:

@@ -52,8 +52,9 @@ class AbstractDetector(RowScoring, VerdictTaking, ParameterisedEstimator, Outlie
     """A one-class anomaly detector for images and vectors.
 
     A concrete class sets `name` to its key in the catalog, declares its own parameters as fields, and implements `_fit_model`, `_score`,
-    `_state` and `_restore`. Being a dataclass, it gets from all its bases a constructor that only stores, as scikit-learn wants it; the
-    parameters of the bases are keywords. (Compared and shown as scikit-learn does: hence ``eq=False, repr=False``.)
+    `_state` and `_restore`. `scores_distances` says that its scores are distances, at least 0. Being a dataclass, it gets from all its
+    bases a constructor that only stores, as scikit-learn wants it; the parameters of the bases are keywords. (Compared and shown as
+    scikit-learn does: hence ``eq=False, repr=False``.)
 
     Parameters
     ----------
@@ -74,6 +75,7 @@ class AbstractDetector(RowScoring, VerdictTaking, ParameterisedEstimator, Outlie
 
     name: ClassVar[str]
     cross_below: ClassVar[int] = 0
+    scores_distances: ClassVar[bool] = False
     takes_vectors: ClassVar[bool] = True
     target_fpr: OpenShare = 0.05
     trim: Annotated[float, Within(at_least=0, below=0.5)] = 0.0
@@ -168,7 +170,7 @@ class AbstractDetector(RowScoring, VerdictTaking, ParameterisedEstimator, Outlie
         self.input_, self.training_errors_ = read.contract, read.errors
         self.seed_ = resolve_seed(self.random_state)
         rng, wanted = generator(self.seed_, "calibration split"), (self._calibration, self.target_fpr)
-        fitting = part_rows(read, *wanted, rng, cross_below=self.cross_below, imputing=imputing)
+        fitting = part_rows(read, *wanted, rng, cross_below=self._folds_below(), imputing=imputing)
         if imputing:
             train_index, held_out = fitting.train_index, fitting.calibration_index
             self.input_, fitting.rows, fitting.calibration_index = self.input_.imputing(fitting.rows, train_index, held_out)
@@ -218,6 +220,10 @@ class AbstractDetector(RowScoring, VerdictTaking, ParameterisedEstimator, Outlie
     def _memory_limit(self) -> int | None:
         """Return how many bytes rows may take in memory, of detectors that look at a few rows at a time; None where all must be there."""
         return None
+
+    def _folds_below(self) -> int:
+        """Return the number of independent rows below which calibration by folds is the default."""
+        return self.cross_below
 
     def _settled(self) -> Mapping[str, Any]:
         """Return the parameters with the values that the last fit chose for them, which fits of fewer rows are to keep."""

@@ -142,6 +142,13 @@ _ENTRIES = (
         "Codes of any neural detector, scored by any shallow one (encoder=..., detector=...).",
         "Images, where a shallow detector on pixels fails and its kind of score is wanted; or to tell what joint training adds.",
     ),
+    Entry(
+        "fusion",
+        "insphere.detectors.fusion",
+        "Fusion",
+        "Weighted mean of several detectors' scores in units of normal rows; by itself of distances to near rows under several scalings.",
+        "Tables: ahead of vae-svdd and of knn alone on most; or to join any detectors (detectors=[...]) into one.",
+    ),
 )
 
 DETECTORS: dict[str, Entry] = {entry.name: entry for entry in _ENTRIES}

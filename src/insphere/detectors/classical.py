@@ -26,6 +26,7 @@ Approximation = Literal["auto", "none", "nystroem"]
 MANY_ROWS = 10_000
 """Training rows beyond which "auto" approximates, and which nearest neighbours keep as references by default."""
 
+_LEAST_SPREAD = 1e-3
 _BANDWIDTH_ROWS = 2000  # rows on which the bandwidth is chosen at most; time grows with their square
 
 
@@ -45,7 +46,7 @@ class OCSVM(AbstractShallowDetector):
         "nystroem" trains on inner products with landmarks, in memory n · n_landmarks; "auto" does so beyond 10,000 rows.
     n_landmarks : int
         Rows that stand for all under "nystroem".
-    scaling : {"auto", "none", "unit", "standard", "gcn", "gcn-unit", "whiten"}
+    scaling : {"auto", "none", "unit", "standard", "robust", "gcn", "gcn-unit", "whiten"}
         See `insphere.data.preprocess.fit_preprocess`.
     pca : "auto", "none" or float
         Share of the variance that the kept principal components have; "auto" is 0.95 for images and no projection for vectors.
@@ -243,14 +244,18 @@ class KNN(AbstractShallowDetector):
     ----------
     n_neighbors : int
         Neighbours looked at; where there are fewer rows it is all of them, and the health report warns.
-    aggregation : {"mean", "largest"}
-        Mean distance to them, or distance to the furthest of them.
+    aggregation : {"mean", "largest", "relative"}
+        Mean distance to them, distance to the furthest of them, or the mean distance in units of the neighbours' own: the mean of theirs to
+        their nearest. The last one finds rows between or beside dense groups, and misses groups of anomalies.
     max_references : int
         Training rows that are kept at most; of more, a random choice.
+    exclude_self : bool
+        Whether a row that equals a training row is not its own neighbour, so that training rows score as new ones do.
     scaling, pca, target_fpr, trim, calibration, random_state
         As in `OCSVM`; ``scaling="unit", pca="none"`` compares raw pixels.
 
-    Source: Ramaswamy 2000 ("largest"), Angiulli 2002 ("mean"). Deviation: none.
+    Source: Ramaswamy 2000 ("largest"), Angiulli 2002 ("mean"), Breunig 2000 ("relative": the local outlier factor, with mean distances in
+    place of mean reachability). Deviation: none but that.
 
     Examples
     --------
@@ -261,11 +266,13 @@ class KNN(AbstractShallowDetector):
     """
 
     name = "knn"
+    scores_distances = True
 
     n_neighbors: AtLeastOne = 5
     _: dataclasses.KW_ONLY
-    aggregation: Literal["mean", "largest"] = "mean"
+    aggregation: Literal["mean", "largest", "relative"] = "mean"
     max_references: AtLeastTwo = MANY_ROWS
+    exclude_self: bool = False
 
     def _fit_features(self, features: Array) -> tuple[Array, list[Finding]]:
         kept = some_of(len(features), self.max_references, generator(self.seed_, "references"))
@@ -278,19 +285,37 @@ class KNN(AbstractShallowDetector):
                 f"There are {most} other rows, so that each has {most} neighbours and not {self.n_neighbors}; take a smaller n_neighbors."
             )
             findings.append(Finding("neighbours", "warning", float(most), text))
-        return self._aggregate(self.neighbours_.distances(features, self.n_neighbors, own)), findings
+        self.spread_: Array | None = None
+        if self.aggregation != "relative":
+            return self._of_distances(self.neighbours_.distances(features, self.n_neighbors, own)), findings
+        spread = self.neighbours_.distances(features[kept], self.n_neighbors, np.arange(len(kept))).mean(axis=1)
+        # Copies of each other have no distance; whatever lies beside them would be infinitely far in units of it.
+        self.spread_ = np.maximum(spread, max(_LEAST_SPREAD * float(spread.mean()), np.finfo(np.float64).tiny))
+        return self._relative(features, own), findings
 
     def _score_features(self, features: Array) -> Array:
-        return self._aggregate(self.neighbours_.distances(features, self.n_neighbors))
+        own = self.neighbours_.places(features) if self.exclude_self else None
+        if self.aggregation == "relative":
+            return self._relative(features, own)
+        return self._of_distances(self.neighbours_.distances(features, self.n_neighbors, own))
 
-    def _aggregate(self, distances: Array) -> Array:
-        return np.asarray(distances.mean(axis=1) if self.aggregation == "mean" else distances[:, -1])
+    def _of_distances(self, distances: Array) -> Array:
+        return np.asarray(distances[:, -1] if self.aggregation == "largest" else distances.mean(axis=1))
+
+    def _relative(self, features: Array, own: NDArray[np.int64] | None = None) -> Array:
+        mean, of_neighbours = self.neighbours_.means(features, self.n_neighbors, np.asarray(self.spread_), own)
+        return np.asarray(mean / of_neighbours)
 
     def _features_state(self) -> tuple[dict[str, Any], dict[str, NDArray[Any]]]:
-        return {}, {"references": self.neighbours_.references}
+        own = {} if self.spread_ is None else {"spread": self.spread_}
+        return {}, {"references": self.neighbours_.references} | own
 
     def _restore_features(self, header: Mapping[str, Any], arrays: Mapping[str, NDArray[Any]], n_features: int) -> None:
-        self.neighbours_ = Neighbours(stored(arrays, "references", (None, n_features)))
+        self.neighbours_, self.spread_ = Neighbours(stored(arrays, "references", (None, n_features))), None
+        if self.aggregation == "relative":
+            self.spread_ = stored(arrays, "spread", (len(self.neighbours_.references),))
+            if not (self.spread_ > 0).all():
+                raise ModelFileError("The stored 'spread' has values that are not above 0; save the detector again.")
 
 
 def approximates(approximation: str, n_rows: int) -> bool:

@@ -28,6 +28,8 @@ class AbstractEnclosingDetector(AbstractNeuralDetector):
         See `AbstractNeuralDetector`.
     """
 
+    scores_distances = True
+
     geometry: Geometry = "local"
     n_neighbors: AtLeastOne = 5
 

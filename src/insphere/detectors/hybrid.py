@@ -2,25 +2,21 @@
 
 import dataclasses
 from collections.abc import Mapping
-from typing import Any, TypeVar
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from sklearn.base import clone
 
 from insphere.decision.health import Finding
 from insphere.detectors.base import AbstractDetector
-from insphere.detectors.catalog import make
 from insphere.detectors.file_schema import stored
 from insphere.detectors.fitting import FitContext
 from insphere.detectors.inputs import InputContract
 from insphere.detectors.neural import AbstractNeuralDetector
+from insphere.detectors.parts import make_part
 from insphere.detectors.shallow import AbstractShallowDetector, Array, below
-from insphere.errors import ParameterError
 from insphere.seeding import derive_seed, resolve_seed
 from insphere.validation import check_number
-
-Part = TypeVar("Part", bound=AbstractDetector)
 
 
 @dataclasses.dataclass(eq=False, repr=False)
@@ -69,8 +65,8 @@ class Hybrid(AbstractDetector):
 
     def _check_parameters(self) -> None:
         super()._check_parameters()
-        self.encoder_ = _make_part("encoder", self.encoder, AbstractNeuralDetector)  # type: ignore[type-abstract]
-        self.detector_ = _make_part("detector", self.detector, AbstractShallowDetector)  # type: ignore[type-abstract]
+        self.encoder_ = make_part("encoder", self.encoder, AbstractNeuralDetector, "neural")  # type: ignore[type-abstract]
+        self.detector_ = make_part("detector", self.detector, AbstractShallowDetector, "shallow")  # type: ignore[type-abstract]
         if self.detector_.scaling == "auto":
             self.detector_.set_params(scaling="none")
         for part in (self.encoder_, self.detector_):
@@ -121,21 +117,3 @@ class Hybrid(AbstractDetector):
         # The parts as they were built: a mapping that gives the same parts again.
         parts = {"encoder": self.encoder_, "detector": self.detector_}
         return super()._parameters_to_json() | {role: {"name": part.name} | part._parameters_to_json() for role, part in parts.items()}
-
-
-def _make_part(role: str, given: object, kind: type[Part]) -> Part:
-    """Return a new unfitted detector of the wanted kind."""
-    wanted = {"encoder": "neural", "detector": "shallow"}[role]
-    if isinstance(given, str):
-        given = {"name": given}
-    if isinstance(given, Mapping):
-        parameters = dict(given)
-        name = parameters.pop("name", None)
-        if not isinstance(name, str):
-            raise ParameterError(f'`{role}` as a mapping must have the "name" of a detector beside its parameters, got {dict(given)!r}.')
-        part: object = make(name, parameters)
-    else:
-        part = clone(given) if isinstance(given, AbstractDetector) else given
-    if not isinstance(part, kind):
-        raise ParameterError(f"`{role}` must be a {wanted} detector, its name or a mapping with its name, got {type(part).__name__}.")
-    return part

@@ -54,7 +54,7 @@ class AbstractNeuralDetector(AbstractDetector):
     ----------
     latent_dim : int, optional
         Dimensions of the code; None chooses by input size.
-    scaling : {"auto", "none", "unit", "standard", "gcn", "gcn-unit", "whiten"}
+    scaling : {"auto", "none", "unit", "standard", "robust", "gcn", "gcn-unit", "whiten"}
         Preprocessing, fitted on the training rows: see `insphere.data.preprocess.fit_preprocess`.
     epochs : int, optional
         Passes over the training rows; None makes about `default_steps` steps (five hundred), between 10 and 200 epochs.

@@ -35,7 +35,7 @@ class AbstractShallowDetector(AbstractDetector):
 
     Parameters
     ----------
-    scaling : {"auto", "none", "unit", "standard", "gcn", "gcn-unit", "whiten"}
+    scaling : {"auto", "none", "unit", "standard", "robust", "gcn", "gcn-unit", "whiten"}
         Preprocessing, fitted on the training rows: see `insphere.data.preprocess.fit_preprocess`.
     pca : "auto", "none" or float
         Share of the variance, in (0, 1], that the kept principal components have; "auto" is 0.95 for images and no projection for

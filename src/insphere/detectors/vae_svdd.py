@@ -123,7 +123,7 @@ class DeepSVDDVAE(AbstractEnclosingDetector):
         or to the centre as in the paper.
     n_neighbors : int
         Nearest training codes that "local" averages over.
-    scaling : {"auto", "none", "unit", "standard", "gcn", "gcn-unit", "whiten"}
+    scaling : {"auto", "none", "unit", "standard", "robust", "gcn", "gcn-unit", "whiten"}
         Preprocessing, fitted on the training rows: see `insphere.data.preprocess.fit_preprocess`.
     epochs : int, optional
         Passes over the training rows; None makes about five hundred steps, between 10 and 200 epochs.

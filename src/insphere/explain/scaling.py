@@ -12,8 +12,8 @@ Array = NDArray[np.float64]
 
 
 def preprocess_of(detector: AbstractDetector) -> Preprocess | None:
-    """Return the fitted scaling of a detector or, of a hybrid, of its encoder; None where neither has one."""
-    for part in (detector, getattr(detector, "encoder_", None)):
+    """Return the fitted scaling of a detector or, of a hybrid, of its encoder, of a fusion that of its first part that has one; or None."""
+    for part in (detector, getattr(detector, "encoder_", None), *getattr(detector, "detectors_", ())):
         preprocess = getattr(part, "preprocess_", None)
         if isinstance(preprocess, Preprocess):
             return preprocess

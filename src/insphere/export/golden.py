@@ -11,13 +11,12 @@ import torch
 from numpy.typing import NDArray
 
 from insphere.data import AbstractSource, ImageSpec
-from insphere.data.preprocess import Preprocess
 from insphere.detectors.base import AbstractDetector
 from insphere.detectors.fitting import as_rows
-from insphere.detectors.hybrid import Hybrid
 from insphere.detectors.scoring import Rows
 from insphere.detectors.telling import tell, warn_unreadable
 from insphere.errors import DataError
+from insphere.explain.scaling import preprocess_of
 from insphere.export.comparing import TOLERANCE
 from insphere.export.graph import ScoringGraph, category_codes, library_answers, spread
 
@@ -133,10 +132,10 @@ def _odd_images(spec: ImageSpec, low: Any, high: Any, rng: np.random.Generator) 
 
 def _odd_vectors(detector: AbstractDetector, rng: np.random.Generator) -> NDArray[Any]:
     """Return rows around what the scaling takes as the middle, at many distances from it."""
-    preprocess = _preprocess(detector)
+    offset, scale = _middle(detector)
     n_features = detector.input_shape_[0]
     distances = np.array([1.0, 0.3, 3.0, 1.0, 0.0, 10.0, 100.0, 1e6, 1e12, 1.0, 0.1, 2.0])
-    rows: NDArray[Any] = preprocess.offset + preprocess.scale * rng.standard_normal((len(distances), n_features)) * distances[:, None]
+    rows: NDArray[Any] = offset + scale * rng.standard_normal((len(distances), n_features)) * distances[:, None]
     rows = np.concatenate([rows, rows[:3] + _SECONDS, np.full((1, n_features), _LARGEST), np.full((1, n_features), -_LARGEST)])
     return rows.clip(-_LARGEST, _LARGEST)[:, : detector.input_.shape[0]]
 
@@ -177,10 +176,11 @@ def _value_range(detector: AbstractDetector) -> tuple[Any, Any]:
     spec = detector.image_spec_
     if spec is not None and (spec.dtype == "uint8" or detector.from_files_):
         return 0.0, 255.0
-    preprocess = _preprocess(detector)
-    return preprocess.offset - 2 * preprocess.scale, preprocess.offset + 2 * preprocess.scale
+    offset, scale = _middle(detector)
+    return offset - 2 * scale, offset + 2 * scale
 
 
-def _preprocess(detector: AbstractDetector) -> Preprocess:
-    fitted: Preprocess = (detector.encoder_ if isinstance(detector, Hybrid) else detector).preprocess_
-    return fitted
+def _middle(detector: AbstractDetector) -> tuple[Any, Any]:
+    """Return what the scaling takes as the middle and as the unit of an input; 0 and 1 where nothing is scaled."""
+    preprocess = preprocess_of(detector)
+    return (0.0, 1.0) if preprocess is None else (preprocess.offset, preprocess.scale)

@@ -17,6 +17,7 @@ from torch import Tensor, nn
 from insphere.data import Imputer
 from insphere.decision.scored import ScoredRows
 from insphere.detectors.base import AbstractDetector
+from insphere.detectors.fusion import Fusion
 from insphere.detectors.shallow import AbstractShallowDetector
 from insphere.errors import ExportError, MissingDependencyError
 from insphere.export.scorers import scorer
@@ -241,6 +242,8 @@ def build(detector: AbstractDetector, graph: ScoringGraph) -> Any:
                 output_names=[*OUTPUTS, *([MAP_OUTPUT] if graph.has_maps else [])],
                 dynamic_shapes=shapes,
                 opset_version=OPSET,
+                # The exporter's optimiser (onnxscript 0.7) loses a node that several parts share; the runtime's own does not.
+                optimize=not isinstance(detector, Fusion),
             )
     # The exporter raises errors of PyTorch's tracer, of its decompositions and its own; all mean the same here.
     except Exception as error:

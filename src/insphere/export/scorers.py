@@ -16,6 +16,7 @@ from torch import Tensor, nn
 from insphere.data.preprocess import Preprocess
 from insphere.detectors.base import AbstractDetector
 from insphere.detectors.classical import KDE, KNN, OCSVM, IForest
+from insphere.detectors.fusion import LEAST, Fusion, Units
 from insphere.detectors.hybrid import Hybrid
 from insphere.detectors.kernel_svdd import SVDD
 from insphere.detectors.neural import AbstractNeuralDetector
@@ -24,7 +25,7 @@ from insphere.detectors.photo import PhotoSpheres
 from insphere.detectors.shallow import AbstractShallowDetector, Projection
 from insphere.detectors.vae_svdd import DeepSVDDVAE, DeepSVDDVAEObjective
 from insphere.errors import ExportError
-from insphere.scores.graph import NearestDistance, SphereGraph, has_graph, number, squared_distances, tensor
+from insphere.scores.graph import NearestDistance, RelativeDistance, SphereGraph, has_graph, number, squared_distances, tensor
 from insphere.scores.isolation import IsolationTrees
 from insphere.scores.kernels import KernelExpansion
 from insphere.scores.photo_graph import PatchGraph, PlaceGraph, WhitenedGraph
@@ -71,6 +72,11 @@ def _(detector: AbstractShallowDetector) -> nn.Module:
 @scorer.register
 def _(detector: Hybrid) -> nn.Module:
     return HybridScorer(detector)
+
+
+@scorer.register
+def _(detector: Fusion) -> nn.Module:
+    return FusionScorer(detector)
 
 
 @scorer.register
@@ -183,6 +189,45 @@ class HybridScorer(nn.Module):
         return scores
 
 
+class FusionScorer(nn.Module):
+    """The weighted mean of several scores in units of normal rows."""
+
+    def __init__(self, detector: Fusion) -> None:
+        super().__init__()
+        counting = [number for number, units in enumerate(detector.units_) if units is not None]
+        self.parts = nn.ModuleList(scorer(detector.detectors_[number]) for number in counting)
+        self.units = nn.ModuleList(InUnits(detector.units_[number], detector.shares_[number]) for number in counting)  # type: ignore[arg-type]
+
+    def forward(self, rows: Tensor) -> Tensor:
+        """Map raw rows to scores."""
+        return torch.stack([units(part(rows)) for part, units in zip(self.parts, self.units, strict=True)]).sum(dim=0)
+
+
+class InUnits(nn.Module):
+    """Scores in units of normal rows, times a weight: see `insphere.detectors.fusion.Units`."""
+
+    def __init__(self, units: Units, share: float) -> None:
+        super().__init__()
+        self.of_distances = units.floor is not None
+        values = {"mean": units.mean, "spread": units.spread, "floor": units.floor or 0.0, "share": share, "least": LEAST}
+        for name, value in values.items():
+            self.register_buffer(name, number(value))
+        self.mean: Tensor
+        self.spread: Tensor
+        self.floor: Tensor
+        self.share: Tensor
+        self.least: Tensor
+
+    def forward(self, scores: Tensor) -> Tensor:
+        """Map scores (n,) to their part of the mean (n,)."""
+        if self.of_distances:
+            units = (torch.log(torch.relu(scores) + self.floor) - self.mean) / self.spread
+        else:
+            standard = (scores - self.mean) / self.spread
+            units = standard.sign() * torch.log(1 + standard.abs())
+        return self.share * torch.maximum(units, self.least)
+
+
 class ShallowScorer(nn.Module):
     """Scaling, projection and a classical model, all in float64."""
 
@@ -246,7 +291,10 @@ def features_scorer(detector: AbstractShallowDetector) -> nn.Module:
 
 @features_scorer.register
 def _(detector: KNN) -> nn.Module:
-    return NearestDistance(detector.neighbours_.references, detector.n_neighbors, aggregation=detector.aggregation)
+    points, k, exclude_self = detector.neighbours_.references, detector.n_neighbors, detector.exclude_self
+    if detector.spread_ is not None:
+        return RelativeDistance(points, k, detector.spread_, exclude_self=exclude_self)
+    return NearestDistance(points, k, aggregation=detector.aggregation, exclude_self=exclude_self)
 
 
 @features_scorer.register

@@ -10,8 +10,10 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from insphere.errors import ParameterError
+from insphere.scores.neighbours import AS_FAR
 from insphere.scores.sphere import LEAST_LENGTH, AbstractSphere, AngularSphere, EuclideanSphere, LocalSphere, MahalanobisSphere
 
+_ROUNDING = 1e-12  # of a row's own length: within it a row lies on a point
 _LEAST_SQUARE = 1e-24  # the square root has no slope at zero, and NaN would spread to every pixel
 
 
@@ -100,16 +102,74 @@ class Nearest(nn.Module):
 
 
 class NearestDistance(Nearest):
-    """Mean distance to the nearest of some points, or that to the last of them."""
+    """Mean distance to the nearest of some points, or that to the last of them.
 
-    def __init__(self, points: NDArray[np.float64], n_neighbors: int, *, aggregation: str) -> None:
-        super().__init__(points, n_neighbors)
+    Parameters
+    ----------
+    points, n_neighbors
+        As of `Nearest`.
+    aggregation : {"mean", "largest"}
+    exclude_self : bool
+        Whether a point that a row lies on is not its neighbour, as by `Neighbours.places`.
+    """
+
+    def __init__(self, points: NDArray[np.float64], n_neighbors: int, *, aggregation: str, exclude_self: bool = False) -> None:
+        super().__init__(points, n_neighbors + exclude_self)
         self.takes_mean = aggregation == "mean"
+        self.exclude_self, self.n_neighbors = exclude_self, n_neighbors
+
+    def distances(self, rows: Tensor) -> Tensor:
+        """Map rows (n, d) to the distances to their neighbours, shape (n, n_neighbors or fewer)."""
+        found = norms(self.offsets(rows))
+        if not self.exclude_self:
+            return found
+        found, _ = found.sort(dim=1)
+        n_kept = min(self.n_neighbors, len(self.points) - 1)
+        last = found[:, -n_kept:]  # without the nearest, where there is one more than is asked for
+        return torch.where(self.lies_on(found[:, :1], rows), last, found[:, :n_kept])
+
+    def lies_on(self, nearest: Tensor, rows: Tensor) -> Tensor:
+        """Return whether the distance to the nearest point is nothing but rounding, shape (n, 1)."""
+        return nearest <= _ROUNDING * (1 + norms(rows).unsqueeze(1))
 
     def forward(self, rows: Tensor) -> Tensor:
         """Map rows (n, d) to distances (n,)."""
-        distances = norms(self.offsets(rows))
+        distances = self.distances(rows)
         return distances.mean(dim=1) if self.takes_mean else distances.amax(dim=1)
+
+
+class RelativeDistance(NearestDistance):
+    """Mean distance to the neighbourhood of a row in units of what is usual there (see `Neighbours.means`).
+
+    Parameters
+    ----------
+    points, n_neighbors, exclude_self
+        As of `NearestDistance`.
+    spread : ndarray of float64, shape (m,)
+        What is usual around each point, above 0.
+    """
+
+    def __init__(self, points: NDArray[np.float64], n_neighbors: int, spread: NDArray[np.float64], *, exclude_self: bool = False) -> None:
+        super().__init__(points, n_neighbors, aggregation="mean", exclude_self=exclude_self)
+        self.spread: Tensor
+        self.register_buffer("spread", tensor(spread))
+
+    def forward(self, rows: Tensor) -> Tensor:
+        """Map rows (n, d) to distances (n,)."""
+        distances = self.distances(rows)
+        squares = squared_distances(rows.detach(), self.points)
+        nearest, which = squares.topk(self.n_found, dim=1, largest=False)
+        last = nearest[:, [distances.shape[1] - 1]]
+        near = torch.zeros_like(squares)
+        if self.exclude_self:
+            exact = norms(self.offsets(rows))
+            closest = exact.argmin(dim=1, keepdim=True)
+            itself = self.lies_on(exact.gather(1, closest), rows)
+            last = torch.where(itself, nearest[:, -1:], last)
+            near = near.scatter(1, which.gather(1, closest), -itself.double())
+        near = near + (squares <= last * AS_FAR**2).double()
+        n_more = near.sum(dim=1) - distances.shape[1]  # as far as the last one
+        return (distances.sum(dim=1) + n_more * distances.amax(dim=1)) / (near @ self.spread)
 
 
 def norms(offsets: Tensor) -> Tensor:

@@ -7,6 +7,9 @@ from insphere.scores.kernels import chunks, squared_distances
 
 Array = NDArray[np.float64]
 
+AS_FAR = 1 + 1e-9
+"""Factor within which two references are as far as each other."""
+
 _TREE_DIMENSIONS = 10  # in more, a tree visits nearly every row and is slower than comparing with all
 _SCREENED_VALUES = 2**16  # of fewer values, all distances are computed sooner than the near ones are found
 _TOGETHER_VALUES = 2**13
@@ -28,6 +31,7 @@ class Neighbours:
     def __init__(self, references: Array) -> None:
         self.references = references
         self._tree = self._screen = None
+        self._numbers: dict[bytes, int] | None = None
         if references.shape[1] <= _TREE_DIMENSIONS:
             from sklearn.neighbors import KDTree  # here, as most references have more dimensions, and it brings much along
 
@@ -51,11 +55,54 @@ class Neighbours:
         n_found = min(n_neighbors + (own is not None), len(self.references))
         found = np.empty((len(rows), n_found))
         for part in chunks(len(rows), len(self.references)):
-            distances, indices = self._candidates(rows[part], n_found)
-            if own is not None:
-                distances = np.where(indices == own[part, None], np.inf, distances)
-            found[part] = np.sort(distances, axis=1)
+            found[part] = np.sort(self._others(rows[part], n_found, None if own is None else own[part])[0], axis=1)
         return np.ascontiguousarray(found[:, : min(n_neighbors, n_others)])
+
+    def means(self, rows: Array, n_neighbors: int, values: Array, own: NDArray[np.int64] | None = None) -> tuple[Array, Array]:
+        """Return, for each row, the mean distance to its neighbourhood and the mean of the `values` there; shapes (n,).
+
+        The neighbourhood of a row is all references that are no further than the last of the nearest ones: more than `n_neighbors` where
+        several are as far as that (Breunig 2000, definition 4), so that no order among them decides.
+
+        Parameters
+        ----------
+        rows, n_neighbors, own
+            As of `distances`.
+        values : ndarray, shape (m,)
+            One of each reference.
+        """
+        n_wanted = min(n_neighbors, len(self.references) - (own is not None))
+        n_found = min(n_wanted + 1 + (own is not None), len(self.references))
+        mean, mean_value = np.empty(len(rows)), np.empty(len(rows))
+        for part in chunks(len(rows), len(self.references)):
+            of_part = None if own is None else own[part]
+            distances, indices = self._others(rows[part], n_found, of_part)
+            order = np.lexsort((indices, distances), axis=1)
+            distances, indices = np.take_along_axis(distances, order, axis=1), np.take_along_axis(indices, order, axis=1)
+            near = np.zeros(distances.shape, dtype=np.bool_)
+            near[:, :n_wanted] = True
+            mean[part], mean_value[part] = _means(distances, values[indices], near)
+            tied = np.flatnonzero(distances[:, n_wanted:].min(axis=1, initial=np.inf) <= distances[:, n_wanted - 1] * AS_FAR)
+            if len(tied):
+                every = np.sqrt(squared_distances(rows[part][tied], self.references))
+                if of_part is not None:
+                    itself = of_part[tied, None] == np.arange(len(self.references))
+                    every[itself] = np.inf
+                last = np.partition(every, n_wanted - 1, axis=1)[:, n_wanted - 1, None]
+                of_tied = _means(every, np.broadcast_to(values, every.shape), every <= last * AS_FAR)
+                mean[part.start + tied], mean_value[part.start + tied] = of_tied
+        return mean, mean_value
+
+    def places(self, rows: Array) -> NDArray[np.int64]:
+        """Return the number of the reference that each row equals, one of them where several do, −1 where none does; shape (n,)."""
+        if self._numbers is None:
+            self._numbers = {row.tobytes(): number for number, row in enumerate(self.references + 0.0)}
+        return np.array([self._numbers.get(row.tobytes(), -1) for row in rows + 0.0], dtype=np.int64)  # −0 is 0
+
+    def _others(self, rows: Array, n_found: int, own: NDArray[np.int64] | None) -> tuple[Array, NDArray[np.int64]]:
+        """Return the distances to the nearest references in any order, that to the row itself infinite, and which they are."""
+        distances, indices = self._candidates(rows, n_found)
+        return (distances if own is None else np.where(indices == own[:, None], np.inf, distances)), indices
 
     def _candidates(self, rows: Array, n_found: int) -> tuple[Array, NDArray[np.int64]]:
         if self._tree is not None:
@@ -114,6 +161,12 @@ class _Screen:
             limits = _bounds(squares, n_found) + error
             near: NDArray[np.bool_] = ~(squares > limits[:, None])
             return near
+
+
+def _means(distances: Array, values: Array, near: NDArray[np.bool_]) -> tuple[Array, Array]:
+    """Return the means of distances and values over those that are near, of each row."""
+    n_near = near.sum(axis=1)
+    return np.where(near, distances, 0.0).sum(axis=1) / n_near, np.where(near, values, 0.0).sum(axis=1) / n_near
 
 
 def _bounds(squares: NDArray[np.float32], n_found: int) -> NDArray[np.float32]:
