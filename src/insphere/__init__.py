@@ -20,7 +20,6 @@ if TYPE_CHECKING:
     from insphere.detectors.cae import CAE as CAE
     from insphere.detectors.cae_svdd import DeepSVDDCAE as DeepSVDDCAE
     from insphere.detectors.catalog import load as load
-    from insphere.detectors.choosing import fit as fit
     from insphere.detectors.classical import KDE as KDE
     from insphere.detectors.classical import KNN as KNN
     from insphere.detectors.classical import OCSVM as OCSVM
@@ -35,6 +34,7 @@ if TYPE_CHECKING:
     from insphere.detectors.transform_svdd import TransformSVDD as TransformSVDD
     from insphere.detectors.vae import VAE as VAE
     from insphere.detectors.vae_svdd import DeepSVDDVAE as DeepSVDDVAE
+    from insphere.selection.choosing import fit as fit
 
 __version__ = "0.1.0"
 
@@ -56,7 +56,7 @@ _EXPORTS = {
     "PatchKNN": "insphere.detectors.patch_knn",
     "PhotoSpheres": "insphere.detectors.photo",
     "TransformSVDD": "insphere.detectors.transform_svdd",
-    "fit": "insphere.detectors.choosing",
+    "fit": "insphere.selection.choosing",
     "fit_many": "insphere.detectors.batched",
     "folder": "insphere.data.sources",
     "load": "insphere.detectors.catalog",

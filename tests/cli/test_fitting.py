@@ -71,7 +71,7 @@ def test_a_second_fit_takes_features_from_the_cache_and_says_so(
 def test_photos_are_fitted_from_scratch_where_no_weights_are_installed(
     run: Run, large_photos: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("insphere.detectors.choosing.importlib.util.find_spec", lambda name: None)
+    monkeypatch.setattr("insphere.selection.choosing.importlib.util.find_spec", lambda name: None)
     outcome = run("fit", large_photos, "-o", tmp_path / "m.insphere", "--image-size", 96, "--json")
     assert outcome.code == 0 and outcome.result["detector"] == "photo" and outcome.result["parameters"]["backbone"] == "scratch"
     assert "pip install 'insphere[photos]'" in " ".join(outcome.err.split())

@@ -175,7 +175,8 @@ def fit_detector(
     check_there(source)  # before PyTorch is imported, which takes seconds
     from insphere.cli.progress import TrainingProgress
     from insphere.data import open_source
-    from insphere.detectors import catalog, choosing
+    from insphere.detectors import catalog
+    from insphere.selection import choosing
 
     started = time.perf_counter()
     name, parameters, opened = settings.detector, settings.parameters, None

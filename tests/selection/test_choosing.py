@@ -8,9 +8,9 @@ import pytest
 
 import insphere
 from insphere.data import open_source
-from insphere.detectors import choosing
 from insphere.errors import SourceNotice, UnknownParameterError
 from insphere.nets.backbones import BACKBONES
+from insphere.selection import choosing
 
 PHOTOS = open_source(np.zeros((10, 80, 70, 1), dtype=np.uint8))
 WITH = pytest.mark.parametrize("installed", [True, False])

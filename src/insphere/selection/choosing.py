@@ -53,7 +53,7 @@ def choose(source: AbstractSource, parameters: Mapping[str, Any] = MappingProxyT
     >>> choose(open_source([[1.0, 2.0], [3.0, 4.0]])).name
     'vae-svdd'
     """
-    size = _size(source)
+    size = size_of(source)
     if size is None or max(size) <= LARGER_THAN:
         return Choice(DEFAULT, parameters=parameters)
     shown = f"The pictures are larger than {LARGER_THAN} pixels ({size[1]:.0f} × {size[0]:.0f})"
@@ -118,7 +118,7 @@ def fit(
     return made.fit(made.open_to_fit(opened), on_epoch=on_epoch, on_rows=on_rows)
 
 
-def _size(source: AbstractSource) -> tuple[float, float] | None:
+def size_of(source: AbstractSource) -> tuple[float, float] | None:
     """Return the height and width of the pictures, as they are or as the user wants them; None where rows are vectors."""
     if isinstance(source, ImageSource) and source.natural is not None:
         return source.natural

@@ -1,0 +1,226 @@
+"""The choice without labels: what the criterion of ``insphere fit --auto`` is settled on, and what it is worth on other data sets.
+
+    INSPHERE_DATA=FOLDER python benchmarks/choice.py --measure
+    python benchmarks/choice.py
+
+The first fits every candidate of `insphere.selection.automatic` on each data set as a trial of ``--auto`` does (at most 1,500 normal rows,
+at most 250 steps of a network), and keeps in benchmarks/reports/choice.csv what synthetic outliers say of it, and its AUROC on the test
+rows; what is there is not measured again. The second settles the criterion's two constants for each kind of data (`PRIOR`, what each
+candidate was above the mean; `SLOPE`, what a unit of separation is worth) on one half of the data sets, in the order below every other one,
+and shows on the other half, whose labels nothing was settled by, the rank correlation with the test AUROC and the regret: the AUROC lost
+against the best candidate of each set. It writes benchmarks/reports/choice.md and prints the constants.
+"""
+
+import argparse
+import csv
+import json
+import os
+import platform
+import subprocess
+import time
+import warnings
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy.stats import spearmanr
+
+import insphere
+from insphere.data import one_class_split
+from insphere.metrics import auroc
+from insphere.seeding import generator
+from insphere.selection.automatic import FOR_PICTURES, FOR_VECTORS, Candidate, _parted, judged, trial_detector
+
+REPORTS = Path(__file__).parent / "reports"
+TABLES = ["12_fault", "14_glass", "18_Ionosphere", "20_letter", "24_mnist", "26_optdigits", "28_pendigits", "2_annthyroid", "30_satellite", "32_shuttle", "34_smtp", "38_thyroid", "40_vowels", "42_WBC", "44_Wilt", "46_WPBC", "4_breastw", "6_cardio"]
+PICTURES = [*(f"mnist:{digit}" for digit in range(10)), "cifar10:airplane", "cifar10:automobile", "cifar10:bird", "cifar10:cat"]
+CANDIDATES = {"vectors": FOR_VECTORS, "pictures": FOR_PICTURES}
+SETS = {"vectors": [f"adbench/{name}" for name in TABLES], "pictures": PICTURES}
+RIDGE = 4.0  # data sets' worth of "no difference" in each candidate's prior
+FIELDS = (
+    "kind",
+    "set",
+    "candidate",
+    "auroc",
+    "separation",
+    "families",
+    "n_fitted",
+    "n_held_out",
+    "seconds",
+    "versions",
+    "machine",
+    "commit",
+)
+
+
+def main() -> None:
+    """Measure what is missing, or settle and report."""
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--measure", action="store_true", help="fit what is not in the CSV yet")
+    parser.add_argument("--sets", nargs="+", help="of these sets only")
+    options = parser.parse_args()
+    warnings.simplefilter("ignore")
+    path = REPORTS / "choice.csv"
+    if options.measure:
+        for kind, names in SETS.items():
+            for name in names:
+                if not options.sets or name in options.sets:
+                    measure(kind, name, path)
+    (REPORTS / "choice.md").write_text(report(read(path)), encoding="utf-8")
+
+
+def measure(kind: str, name: str, path: Path) -> None:
+    """Append a row for each candidate that has none on a data set."""
+    done = {row["candidate"] for row in read(path) if row["set"] == name}
+    missing = [candidate for candidate in CANDIDATES[kind] if candidate.name not in done]
+    if not missing:
+        return
+    table = Path(os.environ.get("INSPHERE_DATA", ".")) / f"{name}.npz"
+    split = one_class_split(table if name.startswith("adbench/") else name, random_state=0)
+    fitted, held_out, _ = _parted(split.train, generator(0, "rows to try detectors on"))
+    for candidate in missing:
+        row = {"kind": kind, "set": name, **tried(candidate, split, fitted, held_out), **circumstances()}
+        write(path, [*read(path), row])
+        print(name, candidate.name, row["auroc"], row["separation"], row["seconds"], flush=True)
+
+
+def tried(candidate: Candidate, split: Any, fitted: NDArray[np.int64], held_out: NDArray[np.int64]) -> dict[str, Any]:
+    """Return what a trial of one candidate says, and how well it does on the test rows."""
+    started = time.perf_counter()
+    detector, _ = trial_detector(candidate, {"random_state": 0}, len(fitted))
+    detector.fit(detector.open_to_fit(split.train).take(fitted))
+    judgement = judged(detector, split.train.take(held_out), {"random_state": 0})
+    seconds = time.perf_counter() - started
+    value = auroc(split.labels, detector.anomaly_score(split.test)).value
+    return {
+        "candidate": candidate.name,
+        "auroc": round(100 * value, 2),
+        "separation": round(judgement.separation, 3),
+        "families": json.dumps({family: round(100 * share, 1) for family, share in judgement.families.items()}),
+        "n_fitted": len(fitted),
+        "n_held_out": len(held_out),
+        "seconds": round(seconds, 1),
+    }
+
+
+def report(rows: list[dict[str, str]]) -> str:
+    """Return the page, and print the constants."""
+    parts = [f"# The choice without labels\n\n{(__doc__ or '').partition(chr(10) * 2)[2].strip()}"]
+    for kind, candidates in CANDIDATES.items():
+        names = [candidate.name for candidate in candidates]
+        sets = [
+            name for name in SETS[kind] if {row["candidate"] for row in rows if row["set"] == name and row["kind"] == kind} >= set(names)
+        ]
+        if len(sets) < 4:
+            continue
+        found = {(row["set"], row["candidate"]): row for row in rows}
+        reached = np.array([[float(found[name, candidate]["auroc"]) for candidate in names] for name in sets])
+        seen = np.array([[float(found[name, candidate]["separation"]) for candidate in names] for name in sets])
+        parts.append(part(kind, sets, names, reached, seen))
+        parts.append(families(kind, [row for row in rows if row["kind"] == kind and row["set"] in sets], sets, names))
+    commits = ", ".join(sorted({row["commit"] for row in rows}))
+    machines = "; ".join(sorted({f"{row['versions']}; {row['machine']}" for row in rows}))
+    parts.append(f"Seed 0, one split. {machines}. Commits: {commits}. Written by `benchmarks/choice.py`; do not edit.")
+    return "\n\n".join(parts) + "\n"
+
+
+def part(kind: str, sets: list[str], names: list[str], reached: NDArray[Any], seen: NDArray[Any]) -> str:
+    """Return the section of one kind of data."""
+    settled = np.arange(len(sets)) % 2 == 0
+    prior, slope = settle(reached[settled], seen[settled])
+    print(f"{kind}: SLOPE {slope:.2f}; PRIOR", dict(zip(names, prior.round(2).tolist(), strict=True)))
+    ways = {
+        "criterion (both)": prior + slope * seen,
+        "known alone (`PRIOR`)": np.tile(prior, (len(sets), 1)),
+        "seen alone (separation)": seen,
+        **{f"always {name}": np.tile(np.eye(len(names))[number], (len(sets), 1)) for number, name in enumerate(names)},
+    }
+    lines = [
+        f"## {kind.capitalize()}",
+        f"Settled on {settled.sum()} sets, shown on the other {(~settled).sum()} and, to compare, on those that it was settled on: mean AUROC"
+        " of what is chosen, mean regret in points, largest regret, and mean rank correlation (Spearman) with the test AUROC within a set.",
+        "| choice by | AUROC | regret | largest | rank correlation | AUROC (settled half) | regret (settled half) |\n|---|---|---|---|---|---|---|",
+    ]
+    table = []
+    for way, values in ways.items():
+        other, own = outcome(values[~settled], reached[~settled]), outcome(values[settled], reached[settled])
+        table.append(f"| {way} | {other[0]:.1f} | {other[1]:.2f} | {other[2]:.1f} | {other[3]} | {own[0]:.1f} | {own[1]:.2f} |")
+    best = f"| best of each set (needs labels) | {reached[~settled].max(axis=1).mean():.1f} | 0 | 0 | 1 | {reached[settled].max(axis=1).mean():.1f} | 0 |"
+    lines[-1] += "\n" + "\n".join([*table, best])
+    chosen = ways["criterion (both)"].argmax(axis=1)
+    listing = ["| set | " + " | ".join(names) + " | chosen |", "|---|" + "---|" * (len(names) + 1)]
+    for number, name in enumerate(sets):
+        figures = " | ".join(f"{value:.1f}" for value in reached[number])
+        listing.append(f"| {name}{' (settled on)' if settled[number] else ''} | {figures} | {names[chosen[number]]} |")
+    return "\n\n".join([*lines, "AUROC of each trial, in %:", "\n".join(listing)])
+
+
+def settle(reached: NDArray[Any], seen: NDArray[Any]) -> tuple[NDArray[np.float64], float]:
+    """Return the prior of each candidate and the slope: ridge regression of the AUROC above each set's mean, at most 10 points off it."""
+    above = np.clip(reached - reached.mean(axis=1, keepdims=True), -10, 10)
+    apart = seen - seen.mean(axis=1, keepdims=True)
+    n_sets, n_candidates = reached.shape
+    design = np.column_stack([np.tile(np.eye(n_candidates), (n_sets, 1)), apart.ravel()])
+    penalty = np.diag([RIDGE] * n_candidates + [RIDGE])
+    solution = np.linalg.solve(design.T @ design + penalty, design.T @ above.ravel())
+    return solution[:-1], float(max(solution[-1], 0.0))
+
+
+def outcome(values: NDArray[Any], reached: NDArray[Any]) -> tuple[float, float, float, str]:
+    """Return mean AUROC, mean and largest regret, and mean rank correlation of a way to choose."""
+    got = reached[np.arange(len(reached)), values.argmax(axis=1)]
+    regret = reached.max(axis=1) - got
+    constant = (values == values[0]).all() and len(set(values[0].tolist())) <= 2
+    correlation = "" if constant else f"{np.mean([spearmanr(a, b).statistic for a, b in zip(values, reached, strict=True)]):.2f}"
+    return float(got.mean()), float(regret.mean()), float(regret.max()), correlation
+
+
+def families(kind: str, rows: list[dict[str, str]], sets: list[str], names: list[str]) -> str:
+    """Return the rank correlation of each family alone with the test AUROC, over all sets."""
+    found = {(row["set"], row["candidate"]): row for row in rows}
+    kinds = list(json.loads(rows[0]["families"]))
+    cells = []
+    for family in kinds:
+        correlations = [
+            spearmanr(
+                [json.loads(found[name, candidate]["families"]).get(family, 50.0) for candidate in names],
+                [float(found[name, candidate]["auroc"]) for candidate in names],
+            ).statistic
+            for name in sets
+        ]
+        known = [value for value in correlations if np.isfinite(value)]
+        cells.append(f"{family} {np.mean(known):.2f} ({min(known):.2f} to {max(known):.2f})")
+    return f"Rank correlation of each family of outliers alone, mean over all sets of {kind} (least to largest): {'; '.join(cells)}."
+
+
+def circumstances() -> dict[str, str]:
+    """Return versions, machine and commit."""
+    commit = subprocess.run(["git", "rev-parse", "--short", "HEAD"], capture_output=True, text=True, check=False).stdout.strip()
+    import sklearn
+    import torch
+
+    versions = f"insphere {insphere.__version__}, PyTorch {torch.__version__}, scikit-learn {sklearn.__version__}"
+    return {"versions": versions, "machine": f"{torch.get_num_threads()} thread, {platform.machine()}", "commit": commit or "unknown"}
+
+
+def read(path: Path) -> list[dict[str, str]]:
+    """Return the rows that are there."""
+    if not path.exists():
+        return []
+    with path.open(newline="", encoding="utf-8") as file:
+        return list(csv.DictReader(file))
+
+
+def write(path: Path, rows: list[dict[str, Any]]) -> None:
+    """Write all rows at once."""
+    partial = path.with_suffix(".partial")
+    with partial.open("w", newline="", encoding="utf-8") as file:
+        writer = csv.DictWriter(file, FIELDS)
+        writer.writeheader()
+        writer.writerows(rows)
+    partial.replace(path)
+
+
+if __name__ == "__main__":
+    main()
