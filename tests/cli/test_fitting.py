@@ -79,9 +79,25 @@ def test_photos_are_fitted_from_scratch_where_no_weights_are_installed(
     assert named.result["parameters"]["backbone"] == "scratch" and "pip install" not in named.err
 
 
+def test_auto_tries_several_without_labels_and_says_what(run: Run, tmp_path: Path) -> None:
+    table = tmp_path / "may.csv"
+    np.savetxt(table, np.random.default_rng(0).normal(size=(60, 3)), delimiter=",", header="a,b,c", comments="")
+    outcome = run("fit", table, "-o", tmp_path / "m.insphere", "--auto", "--minutes", 0.1)
+    told = " ".join(outcome.err.split())
+    assert outcome.code == 0 and "Trying 8 detectors on a part of the rows, for 0.05 minutes at most." in told
+    assert "(chosen)" in told and "mixed" in told and "was chosen without labels, of" in told
+    described = run("info", tmp_path / "m.insphere", "--json").result
+    assert described["data"]["auto"]["chosen"].startswith(described["detector"])
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["m.insphere", "may.csv"]
+
+
 @pytest.mark.parametrize(
     ("options", "message"),
     [
+        (["--auto", "--detector", "knn"], "`--auto` chooses the detector, and `--detector` names one"),
+        (["--minutes", "3"], "add --auto"),
+        (["--auto", "--minutes", "0"], "`minutes`"),
+        (["--auto", "--resume"], "name the one that was chosen"),
         (["--epochs", "0"], "`epochs`"),
         (["--target-fpr", "0"], "`target_fpr`"),
         (["--seed", "-1"], "`random_state`"),

@@ -14,6 +14,7 @@ from insphere.errors import ParameterError
 if TYPE_CHECKING:
     from insphere.data import AbstractSource
     from insphere.detectors.base import AbstractDetector
+    from insphere.selection.automatic import Choice
 
 _TRAINING = "Training"
 
@@ -29,6 +30,18 @@ def fit(
             show_default=False,
             help="See insphere detectors. Default: photo for pictures above 64 pixels, else vae-svdd.",
         ),
+    ] = None,
+    auto: Annotated[
+        bool | None,
+        typer.Option(
+            "--auto",
+            show_default=False,
+            help="Try several detectors on a part of the rows, without labels, and fit the most promising one.",
+        ),
+    ] = None,
+    minutes: Annotated[
+        float | None,
+        typer.Option("--minutes", metavar="N", show_default=False, help="About how long --auto may take. Default: 10."),
     ] = None,
     target_fpr: Annotated[
         float | None,
@@ -119,12 +132,15 @@ def fit(
       insphere fit tiles.zip -o tiles.insphere --target-fpr 0.01
       insphere fit parts.csv -o m.insphere --label-column state --normal-label ok
       insphere fit photos -o line.insphere --category-by '(?P<category>cam[0-9]+)'
+      insphere fit may.csv -o m.insphere --auto --minutes 5
       insphere fit mnist:8 -o m.insphere --set alpha=0.1 --set training.lr=0.001
     """
     from insphere.output_file import check_writable
 
     given = {
         "detector": detector,
+        "auto": auto,
+        "minutes": minutes,
         "target_fpr": target_fpr,
         "epochs": epochs,
         "seed": seed,
@@ -146,7 +162,11 @@ def fit(
     }
     settings = gather(config, assignments or [], given)
     check_writable(output)
-    state = _checkpoint(output, wanted=checkpoint, resume=resume)
+    if settings.auto and resume:
+        raise ParameterError(
+            "`--resume` goes on with the fit of one detector; name the one that was chosen (--detector) instead of `--auto`."
+        )
+    state = None if settings.auto else _checkpoint(output, wanted=checkpoint, resume=resume)
     fitted, rows, seconds = fit_detector(source, settings, checkpoint=state, resume=resume)
     if not console.speaks():  # the first of the processes that trained together does the rest
         return
@@ -176,11 +196,15 @@ def fit_detector(
     from insphere.cli.progress import TrainingProgress
     from insphere.data import open_source
     from insphere.detectors import catalog
-    from insphere.selection import choosing
+    from insphere.selection import automatic, choosing
 
     started = time.perf_counter()
-    name, parameters, opened = settings.detector, settings.parameters, None
-    if name is None:
+    name, parameters, opened, chosen = settings.detector, settings.parameters, None, None
+    if settings.auto:
+        opened = open_source(source, split="train", **settings.source_options)
+        chosen = _chosen(opened, settings)
+        name, parameters = chosen.chosen.candidate.detector, chosen.parameters
+    elif name is None:
         opened = open_source(source, split="train", **settings.source_options)
         choice = choosing.choose(opened, settings.parameters)
         name, parameters = choice.name, dict(choice.parameters)
@@ -193,9 +217,28 @@ def fit_detector(
             detector.fit(rows, checkpoint=checkpoint, resume=resume, on_epoch=progress.update, on_rows=progress.count)
         except KeyboardInterrupt as error:
             raise console.Interrupted(_how_to_resume(checkpoint)) from error
+    if chosen is not None:
+        automatic.note(detector, chosen, time.perf_counter() - started)
     console.tell(rows)
     tell_of_cache(detector)
     return detector, rows, time.perf_counter() - started
+
+
+def _chosen(source: "AbstractSource", settings: FitSettings) -> "Choice":
+    """Return what was tried on the rows, after a line about each and a table of all."""
+    from insphere.selection import automatic
+    from insphere.training.processes import Processes
+
+    if Processes.here().several:
+        raise ParameterError("`--auto` tries detectors in one process; run it without torchrun, then name what it chose (--detector).")
+    n_tried = len(automatic.CANDIDATES[automatic.kind_of(source)])
+    console.say(f"Trying {n_tried} detectors on a part of the rows, for {settings.minutes / 2:g} minutes at most.")
+    choice = automatic.choose_automatically(
+        source, minutes=settings.minutes, parameters=settings.parameters, on_trial=lambda trial: console.say(presenting.trial_line(trial))
+    )
+    console.messages().print(presenting.trials(choice))
+    console.note(automatic.told(choice, listing=False))
+    return choice
 
 
 def tell_of_cache(detector: "AbstractDetector") -> None:

@@ -12,6 +12,7 @@ if TYPE_CHECKING:
     from insphere.localisation_metrics import Localisation
     from insphere.metrics import CategoryRates, Estimate, Evaluation
     from insphere.report import WrittenReport
+    from insphere.selection.automatic import Choice, Trial
 
 NEXT_STEPS = """
 Next, your own images (all of them normal):
@@ -79,6 +80,28 @@ def model_tables(title: str, description: Mapping[str, Any]) -> Iterator[Table]:
     yield console.table("Parameters", ("name", "value"), parameters)
     findings = description["health"]["findings"]
     yield console.table("Health", ("check", "level", "outcome"), ((entry["name"], entry["level"], entry["text"]) for entry in findings))
+
+
+def trial_line(trial: "Trial") -> str:
+    """Return one line about a detector that was tried."""
+    outcome = trial.problem or f"{trial.expected:+.1f} points expected"
+    return f"{trial.candidate.name}: {outcome} · {console.duration(trial.seconds)}"
+
+
+def trials(choice: "Choice") -> Table:
+    """Return what was tried without labels, the most promising first, with the AUROC of each family of synthetic outliers."""
+    tried = sorted(choice.trials, key=lambda trial: -trial.expected)
+    families = next((list(trial.judgement.families) for trial in tried if trial.judgement is not None), [])
+    rows = [
+        (
+            trial.candidate.name + (" (chosen)" if trial is choice.chosen else ""),
+            "" if trial.judgement is None else f"{trial.expected:+.1f}",
+            *("" if trial.judgement is None else f"{100 * trial.judgement.families.get(family, float('nan')):.0f}" for family in families),
+        )
+        for trial in tried
+    ]
+    title = "Tried without labels: points of AUROC expected against the mean, and AUROC of synthetic outliers in %"
+    return console.table(title, ("detector", "points", *families), rows, numbers=range(1, 2 + len(families)))
 
 
 def category_tables(decision: Mapping[str, Any]) -> Iterator[Table]:

@@ -9,8 +9,10 @@ from typing import Any
 
 from insphere.errors import ParameterError, did_you_mean
 from insphere.toml_file import read_toml
+from insphere.validation import check_number
 
 DEFAULT_SEED = 0
+DEFAULT_MINUTES = 10.0
 
 # Option on the command line and in the file -> parameter of the detector that it sets.
 _PARAMETER_OF_OPTION = {"target_fpr": "target_fpr", "seed": "random_state", "device": "device", "epochs": "epochs"}
@@ -30,7 +32,7 @@ _SOURCE_OPTIONS = (
     "data_dir",
     "jpeg_draft",
 )
-_FILE_KEYS = ("detector", *_PARAMETER_OF_OPTION, *_SOURCE_OPTIONS, "params")
+_FILE_KEYS = ("detector", "auto", "minutes", *_PARAMETER_OF_OPTION, *_SOURCE_OPTIONS, "params")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -45,11 +47,17 @@ class FitSettings:
         Arguments of the detector's constructor; nested options are dicts.
     source_options : dict
         Arguments of `insphere.open_source`.
+    auto : bool
+        Whether several detectors are tried, and the most promising one is fitted.
+    minutes : float
+        About how long that may take.
     """
 
     detector: str | None
     parameters: dict[str, Any]
     source_options: dict[str, Any]
+    auto: bool = False
+    minutes: float = DEFAULT_MINUTES
 
 
 def gather(config: Path | None, assignments: Iterable[str], options: Mapping[str, Any]) -> FitSettings:
@@ -76,7 +84,14 @@ def gather(config: Path | None, assignments: Iterable[str], options: Mapping[str
     file_parameters = _parameters(in_file.pop("params", {}), in_file, f"in {config}")
     line_parameters = _parameters(parse_assignments(assignments), on_line, "on the command line")
     merged = in_file | on_line
+    auto = bool(merged.get("auto", False))
+    if auto and merged.get("detector") is not None:
+        raise ParameterError("`--auto` chooses the detector, and `--detector` names one; leave out one of them.")
+    if not auto and "minutes" in merged:
+        raise ParameterError("`--minutes` says how long `--auto` may take; add --auto, or leave it out.")
     return FitSettings(
+        auto=auto,
+        minutes=check_number("minutes", merged.get("minutes", DEFAULT_MINUTES), above=0),
         detector=None if merged.get("detector") is None else str(merged["detector"]),
         parameters=_merge({"random_state": DEFAULT_SEED}, _merge(file_parameters, line_parameters)),
         source_options=source_options(merged),

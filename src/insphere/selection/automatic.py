@@ -51,34 +51,36 @@ class Candidate:
     parameters: Mapping[str, Any] = dataclasses.field(default_factory=dict)
 
 
-FOR_VECTORS = (
-    Candidate("fusion", "fusion"),
-    Candidate("knn", "knn"),
-    Candidate("knn, whitened", "knn", {"scaling": "whiten"}),
-    Candidate("iforest", "iforest"),
-    Candidate("vae-svdd", "vae-svdd"),
-    Candidate("vae-svdd, whitened", "vae-svdd", {"scaling": "whiten"}),
-    Candidate("vae-svdd, robust", "vae-svdd", {"scaling": "robust"}),
-    Candidate("transform-svdd", "transform-svdd"),
-)
-"""What is tried on vectors, those first that take the least time for what they give."""
+CANDIDATES: Mapping[str, Sequence[Candidate]] = {
+    "vectors": (
+        Candidate("fusion", "fusion"),
+        Candidate("knn", "knn"),
+        Candidate("knn, whitened", "knn", {"scaling": "whiten"}),
+        Candidate("iforest", "iforest"),
+        Candidate("vae-svdd", "vae-svdd"),
+        Candidate("vae-svdd, whitened", "vae-svdd", {"scaling": "whiten"}),
+        Candidate("vae-svdd, robust", "vae-svdd", {"scaling": "robust"}),
+        Candidate("transform-svdd", "transform-svdd"),
+    ),
+    "pictures": (
+        Candidate("vae-svdd", "vae-svdd"),
+        Candidate("knn", "knn"),
+        Candidate("knn, whitened", "knn", {"scaling": "whiten"}),
+        Candidate("vae-svdd, unit", "vae-svdd", {"scaling": "unit"}),
+        Candidate("vae-svdd, standard", "vae-svdd", {"scaling": "standard"}),
+        Candidate("transform-svdd", "transform-svdd"),
+    ),
+    "photos": (
+        Candidate("photo", PHOTOS),
+        Candidate("knn", "knn"),
+        Candidate("vae-svdd", "vae-svdd"),
+    ),
+}
+"""What is tried, by the kind of the rows, those first that take the least time for what they give.
 
-FOR_PICTURES = (
-    Candidate("vae-svdd", "vae-svdd"),
-    Candidate("knn", "knn"),
-    Candidate("knn, whitened", "knn", {"scaling": "whiten"}),
-    Candidate("vae-svdd, unit", "vae-svdd", {"scaling": "unit"}),
-    Candidate("vae-svdd, standard", "vae-svdd", {"scaling": "standard"}),
-    Candidate("transform-svdd", "transform-svdd"),
-)
-"""What is tried on pictures up to `LARGER_THAN` pixels."""
-
-FOR_PHOTOS = (
-    Candidate("photo", PHOTOS),
-    Candidate("vae-svdd", "vae-svdd"),
-    Candidate("knn", "knn"),
-)
-"""What is tried on photos; the latter two at the size to which vae-svdd brings them."""
+"pictures" are up to `LARGER_THAN` pixels; of "photos", larger ones, knn and vae-svdd see what is left at the size to which vae-svdd brings
+them.
+"""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -91,7 +93,7 @@ class Trial:
     judgement : Judgement, optional
         None where there is no outcome.
     expected : float
-        Points of AUROC above the mean of all that are expected of it (see `insphere.selection.criterion.expected`); −inf without an outcome.
+        Points of AUROC above the mean of all that are expected of it (`insphere.selection.criterion.expected`); −inf without an outcome.
     seconds : float
         That the trial took.
     whole_seconds : float
@@ -224,9 +226,9 @@ def choose_automatically(
         raise DataError(source.doubt)
     rng = generator(resolve_seed(parameters.get("random_state")), "rows to try detectors on")
     fitted, held_out, n_rows = _parted(source, rng)
-    kind = "pictures" if source.is_image else "vectors"
+    kind = kind_of(source)
     trials: list[Trial] = []
-    for candidate in candidates(source):
+    for candidate in CANDIDATES[kind]:
         remaining = deadline - time.monotonic()
         trial = _tried(candidate, source, (fitted, held_out), n_rows / len(fitted), kind, parameters, remaining if trials else None)
         trials.append(trial)
@@ -241,23 +243,23 @@ def choose_automatically(
     return Choice(tuple(trials), chosen, len(fitted), len(held_out), {**chosen.candidate.parameters, **parameters})
 
 
-def candidates(source: AbstractSource) -> Sequence[Candidate]:
-    """Return what may be chosen for the rows of a source."""
+def kind_of(source: AbstractSource) -> str:
+    """Return the key of `CANDIDATES` for the rows of a source."""
     size = size_of(source)
-    if size is None:
-        return FOR_VECTORS
-    return FOR_PHOTOS if max(size) > LARGER_THAN else FOR_PICTURES
+    return "vectors" if size is None else "photos" if max(size) > LARGER_THAN else "pictures"
 
 
-def told(choice: Choice) -> str:
-    """Return what was tried and chosen, as sentences."""
+def told(choice: Choice, *, listing: bool = True) -> str:
+    """Return what was tried and chosen, as sentences; with `listing`, what is expected of each."""
     tried = [trial for trial in choice.trials if trial.judgement is not None]
     listed = "; ".join(f"{trial.candidate.name} {trial.expected:+.1f}" for trial in sorted(tried, key=lambda trial: -trial.expected))
     left_out = [f"{trial.candidate.name} ({trial.problem})" for trial in choice.trials if trial.judgement is None]
     text = (
-        f"{choice.chosen.candidate.name} was chosen without labels, of {len(tried)} that were fitted on {choice.n_fitted} rows and judged on"
-        f" {choice.n_held_out} others and on outliers made of them. Expected points of AUROC against their mean: {listed}."
+        f"{choice.chosen.candidate.name} was chosen without labels, of {len(tried)} that were fitted on {choice.n_fitted} rows and judged"
+        f" on {choice.n_held_out} others and on outliers made of them."
     )
+    if listing:
+        text += f" Expected points of AUROC against their mean: {listed}."
     if tried and choice.chosen.expected < max(trial.expected for trial in tried):
         text += " More promising ones would have taken longer than there was time: give more minutes."
     return text + (f" Without an outcome: {'; '.join(left_out)}." if left_out else "")
@@ -273,7 +275,7 @@ def _parted(source: AbstractSource, rng: np.random.Generator) -> tuple[NDArray[n
     loaded = source.load()
     if len(loaded.X) < 2 * MIN_ROWS:
         raise DataError(
-            f"To try detectors takes at least {2 * MIN_ROWS} readable normal rows, got {len(loaded.X)} from {source.name}; give more examples,"
+            f"To try detectors takes at least {2 * MIN_ROWS} readable normal rows, got {len(loaded.X)} from {source.name}; give more,"
             " or name a detector."
         )
     named = groups_of(source, None)

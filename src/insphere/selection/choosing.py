@@ -10,7 +10,7 @@ from insphere.data import AbstractSource, ImageSource, open_source
 from insphere.detectors.base import AbstractDetector
 from insphere.detectors.catalog import detector_class, make
 from insphere.detectors.scoring import Rows
-from insphere.errors import SourceNotice, warn_user
+from insphere.errors import ParameterError, SourceNotice, warn_user
 from insphere.nets.backbones import BACKBONES, SCRATCH
 
 DEFAULT = "vae-svdd"
@@ -72,6 +72,8 @@ def fit(
     source: Rows,
     *,
     detector: str | None = None,
+    auto: bool = False,
+    minutes: float = 10.0,
     on_epoch: Callable[[Any], None] | None = None,
     on_rows: Callable[[int, int], None] | None = None,
     **parameters: Any,
@@ -87,6 +89,11 @@ def fit(
         Normal rows: what `AbstractDetector.fit` and `insphere.open_source` take.
     detector : str, optional
         Its name instead, as ``insphere detectors`` lists them.
+    auto : bool
+        Whether to try several detectors without labels first, and fit the most promising one: see
+        `insphere.selection.automatic.fit_automatically`.
+    minutes : float
+        About how long that may take, above 0.
     on_epoch, on_rows : callable, optional
         Follow the fit: see `AbstractDetector.fit`.
     **parameters : object
@@ -109,6 +116,12 @@ def fit(
     >>> fitted.name, fitted.predict(np.full((1, 3), 9.0)).tolist()
     ('knn', [-1])
     """
+    if auto:
+        if detector is not None:
+            raise ParameterError("`auto` chooses the detector, and `detector` names one; leave out one of them.")
+        from insphere.selection.automatic import fit_automatically  # which builds on this module
+
+        return fit_automatically(source, minutes=minutes, on_epoch=on_epoch, on_rows=on_rows, **parameters)
     opened = open_source(source, split="train")
     choice = choose(opened, parameters) if detector is None else Choice(detector, parameters=parameters)
     if choice.reason:

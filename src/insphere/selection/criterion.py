@@ -11,10 +11,10 @@ from numpy.typing import NDArray
 from insphere.detectors.base import AbstractDetector
 from insphere.metrics import auroc
 
-SLOPE: Mapping[str, float] = {"vectors": 0.0, "pictures": 0.0}
+SLOPE: Mapping[str, float] = {"vectors": 0.0, "pictures": 0.0, "photos": 0.0}
 """Points of AUROC that one unit of `Judgement.separation` is worth."""
 
-PRIOR: Mapping[str, Mapping[str, float]] = {"vectors": {}, "pictures": {}}
+PRIOR: Mapping[str, Mapping[str, float]] = {"vectors": {}, "pictures": {}, "photos": {}}
 """Points of AUROC that each configuration was above the mean of all, on the data sets that the criterion was settled on."""
 
 _EDGE = 0.01  # so that a perfect AUROC has a finite logit, and the last percent does not outweigh all others
@@ -77,7 +77,7 @@ def expected(kind: str, configuration: str, judgement: Judgement) -> float:
 
     Parameters
     ----------
-    kind : {"vectors", "pictures"}
+    kind : {"vectors", "pictures", "photos"}
     configuration : str
         Name of a `Candidate`; of one that is not known, what is known is 0.
     judgement : Judgement
