@@ -45,8 +45,17 @@ def test_a_backbone_that_the_user_names_stays(backbone: str, installed: bool, pa
 def test_what_the_detector_of_photos_lacks_small_pictures_and_tables() -> None:
     lacking = choosing.choose(PHOTOS, {"alpha": 0.1})
     assert lacking.name == "vae-svdd" and "has no alpha" in lacking.reason and lacking.parameters == {"alpha": 0.1}
-    for rows in (np.zeros((10, 64, 64, 1), dtype=np.uint8), np.zeros((10, 3))):
-        assert choosing.choose(open_source(rows)) == choosing.Choice("vae-svdd")
+    assert choosing.choose(open_source(np.zeros((10, 64, 64, 1), dtype=np.uint8))) == choosing.Choice("vae-svdd")
+
+
+def test_vectors_get_what_is_best_on_tables_unless_they_are_many_or_long_or_it_lacks_a_parameter(monkeypatch: pytest.MonkeyPatch) -> None:
+    table = open_source(np.zeros((10, 3)))
+    choice = choosing.choose(table, {"trim": 0.1})
+    assert choice.name == "fusion" and choice.other == "vae-svdd" and choice.parameters == {"trim": 0.1}
+    assert choosing.choose(table, {"epochs": 3}) == choosing.Choice("vae-svdd", parameters={"epochs": 3})
+    assert choosing.choose(open_source(np.zeros((10, 257)))).name == "vae-svdd"
+    monkeypatch.setattr(choosing, "MOST_ROWS", 9)
+    assert choosing.choose(table).name == "vae-svdd"
 
 
 @pytest.mark.filterwarnings("ignore::insphere.errors.HealthWarning")
@@ -55,6 +64,8 @@ def test_one_call_fits_what_suits_and_says_so_where_it_is_not_the_usual_one() ->
     epochs: list[Any] = []
     fitted = insphere.fit(rng.normal(size=(40, 3)), on_epoch=epochs.append, epochs=2, random_state=0, target_fpr=0.1)
     assert isinstance(fitted, insphere.DeepSVDDVAE) and len(epochs) == 2 and fitted.target_fpr == 0.1
+    with pytest.warns(SourceNotice, match="The rows are vectors, so the detector fusion is fitted. detector='vae-svdd' takes the other"):
+        assert isinstance(insphere.fit(rng.normal(size=(40, 3)), random_state=0), insphere.Fusion)
     photos = rng.integers(0, 200, size=(12, 80, 70, 1)).astype(np.uint8)
     with pytest.warns(SourceNotice, match="so the detector photo is fitted. detector='vae-svdd' takes the other one."):
         by_size = insphere.fit(photos, backbone="scratch", random_state=0)

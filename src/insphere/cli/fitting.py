@@ -28,7 +28,7 @@ def fit(
             "--detector",
             metavar="NAME",
             show_default=False,
-            help="See insphere detectors. Default: photo for pictures above 64 pixels, else vae-svdd.",
+            help="See insphere detectors. Default: photo for pictures above 64 pixels, fusion for tables, else vae-svdd.",
         ),
     ] = None,
     auto: Annotated[

@@ -14,7 +14,13 @@ from insphere.errors import ParameterError, SourceNotice, warn_user
 from insphere.nets.backbones import BACKBONES, SCRATCH
 
 DEFAULT = "vae-svdd"
-"""Detector of small pictures and of vectors."""
+"""Detector of small pictures, and of vectors that are many or long."""
+
+TABLES = "fusion"
+"""Detector of vectors, on tables ahead of `DEFAULT` and of nearest neighbours (``benchmarks/reports/adbench.md``)."""
+
+MOST_FEATURES, MOST_ROWS = 256, 50_000
+"""Vectors for which `TABLES` is taken: it compares with rows, which takes longer the more and the longer they are."""
 
 PHOTOS = "photo"
 """Detector of photos."""
@@ -51,13 +57,18 @@ def choose(source: AbstractSource, parameters: Mapping[str, Any] = MappingProxyT
     --------
     >>> from insphere.data import open_source
     >>> choose(open_source([[1.0, 2.0], [3.0, 4.0]])).name
-    'vae-svdd'
+    'fusion'
     """
     size = size_of(source)
-    if size is None or max(size) <= LARGER_THAN:
+    if size is None:
+        n_features = source.row_shape[0]
+        if n_features > MOST_FEATURES or len(source) > MOST_ROWS or _foreign(TABLES, parameters):
+            return Choice(DEFAULT, parameters=parameters)
+        return Choice(TABLES, f"The rows are vectors, so the detector {TABLES} is fitted.", DEFAULT, parameters)
+    if max(size) <= LARGER_THAN:
         return Choice(DEFAULT, parameters=parameters)
     shown = f"The pictures are larger than {LARGER_THAN} pixels ({size[1]:.0f} × {size[0]:.0f})"
-    foreign = sorted(set(parameters) - set(detector_class(PHOTOS)._get_param_names()))
+    foreign = _foreign(PHOTOS, parameters)
     if foreign:
         reason = f"{shown}, but the detector {PHOTOS} has no {', '.join(foreign)}: {DEFAULT} is fitted."
         return Choice(DEFAULT, reason, parameters=parameters)
@@ -80,8 +91,9 @@ def fit(
 ) -> AbstractDetector:
     """Fit the detector that suits the rows, as ``insphere fit`` does, and return it.
 
-    Photos, pictures whose longer side has more than 64 pixels, get `PhotoSpheres`, small pictures and vectors `DeepSVDDVAE`. Where it is
-    not the latter, a `SourceNotice` says which it is and why.
+    Photos, pictures whose longer side has more than 64 pixels, get `PhotoSpheres`; small pictures `DeepSVDDVAE`; vectors `Fusion`, but
+    `DeepSVDDVAE` where they are more than 50,000, have more than 256 features, or a parameter is given that `Fusion` lacks. Where it is
+    not `DeepSVDDVAE`, a `SourceNotice` says which it is and why.
 
     Parameters
     ----------
@@ -129,6 +141,11 @@ def fit(
         warn_user(f"{choice.reason}{instead}", SourceNotice)
     made = make(choice.name, choice.parameters)
     return made.fit(made.open_to_fit(opened), on_epoch=on_epoch, on_rows=on_rows)
+
+
+def _foreign(name: str, parameters: Mapping[str, Any]) -> list[str]:
+    """Return the parameters that a detector does not have."""
+    return sorted(set(parameters) - set(detector_class(name)._get_param_names()))
 
 
 def size_of(source: AbstractSource) -> tuple[float, float] | None:
