@@ -5,7 +5,7 @@
 Of each data set half of the anomalies, drawn by the seed, may be mixed into the normal training rows, 0, 1, 5, 10 or 20 % of what is
 trained on; the AUROC is that of the other half against the normal test rows, which are the same at every rate. `trim` is 0, the rate
 itself, or twice the rate. Labels are used for mixing and for the AUROC. Ten digits of 8 × 8 pixels from scikit-learn, each the normal one
-among the others, and tables of FOLDER/adbench/ that have enough anomalies, for `vae-svdd`, and for tables `fusion` and `iforest` too. Writes
+among the others, and tables of FOLDER/adbench/ that have enough anomalies, for `vae-svdd`, on tables `fusion` and `iforest` too. Writes
 benchmarks/reports/contamination.csv and contamination.md.
 """
 
