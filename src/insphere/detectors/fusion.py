@@ -36,7 +36,7 @@ LEAST = -3.0
 PICTURES: tuple[tuple[Mapping[str, Any], float], ...] = (({"name": "vae-svdd"}, 1.0), ({"name": "knn", "scaling": "whiten"}, 1.0))
 """What "auto" fuses for pictures."""
 
-_LEAST_SHARE = 1e-3  # of the median distance, below which the logarithm is level: copies of training rows lie at no distance
+_FLOOR_SHARE = 0.1  # of the median distance above 0: copies lie at no distance, and that is not infinitely less than a small one
 _LEAST_SPREAD = 1e-9
 _CROSS_DISTANCES_BELOW = 5000
 
@@ -70,7 +70,8 @@ class Units(NamedTuple):
         """
         floor = None
         if distances:
-            floor = max(_LEAST_SHARE * float(np.median(scores)), float(np.finfo(np.float64).tiny))
+            above = scores[scores > 0]
+            floor = max(_FLOOR_SHARE * float(np.median(above)) if len(above) else 1.0, float(np.finfo(np.float64).tiny))
             scores = np.log(scores + floor)
         mean, spread = float(scores.mean()), float(scores.std())
         return cls(mean, spread, floor) if spread > _LEAST_SPREAD * max(1.0, abs(mean)) else None
