@@ -29,7 +29,7 @@ def test_it_loads_with_equal_scores(path: Path) -> None:
 
 
 def test_there_are_files_of_every_state_of_the_format() -> None:
-    assert {path.parent.name for path in FILES} == {"0.1.0", "one-decision", "input-contract", "schema"}
+    assert {path.parent.name for path in FILES} == {"0.1.0", "one-decision", "input-contract", "schema", "fusion"}
     assert all(len(list((GOLDEN / name).glob("*.insphere"))) >= 9 for name in ("0.1.0", "one-decision", "input-contract", "schema"))
 
 

@@ -38,6 +38,8 @@ def detectors() -> dict[str, object]:
         "cae": ("CAE", small),
         "deep-svdd": ("DeepSVDD", small),
         "transform-svdd": ("TransformSVDD", small),
+        "fusion": ("Fusion", {}),
+        "knn-relative": ("KNN", {"aggregation": "relative", "exclude_self": True, "scaling": "robust"}),
     }
     made = {}
     for name, (kind, parameters) in settings.items():
