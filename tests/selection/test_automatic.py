@@ -90,6 +90,19 @@ def test_rows_of_a_group_and_equal_rows_are_on_one_side() -> None:
         assert len(held_out) == 20
 
 
+def test_of_many_rows_only_drawn_ones_are_read(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(automatic, "_MOST_LOOKED_AT", 40)
+    monkeypatch.setattr(ArraySource, "load", _load_few)
+    fitted, held_out, n_rows = automatic._parted(ArraySource(X), np.random.default_rng(0))
+    assert n_rows == 80 and (len(fitted), len(held_out)) == (30, 10) and max(*fitted, *held_out) >= 40
+    assert len({*fitted.tolist(), *held_out.tolist()}) == 40
+
+
+def _load_few(source: ArraySource) -> Any:
+    assert len(source) <= 40
+    return next(source.batches(40))
+
+
 def test_a_trial_has_so_many_rows_and_steps_at_most(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(automatic, "MOST_FITTED", 30)
     monkeypatch.setattr(automatic, "MOST_HELD_OUT", 10)
@@ -148,6 +161,14 @@ def test_the_kinds_of_rows() -> None:
     assert kind_of(open_source(X)) == "vectors"
     assert kind_of(open_source(np.zeros((9, 28, 28), np.uint8))) == "pictures"
     assert kind_of(open_source(np.zeros((9, 80, 60, 3), np.uint8))) == "photos"
+
+
+def test_photos_are_tried_from_scratch_where_no_weights_are_installed(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("insphere.selection.choosing.importlib.util.find_spec", lambda name: None)
+    photos = open_source(np.zeros((9, 80, 60, 3), np.uint8))
+    first, *others = automatic._candidates("photos", photos, {"target_fpr": 0.1})
+    assert first.detector == "photo" and first.parameters == {"target_fpr": 0.1, "backbone": "scratch"}
+    assert others == list(automatic.CANDIDATES["photos"][1:])
 
 
 def test_every_candidate_is_a_detector_with_these_parameters_and_known_to_the_criterion() -> None:

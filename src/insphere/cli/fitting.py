@@ -233,9 +233,15 @@ def _chosen(source: "AbstractSource", settings: FitSettings) -> "Choice":
         raise ParameterError("`--auto` tries detectors in one process; run it without torchrun, then name what it chose (--detector).")
     n_tried = len(automatic.CANDIDATES[automatic.kind_of(source)])
     console.say(f"Trying {n_tried} detectors on a part of the rows, for {settings.minutes / 2:g} minutes at most.")
-    choice = automatic.choose_automatically(
-        source, minutes=settings.minutes, parameters=settings.parameters, on_trial=lambda trial: console.say(presenting.trial_line(trial))
-    )
+    try:
+        choice = automatic.choose_automatically(
+            source,
+            minutes=settings.minutes,
+            parameters=settings.parameters,
+            on_trial=lambda trial: console.say(presenting.trial_line(trial)),
+        )
+    except KeyboardInterrupt as error:
+        raise console.Interrupted("Interrupted while detectors were tried; nothing was written.") from error
     console.messages().print(presenting.trials(choice))
     console.note(automatic.told(choice, listing=False))
     return choice

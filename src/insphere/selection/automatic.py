@@ -19,7 +19,7 @@ from insphere.detectors.neural import AbstractNeuralDetector
 from insphere.detectors.scoring import Rows
 from insphere.errors import DataError, InsphereError, SourceNotice, warn_user
 from insphere.seeding import generator, resolve_seed
-from insphere.selection.choosing import LARGER_THAN, PHOTOS, size_of
+from insphere.selection.choosing import LARGER_THAN, PHOTOS, choose, size_of
 from insphere.selection.criterion import Judgement, expected, judge
 from insphere.selection.outliers import synthetic_outliers
 from insphere.training.options import default_epochs
@@ -29,6 +29,7 @@ MOST_FITTED, MOST_HELD_OUT = 1500, 500
 """Rows that a trial fits at most, and that it is judged on."""
 
 _SHARE_HELD_OUT = 0.25
+_MOST_LOOKED_AT = 8000
 _TRIAL_STEPS = 250  # of a network's training, at most: half of what vae-svdd takes by itself
 _SHARE_OF_TRIALS = 0.5  # of the time; the rest is for the fit on all rows
 
@@ -228,7 +229,7 @@ def choose_automatically(
     fitted, held_out, n_rows = _parted(source, rng)
     kind = kind_of(source)
     trials: list[Trial] = []
-    for candidate in CANDIDATES[kind]:
+    for candidate in _candidates(kind, source, parameters):
         remaining = deadline - time.monotonic()
         trial = _tried(candidate, source, (fitted, held_out), n_rows / len(fitted), kind, parameters, remaining if trials else None)
         trials.append(trial)
@@ -247,6 +248,15 @@ def kind_of(source: AbstractSource) -> str:
     """Return the key of `CANDIDATES` for the rows of a source."""
     size = size_of(source)
     return "vectors" if size is None else "photos" if max(size) > LARGER_THAN else "pictures"
+
+
+def _candidates(kind: str, source: AbstractSource, given: Mapping[str, Any]) -> Sequence[Candidate]:
+    """Return what is tried: of photos, with features that need no weights where none are installed."""
+    suited = choose(source, given)
+    return [
+        dataclasses.replace(candidate, parameters=suited.parameters) if candidate.detector == suited.name == PHOTOS else candidate
+        for candidate in CANDIDATES[kind]
+    ]
 
 
 def told(choice: Choice, *, listing: bool = True) -> str:
@@ -271,14 +281,20 @@ def note(detector: AbstractDetector, choice: Choice, seconds: float) -> None:
 
 
 def _parted(source: AbstractSource, rng: np.random.Generator) -> tuple[NDArray[np.int64], NDArray[np.int64], int]:
-    """Return the positions of the rows to fit and to judge on, by whole units, and how many readable rows there are."""
-    loaded = source.load()
+    """Return the positions of the rows to fit and to judge on, by whole units, and about how many readable rows there are.
+
+    Of many rows, some drawn ones are looked at; the others are not even read.
+    """
+    every = np.arange(len(source))
+    looked_at = every if len(every) <= _MOST_LOOKED_AT else np.sort(rng.permutation(every)[:_MOST_LOOKED_AT])
+    drawn = source if len(looked_at) == len(every) else source.take(looked_at)
+    loaded = drawn.load()
     if len(loaded.X) < 2 * MIN_ROWS:
         raise DataError(
             f"To try detectors takes at least {2 * MIN_ROWS} readable normal rows, got {len(loaded.X)} from {source.name}; give more,"
             " or name a detector."
         )
-    named = groups_of(source, None)
+    named = groups_of(drawn, None)
     units = independent_units(row_hashes(as_rows(loaded.X)), None if named is None else [named[row] for row in loaded.index])
     units = np.arange(len(loaded.X)) if units is None else units
     n_units = int(units.max()) + 1
@@ -289,7 +305,8 @@ def _parted(source: AbstractSource, rng: np.random.Generator) -> tuple[NDArray[n
     held = np.flatnonzero(np.isin(units, order[:n_held]))
     others = np.flatnonzero(np.isin(units, order[n_held:]))
     chosen = [np.sort(rng.permutation(rows)[:most]) for rows, most in ((others, MOST_FITTED), (held, MOST_HELD_OUT))]
-    return loaded.index[chosen[0]], loaded.index[chosen[1]], len(loaded.X)
+    index = looked_at[loaded.index]
+    return index[chosen[0]], index[chosen[1]], round(len(loaded.X) / len(looked_at) * len(every))
 
 
 def _tried(

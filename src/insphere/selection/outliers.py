@@ -75,14 +75,14 @@ def _swapped(rows: NDArray[Any], rng: np.random.Generator) -> NDArray[Any]:
 def _blended(rows: NDArray[Any], rng: np.random.Generator) -> NDArray[Any]:
     others = (np.arange(len(rows)) + rng.integers(1, len(rows), size=len(rows))) % len(rows)
     middle = 0.5 * rows + 0.5 * rows[others]
-    return np.rint(middle) if np.issubdtype(rows.dtype, np.integer) else middle
+    return np.asarray(np.rint(middle) if np.issubdtype(rows.dtype, np.integer) else middle)
 
 
 def _spiked(rows: NDArray[Any], rng: np.random.Generator) -> NDArray[Any]:
     n_features = rows.shape[1]
     n_spikes = max(1, round(0.1 * n_features))
     hit = rng.random(rows.shape).argsort(axis=1).argsort(axis=1) < n_spikes
-    return rows + hit * _SPIKE * rows.std(axis=0) * rng.standard_normal(rows.shape)
+    return np.asarray(rows + hit * _SPIKE * rows.std(axis=0) * rng.standard_normal(rows.shape))
 
 
 def _uniform(rows: NDArray[Any], rng: np.random.Generator) -> NDArray[Any]:
