@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from insphere.cli.settings import gather, parse_assignments, parse_image_size, read_config
+from insphere.cli.settings import checkpoint_path, gather, is_kept, parse_assignments, parse_image_size, read_config
 from insphere.errors import DataError, ParameterError
 
 
@@ -128,3 +128,12 @@ def test_bad_files_are_refused(tmp_path: Path) -> None:
     (tmp_path / "latin.toml").write_bytes(b'mode = "gr\xe9y"')
     with pytest.raises(DataError, match="not valid TOML"):
         read_config(tmp_path / "latin.toml")
+
+
+def test_a_state_is_kept_in_the_file_or_in_those_of_the_parts(tmp_path: Path) -> None:
+    state = checkpoint_path(tmp_path / "m[1].insphere")
+    assert not is_kept(state)
+    (tmp_path / "m[1].insphere.checkpoint.trimmed").touch()
+    assert not is_kept(state)
+    (tmp_path / "m[1].insphere.checkpoint.0").touch()
+    assert is_kept(state)

@@ -6,6 +6,7 @@ from sklearn.utils.estimator_checks import parametrize_with_checks
 import contract
 import insphere
 from insphere import KNN, DeepSVDDVAE, Fusion, IForest, model_file
+from insphere.detectors import fusion
 from insphere.detectors.fusion import NEIGHBOURS, Units
 from insphere.errors import HealthWarning, ModelFileError, ParameterError
 from insphere.export import export_onnx
@@ -56,10 +57,11 @@ def _left_out(fitted):
     return references, 5, np.arange(len(references))
 
 
-def test_auto_is_neighbours_for_vectors_and_has_a_network_for_pictures():
+def test_auto_is_neighbours_for_vectors_and_networks_for_pictures(monkeypatch):
     assert [part.name for part in contract.fitted(Fusion(random_state=0), VECTORS).detectors_] == ["knn"] * len(NEIGHBOURS)
+    monkeypatch.setattr(fusion, "PICTURES", tuple(({**part, "epochs": 1}, weight) for part, weight in fusion.PICTURES))
     brief = contract.fit_quietly(Fusion(random_state=0), GREY)
-    assert [part.name for part in brief.detectors_] == ["vae-svdd", "knn"]
+    assert [part.name for part in brief.detectors_] == ["transform-svdd", "vae-svdd"]
     again = contract.fit_quietly(brief, VECTORS)  # a detector that is fitted again looks at the rows again
     assert len(again.detectors_) == len(NEIGHBOURS)
 

@@ -113,6 +113,9 @@ def test_a_trial_has_so_many_rows_and_steps_at_most(monkeypatch: pytest.MonkeyPa
     named, once = automatic.trial_detector(Candidate("network", "vae-svdd"), {"epochs": 4}, 1500)
     assert named.epochs == 4 and once == 1.0
     assert automatic.trial_detector(QUICK[0], {}, 1500)[1] == 1.0
+    fused, times = automatic.trial_detector(Candidate("fusion", "fusion", {"detectors": ["transform-svdd", "vae-svdd"]}), {}, 1500)
+    assert [part.epochs for part in fused.detectors] == [10, 32] and times > 2  # type: ignore[attr-defined]
+    assert automatic.trial_detector(Candidate("fusion", "fusion"), {}, 1500)[1] == 1.0
 
 
 def test_what_takes_too_long_is_left_out_and_told(monkeypatch: pytest.MonkeyPatch) -> None:

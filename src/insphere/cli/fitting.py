@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from insphere.cli import console, options, presenting
-from insphere.cli.settings import DEFAULT_SEED, FitSettings, checkpoint_path, gather
+from insphere.cli.settings import DEFAULT_SEED, FitSettings, checkpoint_path, gather, is_kept
 from insphere.errors import ParameterError
 
 if TYPE_CHECKING:
@@ -269,14 +269,14 @@ def _checkpoint(output: Path, *, wanted: bool, resume: bool) -> Path | None:
             raise ParameterError("`--resume` goes on from the checkpoint, which `--no-checkpoint` rules out; leave out one of them.")
         return None
     path = checkpoint_path(output)
-    if resume and not path.exists():
+    if resume and not is_kept(path):
         console.warn(f"there is no checkpoint {path}; the fit starts from the beginning.")
-    if path.exists() and not resume:
+    if is_kept(path) and not resume:
         console.warn(f"{path} of an interrupted fit will be replaced; add --resume to go on from it instead.")
     return path
 
 
 def _how_to_resume(checkpoint: Path | None) -> str:
-    if checkpoint is None or not checkpoint.exists():
+    if checkpoint is None or not is_kept(checkpoint):
         return "Interrupted; nothing was written."
     return f"Interrupted; the state after the last finished epoch is in {checkpoint}. Run the same command with --resume to go on."

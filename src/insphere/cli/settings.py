@@ -1,6 +1,7 @@
 """What a fit is asked for: a TOML file, ``--set name=value`` and the plain options, brought together."""
 
 import dataclasses
+import glob
 import os
 import tomllib
 from collections.abc import Iterable, Mapping
@@ -232,3 +233,8 @@ def checkpoint_path(model: str | os.PathLike[str]) -> Path:
     """
     path = Path(model)
     return path.with_name(path.name + ".checkpoint")
+
+
+def is_kept(checkpoint: Path) -> bool:
+    """Return whether there is a state to go on from: in the file itself, or, of a detector of several parts, in one of each part."""
+    return checkpoint.exists() or any(checkpoint.parent.glob(f"{glob.escape(checkpoint.name)}.[0-9]*"))

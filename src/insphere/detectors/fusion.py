@@ -33,8 +33,8 @@ Members and weights were chosen on ADBench's eighteen tables, labels looked at (
 LEAST = -3.0
 """Units below which no part goes: so that none vouches for a row that it lies on top of, a copy of a training row, against all others."""
 
-PICTURES: tuple[tuple[Mapping[str, Any], float], ...] = (({"name": "vae-svdd"}, 1.0), ({"name": "knn", "scaling": "whiten"}, 1.0))
-"""What "auto" fuses for pictures."""
+PICTURES: tuple[tuple[Mapping[str, Any], float], ...] = (({"name": "transform-svdd"}, 1.0), ({"name": "vae-svdd"}, 1.0))
+"""What "auto" fuses for pictures; chosen on MNIST's digit 8, labels looked at (``benchmarks/digits.py``)."""
 
 _FLOOR_SHARE = 0.1  # of the median distance above 0: copies lie at no distance, and that is not infinitely less than a small one
 _LEAST_SPREAD = 1e-9
@@ -99,7 +99,7 @@ class Fusion(AbstractDetector):
     detectors : "auto" or sequence of str, mapping or detector
         What is fused: names in the catalog, mappings with that ``name`` and parameters, or unfitted detectors. "auto" fuses for vectors
         the distances to the nearest rows, to one and to five of them, as they are, with heavy tails drawn in, whitened, and in units of
-        the neighbours' own distances (`NEIGHBOURS`); for pictures `PICTURES`.
+        the neighbours' own distances (`NEIGHBOURS`); for pictures `transform-svdd` and `vae-svdd`, which takes minutes.
     weights : sequence of float, optional
         One for each of the detectors, above 0; None weighs all alike ("auto" has its own).
     target_fpr : float

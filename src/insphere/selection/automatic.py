@@ -15,6 +15,7 @@ from insphere.decision.units import independent_units, row_hashes
 from insphere.detectors.base import AbstractDetector
 from insphere.detectors.catalog import make
 from insphere.detectors.fitting import MIN_ROWS, as_rows, groups_of
+from insphere.detectors.fusion import Fusion
 from insphere.detectors.neural import AbstractNeuralDetector
 from insphere.detectors.scoring import Rows
 from insphere.errors import DataError, InsphereError, SourceNotice, warn_user
@@ -70,6 +71,7 @@ CANDIDATES: Mapping[str, Sequence[Candidate]] = {
         Candidate("vae-svdd, unit", "vae-svdd", {"scaling": "unit"}),
         Candidate("vae-svdd, standard", "vae-svdd", {"scaling": "standard"}),
         Candidate("transform-svdd", "transform-svdd"),
+        Candidate("fusion", "fusion", {"detectors": ["transform-svdd", "vae-svdd"]}),
     ),
     "photos": (
         Candidate("photo", PHOTOS),
@@ -353,6 +355,9 @@ def judged(detector: AbstractDetector, held_out: AbstractSource, given: Mapping[
 def trial_detector(candidate: Candidate, given: Mapping[str, Any], n_rows: int) -> tuple[AbstractDetector, float]:
     """Return the unfitted detector of a trial, and how many times as long its training would be if it were not shortened."""
     detector = make(candidate.detector, {**candidate.parameters, **given})
+    if isinstance(detector, Fusion) and not isinstance(detector.detectors, str):
+        parts = [trial_detector(Candidate(part, part), {}, n_rows) for part in detector.detectors]
+        return detector.set_params(detectors=[part for part, _ in parts]), max(times for _, times in parts)
     if not isinstance(detector, AbstractNeuralDetector) or detector.epochs is not None:
         return detector, 1.0
     detector._check_parameters()
