@@ -181,7 +181,7 @@ def fit_automatically(
     on_epoch, on_rows : callable, optional
         Follow the last fit: see `AbstractDetector.fit`.
     **parameters : object
-        Parameters that every detector gets (`target_fpr`, `random_state`, ...).
+        Parameters that every detector gets (`target_fpr`, `random_state`, ...); one that lacks one of them is left out, and told.
 
     Returns
     -------
@@ -191,7 +191,7 @@ def fit_automatically(
     Raises
     ------
     DataError, ParameterError
-        As `AbstractDetector.fit` does; `ParameterError` too where a detector lacks one of the parameters.
+        As `AbstractDetector.fit` does; `DataError` too where there are fewer than 16 rows, or no detector could be fitted.
 
     Examples
     --------
