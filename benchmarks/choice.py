@@ -39,8 +39,7 @@ TABLES = (
     "40_vowels", "42_WBC", "44_Wilt", "46_WPBC", "4_breastw", "6_cardio",
 )  # fmt: skip
 PICTURES = [*(f"mnist:{digit}" for digit in range(10)), "solar-modules.zip"]
-PHOTOS = ["magnetic-tiles.zip", "castings.zip", "pills.zip"]
-SETS = {"vectors": [f"adbench/{name}.npz" for name in TABLES], "pictures": PICTURES, "photos": PHOTOS}
+SETS = {"vectors": [f"adbench/{name}.npz" for name in TABLES], "pictures": PICTURES}
 RIDGE = 4.0  # data sets' worth of "no difference" in each candidate's prior
 FIELDS = (
     "kind",
@@ -111,7 +110,7 @@ def tried(candidate: Candidate, split: Any, fitted: NDArray[np.int64], held_out:
 def report(rows: list[dict[str, str]]) -> str:
     """Return the page, and print the constants."""
     parts = [f"# The choice without labels\n\n{(__doc__ or '').partition(chr(10) * 2)[2].strip()}"]
-    for kind, candidates in CANDIDATES.items():
+    for kind, candidates in ((kind, CANDIDATES[kind]) for kind in SETS):
         names = [candidate.name for candidate in candidates]
         sets = [
             name for name in SETS[kind] if {row["candidate"] for row in rows if row["set"] == name and row["kind"] == kind} >= set(names)
