@@ -71,7 +71,6 @@ CANDIDATES: Mapping[str, Sequence[Candidate]] = {
         Candidate("vae-svdd, unit", "vae-svdd", {"scaling": "unit"}),
         Candidate("vae-svdd, standard", "vae-svdd", {"scaling": "standard"}),
         Candidate("transform-svdd", "transform-svdd"),
-        Candidate("fusion", "fusion", {"detectors": ["transform-svdd", "vae-svdd"]}),
     ),
     "photos": (
         Candidate("photo", PHOTOS),
