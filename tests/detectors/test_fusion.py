@@ -5,7 +5,7 @@ from sklearn.utils.estimator_checks import parametrize_with_checks
 
 import contract
 import insphere
-from insphere import KNN, DeepSVDDVAE, Fusion, IForest, model_file
+from insphere import KDE, KNN, DeepSVDDVAE, Fusion, IForest, model_file
 from insphere.detectors import fusion
 from insphere.detectors.fusion import NEIGHBOURS, Units
 from insphere.errors import HealthWarning, ModelFileError, ParameterError
@@ -76,12 +76,40 @@ def test_fusion_finds_what_either_part_alone_finds():
 
 
 def test_a_part_that_tells_nothing_apart_does_not_count_and_is_named():
-    twins = np.repeat(VECTORS[:40], 2, axis=0)  # each row lies on another one, and so at no distance from its nearest
     with pytest.warns(HealthWarning) as caught:
-        fitted = Fusion([KNN(n_neighbors=1), "iforest"], random_state=0).fit(twins)
-    assert any("same score by knn (part 0)" in str(warning.message) for warning in caught)
+        fitted = Fusion([KDE(bandwidth=1e9), "iforest"], random_state=0).fit(VECTORS)
+    assert any("same score by kde (part 0)" in str(warning.message) for warning in caught)
     assert fitted.units_[0] is None and fitted.shares_ == (0.0, 1.0)
     assert np.isfinite(fitted.anomaly_score(VECTORS)).all()
+
+
+@pytest.mark.parametrize("n_columns", [1, 3])
+def test_a_table_of_few_different_rows_has_a_model_that_flags_others(n_columns, tmp_path):
+    levels = np.random.default_rng(0).integers(0, 3, size=(300, n_columns)).astype(float)
+    fitted = contract.fit_quietly(Fusion(random_state=0, target_fpr=0.2), levels)
+    assert all(units is not None for units in fitted.units_)
+    assert (fitted.predict(np.full((1, n_columns), 9.0)) == -1).all()
+    assert fitted.anomaly_score(np.full((1, n_columns), 0.5)) > np.median(fitted.anomaly_score(levels))
+    fitted.save(tmp_path / "model.insphere")
+
+
+def test_roundings_of_learned_rows_score_as_these():
+    fitted = contract.fitted(Fusion(random_state=0), VECTORS)
+    expected = fitted.anomaly_score(VECTORS)
+    for rounded in (VECTORS.astype(np.float32), VECTORS + 1e-9):
+        np.testing.assert_allclose(fitted.anomaly_score(rounded), expected, atol=1e-3)
+
+
+def test_a_graph_gives_the_same_scores_on_learned_rows_and_on_ties(tmp_path):
+    onnxruntime = pytest.importorskip("onnxruntime")
+    bits = np.random.default_rng(0).integers(0, 2, size=(200, 6)).astype(float)
+    for number, rows in enumerate((VECTORS, bits)):
+        fitted = contract.fit_quietly(Fusion(random_state=0), rows)
+        export_onnx(fitted, tmp_path / f"{number}.onnx", rows=rows)
+        runtime = onnxruntime.InferenceSession(tmp_path / f"{number}.onnx")
+        given = {"x": rows.astype(np.float32 if "float)" in runtime.get_inputs()[0].type else np.float64)}
+        scores = runtime.run(["anomaly_score"], given)[0]
+        np.testing.assert_allclose(scores, fitted.anomaly_score(rows), atol=1e-3)
 
 
 def test_units_of_distances_and_of_other_scores():
@@ -152,6 +180,7 @@ def test_rows_are_explained():
         ({"detectors": ["photo"]}, "has heat-maps"),
         ({"detectors": ["fusion"]}, "is a fusion itself"),
         ({"detectors": [KNN(n_neighbors=0)]}, "`n_neighbors` must be"),
+        ({"detectors": [KNN(missing="impute")]}, "set `missing` of the fusion"),
         ({"detectors": [3]}, r"`detectors\[0\]` must be a detector, its name or a mapping"),
     ],
     ids=str,

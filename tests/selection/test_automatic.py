@@ -142,19 +142,41 @@ def test_a_promising_one_that_would_not_be_fitted_in_time_is_not_chosen(monkeypa
     assert choice.chosen.candidate.name == "knn" and "give more minutes" in automatic.told(choice)
 
 
+def test_rows_with_missing_values_are_tried_as_they_will_be_fitted(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(automatic, "CANDIDATES", {"vectors": QUICK})
+    gaps = X.copy()
+    gaps[np.arange(80), np.arange(80) % 3] = np.nan
+    choice = choose_automatically(ArraySource(gaps, keep_missing=False), parameters={"missing": "impute", "random_state": 0})
+    assert (choice.n_fitted, choice.n_held_out) == (60, 20) and all(trial.judgement is not None for trial in choice.trials)
+    with pytest.raises(DataError, match="at least 16 readable normal rows, got 0"):
+        choose_automatically(ArraySource(gaps))
+
+
+def test_what_the_user_sets_leaves_out_those_that_differ_by_it_and_what_collapses_has_no_outcome(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(automatic, "CANDIDATES", {"vectors": QUICK})
+    choice = choose_automatically(open_source(X), parameters={"scaling": "robust", "random_state": 0})
+    assert [trial.candidate.name for trial in choice.trials] == ["knn", "iforest"]
+    blind = Candidate("blind", "kde", {"bandwidth": 1e9})
+    monkeypatch.setattr(automatic, "CANDIDATES", {"vectors": (blind, QUICK[0])})
+    blinded = choose_automatically(open_source(X), parameters={"random_state": 0})
+    assert blinded.trials[0].problem == "it gives every row the same score" and blinded.chosen.candidate == QUICK[0]
+
+
 def test_a_detector_that_lacks_a_parameter_is_left_out_and_the_reason_told(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(automatic, "CANDIDATES", {"vectors": (QUICK[2], QUICK[0])})
-    with pytest.warns(SourceNotice, match=r"iforest \(iforest has no parameter 'n_neighbors'"):
+    with pytest.warns(SourceNotice, match=r"iforest \(it has no n_neighbors\)"):
         fitted = fit_automatically(X, n_neighbors=3, random_state=0)
     assert isinstance(fitted, insphere.KNN) and fitted.n_neighbors == 3
-    with pytest.raises(DataError, match="None of the detectors could be fitted to array: iforest: .*'nonsense'"):
+    with pytest.raises(
+        DataError, match="None of the detectors could be fitted to array: iforest: it has no nonsense; knn: it has no nonsense"
+    ):
         fit_automatically(X, nonsense=3)
 
 
 def test_too_few_rows_are_refused_with_the_remedy() -> None:
     with pytest.raises(DataError, match="at least 16 readable normal rows, got 15"):
         fit_automatically(X[:15])
-    with pytest.raises(DataError, match="at least 4 independent normal rows or groups, got 2"):
+    with pytest.raises(DataError, match="at least 4 independent normal rows or groups, got 2.*name a detector"):
         choose_automatically(ArraySource(X, groups=["a", "b"] * 40))
     with pytest.raises(ParameterError, match="`minutes` must be a finite number above 0"):
         fit_automatically(X, minutes=0)
@@ -204,3 +226,5 @@ def test_one_call_chooses_automatically(monkeypatch: pytest.MonkeyPatch) -> None
         assert isinstance(insphere.fit(X, auto=True, minutes=1, random_state=0), insphere.IForest)
     with pytest.raises(ParameterError, match="`auto` chooses the detector, and `detector` names one"):
         insphere.fit(X, auto=True, detector="knn")
+    with pytest.raises(ParameterError, match="add auto=True"):
+        insphere.fit(X, minutes=3)

@@ -289,8 +289,9 @@ class KNN(AbstractShallowDetector):
         if self.aggregation != "relative":
             return self._of_distances(self.neighbours_.distances(features, self.n_neighbors, own)), findings
         spread = self.neighbours_.distances(features[kept], self.n_neighbors, np.arange(len(kept))).mean(axis=1)
-        # Copies of each other have no distance; whatever lies beside them would be infinitely far in units of it.
-        self.spread_ = np.maximum(spread, max(_LEAST_SPREAD * float(spread.mean()), np.finfo(np.float64).tiny))
+        # Copies of each other have no distance; whatever lies beside them would be infinitely far in units of it. Where there is nothing
+        # but copies, distances are as they are.
+        self.spread_ = np.maximum(spread, _LEAST_SPREAD * float(spread.mean()) or 1.0)
         return self._relative(features, own), findings
 
     def _score_features(self, features: Array) -> Array:

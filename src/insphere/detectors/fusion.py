@@ -63,10 +63,15 @@ class Units(NamedTuple):
     def of(cls, scores: Array, *, distances: bool) -> Self | None:
         """Return the units of which these scores are the normal ones, or None where they are all equal.
 
+        Equal distances (in a table of few different rows each lies on copies of itself) are no reason not to count: farther rows stand out
+        all the same, in units of the floor.
+
         Examples
         --------
-        >>> Units.of(np.array([1.0, 1.0]), distances=True) is None
+        >>> Units.of(np.array([1.0, 1.0]), distances=False) is None
         True
+        >>> Units.of(np.array([0.0, 0.0]), distances=True)
+        Units(mean=0.0, spread=1.0, floor=1.0)
         """
         floor = None
         if distances:
@@ -74,7 +79,9 @@ class Units(NamedTuple):
             floor = max(_FLOOR_SHARE * float(np.median(above)) if len(above) else 1.0, float(np.finfo(np.float64).tiny))
             scores = np.log(scores + floor)
         mean, spread = float(scores.mean()), float(scores.std())
-        return cls(mean, spread, floor) if spread > _LEAST_SPREAD * max(1.0, abs(mean)) else None
+        if spread > _LEAST_SPREAD * max(1.0, abs(mean)):
+            return cls(mean, spread, floor)
+        return cls(mean, 1.0, floor) if distances else None
 
     def __call__(self, scores: Array) -> Array:
         """Return scores in these units."""
@@ -164,6 +171,8 @@ class Fusion(AbstractDetector):
             if part.has_maps or isinstance(part, Fusion):
                 why = "has heat-maps, which cannot be fused" if part.has_maps else "is a fusion itself: name its parts here"
                 raise ParameterError(f"`detectors[{number}]` {part.name} {why}.")
+            if part.missing != "refuse":
+                raise ParameterError(f"`detectors[{number}]` fills no missing values by itself: set `missing` of the fusion instead.")
             part._check_parameters()
 
     def _folds_below(self) -> int:
@@ -220,6 +229,9 @@ class Fusion(AbstractDetector):
     def _settled(self) -> dict[str, Any]:
         return {"_settled_parts": [dict(part._settled()) for part in self.detectors_]}
 
+    def _collapse_advice(self) -> str:
+        return "Every row may be like so many others that none stands out: leave out copies, give more columns, or take another detector."
+
     def _about_parts(self) -> Finding:
         idle = [f"{part.name} (part {n})" for n, part in enumerate(self.detectors_) if self.units_[n] is None]
         n_counting = len(self.detectors_) - len(idle)
@@ -244,8 +256,9 @@ class Fusion(AbstractDetector):
     @property
     def shares_(self) -> tuple[float, ...]:
         """Weight of each part; those of the parts that count sum to 1."""
-        total = sum(weight for weight, units in zip(self._weights, self.units_, strict=True) if units is not None)
-        return tuple(0.0 if units is None else weight / total for weight, units in zip(self._weights, self.units_, strict=True))
+        largest = max(self._weights)  # first, so that no sum overflows
+        counting = [0.0 if units is None else weight / largest for weight, units in zip(self._weights, self.units_, strict=True)]
+        return tuple(weight / (sum(counting) or 1.0) for weight in counting)
 
     # Saving.
 

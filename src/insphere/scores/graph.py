@@ -10,10 +10,9 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from insphere.errors import ParameterError
-from insphere.scores.neighbours import AS_FAR
+from insphere.scores.neighbours import AS_FAR, ON
 from insphere.scores.sphere import LEAST_LENGTH, AbstractSphere, AngularSphere, EuclideanSphere, LocalSphere, MahalanobisSphere
 
-_ROUNDING = 1e-12  # of a row's own length: within it a row lies on a point
 _LEAST_SQUARE = 1e-24  # the square root has no slope at zero, and NaN would spread to every pixel
 
 
@@ -129,8 +128,8 @@ class NearestDistance(Nearest):
         return torch.where(self.lies_on(found[:, :1], rows), last, found[:, :n_kept])
 
     def lies_on(self, nearest: Tensor, rows: Tensor) -> Tensor:
-        """Return whether the distance to the nearest point is nothing but rounding, shape (n, 1)."""
-        return nearest <= _ROUNDING * (1 + norms(rows).unsqueeze(1))
+        """Return whether a row lies on the nearest point, which is at this distance; shape (n, 1)."""
+        return nearest <= ON * (1 + norms(rows).unsqueeze(1))
 
     def forward(self, rows: Tensor) -> Tensor:
         """Map rows (n, d) to distances (n,)."""
@@ -152,7 +151,9 @@ class RelativeDistance(NearestDistance):
     def __init__(self, points: NDArray[np.float64], n_neighbors: int, spread: NDArray[np.float64], *, exclude_self: bool = False) -> None:
         super().__init__(points, n_neighbors, aggregation="mean", exclude_self=exclude_self)
         self.spread: Tensor
+        self.as_far: Tensor
         self.register_buffer("spread", tensor(spread))
+        self.register_buffer("as_far", number(AS_FAR**2))  # as a plain number a graph would have it in single precision: 1
 
     def forward(self, rows: Tensor) -> Tensor:
         """Map rows (n, d) to distances (n,)."""
@@ -167,7 +168,7 @@ class RelativeDistance(NearestDistance):
             itself = self.lies_on(exact.gather(1, closest), rows)
             last = torch.where(itself, nearest[:, -1:], last)
             near = near.scatter(1, which.gather(1, closest), -itself.double())
-        near = near + (squares <= last * AS_FAR**2).double()
+        near = near + (squares <= last * self.as_far).double()
         n_more = near.sum(dim=1) - distances.shape[1]  # as far as the last one
         return (distances.sum(dim=1) + n_more * distances.amax(dim=1)) / (near @ self.spread)
 

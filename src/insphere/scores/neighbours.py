@@ -10,6 +10,9 @@ Array = NDArray[np.float64]
 AS_FAR = 1 + 1e-9
 """Factor within which two references are as far as each other."""
 
+ON = 1e-6
+"""Share of its length, and of one, within which a row lies on a reference."""
+
 _TREE_DIMENSIONS = 10  # in more, a tree visits nearly every row and is slower than comparing with all
 _SCREENED_VALUES = 2**16  # of fewer values, all distances are computed sooner than the near ones are found
 _TOGETHER_VALUES = 2**13
@@ -31,7 +34,6 @@ class Neighbours:
     def __init__(self, references: Array) -> None:
         self.references = references
         self._tree = self._screen = None
-        self._numbers: dict[bytes, int] | None = None
         if references.shape[1] <= _TREE_DIMENSIONS:
             from sklearn.neighbors import KDTree  # here, as most references have more dimensions, and it brings much along
 
@@ -94,10 +96,15 @@ class Neighbours:
         return mean, mean_value
 
     def places(self, rows: Array) -> NDArray[np.int64]:
-        """Return the number of the reference that each row equals, one of them where several do, −1 where none does; shape (n,)."""
-        if self._numbers is None:
-            self._numbers = {row.tobytes(): number for number, row in enumerate(self.references + 0.0)}
-        return np.array([self._numbers.get(row.tobytes(), -1) for row in rows + 0.0], dtype=np.int64)  # −0 is 0
+        """Return the number of the reference that each row lies on, one of them where several do, −1 where none does; shape (n,).
+
+        A row lies on a reference within `ON` of its length, and of one: single precision and other roundings of a row are the row.
+        """
+        own = np.empty(len(rows), dtype=np.int64)
+        for part in chunks(len(rows), len(self.references)):
+            distances, indices = self._candidates(rows[part], 1)
+            own[part] = np.where(distances[:, 0] <= ON * (1 + np.sqrt((rows[part] ** 2).sum(axis=1))), indices[:, 0], -1)
+        return own
 
     def _others(self, rows: Array, n_found: int, own: NDArray[np.int64] | None) -> tuple[Array, NDArray[np.int64]]:
         """Return the distances to the nearest references in any order, that to the row itself infinite, and which they are."""

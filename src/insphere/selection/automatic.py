@@ -13,9 +13,10 @@ from numpy.typing import NDArray
 from insphere.data import AbstractSource, open_source
 from insphere.decision.units import independent_units, row_hashes
 from insphere.detectors.base import AbstractDetector
-from insphere.detectors.catalog import make
+from insphere.detectors.catalog import detector_class, make
 from insphere.detectors.fitting import MIN_ROWS, as_rows, groups_of
 from insphere.detectors.fusion import Fusion
+from insphere.detectors.inputs import keeping_missing
 from insphere.detectors.neural import AbstractNeuralDetector
 from insphere.detectors.scoring import Rows
 from insphere.errors import DataError, InsphereError, SourceNotice, warn_user
@@ -227,18 +228,19 @@ def choose_automatically(
     if source.doubt is not None:
         raise DataError(source.doubt)
     rng = generator(resolve_seed(parameters.get("random_state")), "rows to try detectors on")
-    fitted, held_out, n_rows = _parted(source, rng)
+    fitted, held_out, n_rows = _parted(keeping_missing(source) if parameters.get("missing") == "impute" else source, rng)
     kind = kind_of(source)
     trials: list[Trial] = []
     for candidate in _candidates(kind, source, parameters):
-        remaining = deadline - time.monotonic()
-        trial = _tried(candidate, source, (fitted, held_out), n_rows / len(fitted), kind, parameters, remaining if trials else None)
+        remaining, known = deadline - time.monotonic(), any(trial.judgement is not None for trial in trials)
+        trial = _tried(candidate, source, (fitted, held_out), n_rows / len(fitted), kind, parameters, remaining if known else None)
         trials.append(trial)
         if on_trial is not None:
             on_trial(trial)
     sound = [trial for trial in trials if trial.judgement is not None]
     if not sound:
-        raise DataError(f"None of the detectors could be fitted to {source.name}: {trials[0].candidate.name}: {trials[0].problem}")
+        problems = "; ".join(f"{trial.candidate.name}: {trial.problem}" for trial in trials)
+        raise DataError(f"None of the detectors could be fitted to {source.name}: {problems}")
     left = deadline - time.monotonic() + 60 * minutes * (1 - _SHARE_OF_TRIALS)
     in_time = [trial for trial in sound if trial.whole_seconds <= max(left, 0.0)] or [min(sound, key=lambda trial: trial.whole_seconds)]
     chosen = max(in_time, key=lambda trial: trial.expected)
@@ -257,6 +259,7 @@ def _candidates(kind: str, source: AbstractSource, given: Mapping[str, Any]) -> 
     return [
         dataclasses.replace(candidate, parameters=suited.parameters) if candidate.detector == suited.name == PHOTOS else candidate
         for candidate in CANDIDATES[kind]
+        if not set(candidate.parameters) & set(given)  # with what the user sets, it would be another one of them
     ]
 
 
@@ -300,7 +303,10 @@ def _parted(source: AbstractSource, rng: np.random.Generator) -> tuple[NDArray[n
     units = np.arange(len(loaded.X)) if units is None else units
     n_units = int(units.max()) + 1
     if n_units < 4:
-        raise DataError(f"To try detectors takes at least 4 independent normal rows or groups, got {n_units} from {source.name}.")
+        raise DataError(
+            f"To try detectors takes at least 4 independent normal rows or groups, got {n_units} from {source.name}; give more, or name a"
+            " detector."
+        )
     order = rng.permutation(n_units)
     n_held = max(1, round(_SHARE_HELD_OUT * n_units))
     held = np.flatnonzero(np.isin(units, order[:n_held]))
@@ -323,6 +329,9 @@ def _tried(
     if seconds is not None and seconds <= 0:
         return Trial(candidate, None, -np.inf, 0.0, 0.0, "no time was left")
     started = time.monotonic()
+    lacking = sorted(set(given) - set(detector_class(candidate.detector)._get_param_names()))
+    if lacking:
+        return Trial(candidate, None, -np.inf, 0.0, 0.0, f"it has no {', '.join(lacking)}")
 
     def stop_in_time(record: Any) -> None:
         if seconds is not None and time.monotonic() - started > seconds:
@@ -335,6 +344,8 @@ def _tried(
             warnings.simplefilter("ignore")  # the detector that is chosen will tell of itself when it is fitted on all rows
             detector.fit(fit_rows, on_epoch=stop_in_time)
         fit_seconds = time.monotonic() - started
+        if detector.health_.collapsed:
+            return Trial(candidate, None, -np.inf, fit_seconds, np.inf, "it gives every row the same score")
         judgement = judged(detector, held_rows, given)
     except _OutOfTimeError:
         return Trial(candidate, None, -np.inf, time.monotonic() - started, np.inf, "its time ran out")

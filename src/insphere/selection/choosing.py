@@ -84,7 +84,7 @@ def fit(
     *,
     detector: str | None = None,
     auto: bool = False,
-    minutes: float = 10.0,
+    minutes: float | None = None,
     on_epoch: Callable[[Any], None] | None = None,
     on_rows: Callable[[int, int], None] | None = None,
     **parameters: Any,
@@ -104,8 +104,8 @@ def fit(
     auto : bool
         Whether to try several detectors without labels first, and fit the most promising one: see
         `insphere.selection.automatic.fit_automatically`.
-    minutes : float
-        About how long that may take, above 0.
+    minutes : float, optional
+        About how long that may take, above 0; 10 if not given.
     on_epoch, on_rows : callable, optional
         Follow the fit: see `AbstractDetector.fit`.
     **parameters : object
@@ -133,7 +133,9 @@ def fit(
             raise ParameterError("`auto` chooses the detector, and `detector` names one; leave out one of them.")
         from insphere.selection.automatic import fit_automatically  # which builds on this module
 
-        return fit_automatically(source, minutes=minutes, on_epoch=on_epoch, on_rows=on_rows, **parameters)
+        return fit_automatically(source, minutes=10.0 if minutes is None else minutes, on_epoch=on_epoch, on_rows=on_rows, **parameters)
+    if minutes is not None:
+        raise ParameterError("`minutes` says how long `auto` may take; add auto=True, or leave it out.")
     opened = open_source(source, split="train")
     choice = choose(opened, parameters) if detector is None else Choice(detector, parameters=parameters)
     if choice.reason:
