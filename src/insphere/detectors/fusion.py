@@ -34,7 +34,7 @@ LEAST = -3.0
 """Units below which no part goes: so that none vouches for a row that it lies on top of, a copy of a training row, against all others."""
 
 PICTURES: tuple[tuple[Mapping[str, Any], float], ...] = (({"name": "transform-svdd"}, 1.0), ({"name": "vae-svdd"}, 1.0))
-"""What "auto" fuses for pictures; chosen on MNIST's digit 8, labels looked at (``benchmarks/digits.py``)."""
+"""What "auto" fuses for pictures: see ``benchmarks/reports/digits.md``; the pair was chosen on MNIST's digit 8, labels looked at."""
 
 _FLOOR_SHARE = 0.1  # of the median distance above 0: copies lie at no distance, and that is not infinitely less than a small one
 _LEAST_SPREAD = 1e-9
