@@ -13,7 +13,7 @@ from matplotlib.figure import Figure
 
 ROOT = Path(__file__).resolve().parent.parent
 PICTURE = ROOT / "docs" / "choice.png"
-COLOURS = {"photo": "#1d7386", "vae-svdd": "#1d7386", "transform-svdd": "#8a5a00"}
+COLOURS = {"photo": "#1d7386", "fusion": "#1d7386", "vae-svdd": "#1d7386", "transform-svdd": "#8a5a00"}
 Row = Mapping[str, str]
 
 
