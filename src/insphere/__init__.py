@@ -34,7 +34,7 @@ if TYPE_CHECKING:
     from insphere.detectors.transform_svdd import TransformSVDD as TransformSVDD
     from insphere.detectors.vae import VAE as VAE
     from insphere.detectors.vae_svdd import DeepSVDDVAE as DeepSVDDVAE
-    from insphere.selection.choosing import fit as fit
+    from insphere.selection.fitting import fit as fit
 
 __version__ = "0.1.0"
 
@@ -56,7 +56,7 @@ _EXPORTS = {
     "PatchKNN": "insphere.detectors.patch_knn",
     "PhotoSpheres": "insphere.detectors.photo",
     "TransformSVDD": "insphere.detectors.transform_svdd",
-    "fit": "insphere.selection.choosing",
+    "fit": "insphere.selection.fitting",
     "fit_many": "insphere.detectors.batched",
     "folder": "insphere.data.sources",
     "load": "insphere.detectors.catalog",

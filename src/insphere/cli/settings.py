@@ -10,7 +10,6 @@ from typing import Any
 
 from insphere.errors import ParameterError, did_you_mean
 from insphere.toml_file import read_toml
-from insphere.validation import check_number
 
 DEFAULT_SEED = 0
 DEFAULT_MINUTES = 10.0
@@ -84,6 +83,8 @@ def gather(config: Path | None, assignments: Iterable[str], options: Mapping[str
     on_line = {name: value for name, value in options.items() if value is not None}
     file_parameters = _parameters(in_file.pop("params", {}), in_file, f"in {config}")
     line_parameters = _parameters(parse_assignments(assignments), on_line, "on the command line")
+    from insphere.validation import check_number  # here, as it brings NumPy along
+
     merged = in_file | on_line
     auto = bool(merged.get("auto", False))
     if auto and merged.get("detector") is not None:

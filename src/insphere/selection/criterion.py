@@ -63,7 +63,7 @@ class Judgement:
         Examples
         --------
         >>> round(Judgement({"mixed": 0.5, "spiked": 0.9}).separation, 2)
-        1.05
+        1.06
         """
         return float(np.mean([math.log((value + _EDGE) / (1 - value + _EDGE)) for value in self.families.values()]))
 
