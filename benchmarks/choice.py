@@ -15,11 +15,8 @@ too, was a candidate for pictures at first, was chosen on most digits with a reg
 """
 
 import argparse
-import csv
 import json
 import os
-import platform
-import subprocess
 import time
 import warnings
 from pathlib import Path
@@ -27,13 +24,13 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
+from records import circumstances, read, write
 from scipy.stats import spearmanr
 
-import insphere
 from insphere.data import one_class_split
 from insphere.metrics import auroc
 from insphere.seeding import generator
-from insphere.selection.automatic import CANDIDATES, Candidate, _parted, judged, trial_detector
+from insphere.selection.automatic import CANDIDATES, Candidate, judged, parted, trial_detector
 
 REPORTS = Path(__file__).parent / "reports"
 TABLES = (
@@ -84,7 +81,7 @@ def measure(kind: str, name: str, path: Path) -> None:
         return
     path_of_it = Path(os.environ.get("INSPHERE_DATA", ".")) / name
     split = one_class_split(name if ":" in name else path_of_it, random_state=0)
-    fitted, held_out, _ = _parted(split.train, generator(0, "rows to try detectors on"))
+    fitted, held_out, _ = parted(split.train, generator(0, "rows to try detectors on"))
     for candidate in missing:
         row = {"kind": kind, "set": name, **tried(candidate, split, fitted, held_out), **circumstances()}
         write(path, [*read(path), row])
@@ -200,34 +197,6 @@ def families(kind: str, rows: list[dict[str, str]], sets: list[str], names: list
         known = [value for value in correlations if np.isfinite(value)]
         cells.append(f"{family} {np.mean(known):.2f} ({min(known):.2f} to {max(known):.2f})")
     return f"Rank correlation of each family of outliers alone, mean over all sets of {kind} (least to largest): {'; '.join(cells)}."
-
-
-def circumstances() -> dict[str, str]:
-    """Return versions, machine and commit."""
-    commit = subprocess.run(["git", "rev-parse", "--short", "HEAD"], capture_output=True, text=True, check=False).stdout.strip()
-    import sklearn
-    import torch
-
-    versions = f"insphere {insphere.__version__}, PyTorch {torch.__version__}, scikit-learn {sklearn.__version__}"
-    return {"versions": versions, "machine": f"{torch.get_num_threads()} thread, {platform.machine()}", "commit": commit or "unknown"}
-
-
-def read(path: Path) -> list[dict[str, str]]:
-    """Return the rows that are there."""
-    if not path.exists():
-        return []
-    with path.open(newline="", encoding="utf-8") as file:
-        return list(csv.DictReader(file))
-
-
-def write(path: Path, rows: list[dict[str, Any]]) -> None:
-    """Write all rows at once."""
-    partial = path.with_suffix(".partial")
-    with partial.open("w", newline="", encoding="utf-8") as file:
-        writer = csv.DictWriter(file, FIELDS)
-        writer.writeheader()
-        writer.writerows(rows)
-    partial.replace(path)
 
 
 if __name__ == "__main__":

@@ -10,21 +10,16 @@ benchmarks/reports/contamination.csv and contamination.md.
 """
 
 import argparse
-import csv
 import os
-import platform
-import subprocess
 import warnings
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-import sklearn
-import torch
 from numpy.typing import NDArray
+from records import circumstances, write
 
-import insphere
 from insphere.data import one_class_split
 from insphere.metrics import auroc
 
@@ -42,10 +37,7 @@ def main() -> None:
     options = parser.parse_args()
     warnings.simplefilter("ignore")
     rows = [row for kind, name in sets() for seed in range(options.seeds) for row in measured(kind, name, seed)]
-    with (REPORTS / "contamination.csv").open("w", newline="", encoding="utf-8") as file:
-        writer = csv.DictWriter(file, rows[0])
-        writer.writeheader()
-        writer.writerows(rows)
+    write(REPORTS / "contamination.csv", rows)
     (REPORTS / "contamination.md").write_text(report(rows, options.seeds), encoding="utf-8")
 
 
@@ -99,15 +91,13 @@ def report(rows: list[dict[str, Any]], n_seeds: int) -> str:
                 cells = [_cell(rows, kind, detector, times, rate) for rate in RATES[1:]]
                 words = "none" if not times else "the rate" if times == 1 else "twice the rate"
                 lines.append(f"| {kind} | {detector} | {words} | {' | '.join(cells)} |")
-    commit = subprocess.run(["git", "rev-parse", "--short", "HEAD"], capture_output=True, text=True, check=False).stdout.strip()
-    libraries = f"PyTorch {torch.__version__}, scikit-learn {sklearn.__version__}"
-    versions = f"insphere {insphere.__version__} at commit {commit or 'unknown'}, {libraries}"
+    made_with = circumstances()
     parts = [
         "# Anomalies among the training rows",
         *[part.strip() for part in (__doc__ or "").split("\n\n")[1:]],
         "Points of AUROC lost against the fit on clean rows: mean over data sets and seeds (the largest); in how many of them.",
         "\n".join(lines),
-        f"{n_seeds} seeds; {versions}; {torch.get_num_threads()} thread, {platform.machine()}.",
+        f"{n_seeds} seeds; {made_with['versions']} at commit {made_with['commit']}; {made_with['machine']}.",
         "Written by `benchmarks/contamination.py`; do not edit.",
     ]
     return "\n\n".join(parts) + "\n"

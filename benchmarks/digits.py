@@ -9,9 +9,6 @@ Writes benchmarks/reports/digits.csv and digits.md.
 """
 
 import argparse
-import csv
-import platform
-import subprocess
 import time
 import tomllib
 import warnings
@@ -19,7 +16,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import torch
+from records import circumstances, read, write
 
 import insphere
 from insphere.metrics import auroc
@@ -57,10 +54,9 @@ def measured(digit: int, seed: int) -> dict[str, Any]:
     scores.append(detector.anomaly_score(rows))
     reached = {name: round(100 * auroc(labels, own).value, 2) for name, own in zip(COLUMNS, scores, strict=True)}
     flagged = detector.predict(rows[labels == 0]) == -1
-    commit = subprocess.run(["git", "rev-parse", "--short", "HEAD"], capture_output=True, text=True, check=False).stdout.strip()
     return {
         "digit": digit, "seed": seed, **reached, "false_alarms": round(100 * float(flagged.mean()), 1), "wall_seconds": round(wall),
-        "processor_seconds": round(processor), "commit": commit,
+        "processor_seconds": round(processor), "commit": circumstances()["commit"],
     }  # fmt: skip
 
 
@@ -86,8 +82,8 @@ def report(rows: list[dict[str, Any]]) -> str:
         + "\n\n".join(part.strip() for part in (__doc__ or "").split("\n\n")[1:])
         + "\n\nAUROC in %; false alarms: share of the digit's own test pictures that are flagged, where 5 % may be.\n\n"
         + "\n".join(lines)
-        + f"\n\nSeeds {seeds}; insphere {insphere.__version__} at {commits}, PyTorch {torch.__version__}; {torch.get_num_threads()} thread,"
-        f" {platform.machine()}, other work beside. Written by `benchmarks/digits.py`; do not edit.\n"
+        + f"\n\nSeeds {seeds}; commits {commits}; {circumstances()['versions']}; {circumstances()['machine']}, other work"
+        " beside. Written by `benchmarks/digits.py`; do not edit.\n"
     )
 
 
@@ -100,24 +96,6 @@ def published() -> dict[int, float]:
 
 def _mean(values: list[float]) -> str:
     return f"{np.mean(values):.2f}" + (f" ± {np.std(values):.2f}" if len(values) > 1 else "")
-
-
-def read(path: Path) -> list[dict[str, Any]]:
-    """Return the rows that are there."""
-    if not path.exists():
-        return []
-    with path.open(newline="", encoding="utf-8") as file:
-        return list(csv.DictReader(file))
-
-
-def write(path: Path, rows: list[dict[str, Any]]) -> None:
-    """Write all rows at once."""
-    partial = path.with_suffix(".partial")
-    with partial.open("w", newline="", encoding="utf-8") as file:
-        writer = csv.DictWriter(file, rows[0])
-        writer.writeheader()
-        writer.writerows(rows)
-    partial.replace(path)
 
 
 if __name__ == "__main__":

@@ -9,18 +9,14 @@ how many bad and good fits it warns; and, for each value that a finding measures
 """
 
 import argparse
-import csv
 import os
-import platform
-import subprocess
 import warnings
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-import sklearn
-import torch
+from records import circumstances, write
 
 import insphere
 from insphere.data import one_class_split
@@ -52,11 +48,7 @@ def main() -> None:
     options = parser.parse_args()
     warnings.simplefilter("ignore")
     rows = [row for name in options.sets or sets() for row in measured(name)]
-    fields = list(dict.fromkeys(key for row in rows for key in row))
-    with (REPORTS / "health-lines.csv").open("w", newline="", encoding="utf-8") as file:
-        writer = csv.DictWriter(file, fields)
-        writer.writeheader()
-        writer.writerows(rows)
+    write(REPORTS / "health-lines.csv", rows)
     (REPORTS / "health-lines.md").write_text(report(rows), encoding="utf-8")
 
 
@@ -89,6 +81,7 @@ def measured(name: str) -> Iterator[dict[str, Any]]:
 
 def report(rows: list[dict[str, Any]]) -> str:
     """Return the page."""
+    made_with = circumstances()
     bad = np.array([bool(row["bad"]) for row in rows])
     names = list(dict.fromkeys(key.removesuffix(": level") for row in rows for key in row if key.endswith(": level")))
     lines = [
@@ -104,7 +97,8 @@ def report(rows: list[dict[str, Any]]) -> str:
             ]
         ),
         by_setting(rows),
-        circumstances(),
+        f"Seed 0; {made_with['versions']} at commit {made_with['commit']}; {made_with['machine']}.",
+        "Written by `benchmarks/health_lines.py`; do not edit.",
     ]
     return "\n\n".join(lines) + "\n"
 
@@ -149,16 +143,6 @@ def _warns(row: dict[str, Any], name: str) -> bool:
 def _row(name: str, warned: np.ndarray, bad: np.ndarray, more: list[str]) -> str:
     shares = [f"{warned[side].sum()} of {side.sum()}" for side in (bad, ~bad)]
     return f"| {name} | {' | '.join([*shares, *more])} |"
-
-
-def circumstances() -> str:
-    """Return versions, machine and commit."""
-    commit = subprocess.run(["git", "rev-parse", "--short", "HEAD"], capture_output=True, text=True, check=False).stdout.strip()
-    versions = (
-        f"insphere {insphere.__version__} at commit {commit or 'unknown'}, PyTorch {torch.__version__}, scikit-learn {sklearn.__version__}"
-    )
-    machine = f"{torch.get_num_threads()} thread, {platform.machine()}"
-    return f"Seed 0; {versions}; {machine}. Written by `benchmarks/health_lines.py`; do not edit."
 
 
 if __name__ == "__main__":

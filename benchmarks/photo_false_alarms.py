@@ -25,7 +25,8 @@ from insphere.detectors import catalog
 from insphere.seeding import generator
 
 sys.path.insert(0, str(Path(__file__).parent))
-from photos import circumstances, unpacked
+from photos import unpacked
+from records import circumstances, read
 
 REPORT = Path(__file__).parent / "reports" / "photo-false-alarms.csv"
 SETS = ("magnetic-tiles", "pills", "castings")
@@ -41,7 +42,7 @@ def main() -> None:
     parser.add_argument("--scratch", type=Path, required=True)
     options = parser.parse_args()
     warnings.simplefilter("ignore")
-    rows = read()
+    rows = read(REPORT)
     done = {(row["set"], int(row["split"])) for row in rows}
     for split, name in itertools.product(range(options.splits), options.sets):
         if (name, split) not in done:
@@ -75,14 +76,6 @@ def measured(name: str, split: int, scratch: Path) -> dict[str, Any]:
         "flagged": int(flagged.sum()),
         **circumstances(),
     }
-
-
-def read() -> list[dict[str, Any]]:
-    """Return the rows that are there already."""
-    if not REPORT.exists():
-        return []
-    with REPORT.open(newline="", encoding="utf-8") as file:
-        return list(csv.DictReader(file))
 
 
 def write(rows: list[dict[str, Any]]) -> None:

@@ -15,11 +15,7 @@ each class of CIFAR-10 for what `look_for="objects"` looks at; on no other set.
 """
 
 import argparse
-import csv
-import functools
 import os
-import platform
-import subprocess
 import time
 import warnings
 import zipfile
@@ -28,9 +24,8 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import torch
+from records import circumstances, read, write
 
-import insphere
 from insphere.detectors import catalog
 from insphere.localising import localiser_for
 from insphere.metrics import auroc
@@ -122,14 +117,6 @@ def measured(name: str, kind: str, seed: int, scratch: Path) -> dict[str, Any]:
     }
 
 
-@functools.cache
-def circumstances() -> dict[str, str]:
-    """Return versions, machine and commit."""
-    commit = subprocess.run(["git", "rev-parse", "--short", "HEAD"], capture_output=True, text=True, check=True, cwd=REPORTS).stdout.strip()
-    versions = f"insphere {insphere.__version__}, torch {torch.__version__}, numpy {np.__version__}, Python {platform.python_version()}"
-    return {"versions": versions, "machine": f"{platform.machine()}, {torch.get_num_threads()} threads", "commit": commit}
-
-
 def unpacked(name: str, scratch: Path) -> Path:
     """Return the folder of a set, unpacked when it is first asked for."""
     folder = scratch / name
@@ -137,22 +124,6 @@ def unpacked(name: str, scratch: Path) -> Path:
         with zipfile.ZipFile(Path(os.environ["INSPHERE_DATA"]) / f"{name}.zip") as archive:
             archive.extractall(scratch)
     return folder
-
-
-def read(path: Path) -> list[dict[str, Any]]:
-    """Return the rows that are there already."""
-    if not path.exists():
-        return []
-    with path.open(newline="", encoding="utf-8") as file:
-        return list(csv.DictReader(file))
-
-
-def write(path: Path, rows: list[dict[str, Any]]) -> None:
-    """Write all rows."""
-    with path.open("w", newline="", encoding="utf-8") as file:
-        table = csv.DictWriter(file, FIELDS)
-        table.writeheader()
-        table.writerows(rows)
 
 
 def report(rows: list[dict[str, Any]]) -> str:

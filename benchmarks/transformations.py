@@ -19,21 +19,16 @@ chosen for colour pictures among five measures.
 """
 
 import argparse
-import csv
-import functools
 import itertools
 import os
-import platform
-import subprocess
 import time
 import warnings
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-import sklearn
-import torch
 from numpy.typing import NDArray
+from records import circumstances, read, write
 from sklearn.neighbors import NearestNeighbors
 from sklearn.preprocessing import StandardScaler
 
@@ -152,35 +147,6 @@ def nearest_neighbours(train: NDArray[Any], test: NDArray[Any]) -> NDArray[np.fl
     """Return the mean distance to the five nearest training rows, of pictures in pixels."""
     flat = [rows.reshape(len(rows), -1).astype(np.float32) for rows in (train, test)]
     return NearestNeighbors(n_neighbors=5).fit(flat[0]).kneighbors(flat[1])[0].mean(axis=1)
-
-
-@functools.cache
-def circumstances() -> dict[str, str]:
-    """Return versions, machine and commit."""
-    gpu = torch.cuda.get_device_name() if torch.cuda.is_available() else ""
-    where = gpu or f"{platform.machine()}, {torch.get_num_threads()} thread"
-    commit = (
-        os.environ.get("COMMIT")
-        or subprocess.run(["git", "rev-parse", "--short", "HEAD"], capture_output=True, text=True, check=True, cwd=REPORTS).stdout.strip()
-    )
-    versions = f"insphere {insphere.__version__}, torch {torch.__version__}, scikit-learn {sklearn.__version__}, numpy {np.__version__}"
-    return {"versions": versions, "machine": f"{where}", "commit": commit}
-
-
-def read(path: Path) -> list[dict[str, Any]]:
-    """Return the rows that are there already."""
-    if not path.exists():
-        return []
-    with path.open(newline="", encoding="utf-8") as file:
-        return list(csv.DictReader(file))
-
-
-def write(path: Path, rows: list[dict[str, Any]]) -> None:
-    """Write all rows."""
-    with path.open("w", newline="", encoding="utf-8") as file:
-        table = csv.DictWriter(file, FIELDS)
-        table.writeheader()
-        table.writerows(rows)
 
 
 def report(rows: list[dict[str, Any]]) -> str:

@@ -72,8 +72,9 @@ def test_the_most_promising_is_fitted_and_what_was_tried_is_told_and_kept(monkey
 def test_the_same_seed_chooses_the_same_and_labels_change_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
     known(monkeypatch, {}, slope=1.0)
     plain = choose_automatically(open_source(X), parameters={"random_state": 3})
-    labelled = ArraySource(np.concatenate([X, X + 9]), labels=np.repeat([0, 1], 80))
-    again = choose_automatically(labelled.part("train") if labelled.parts else labelled.take(np.arange(80)), parameters={"random_state": 3})
+    labelled = ArraySource(np.concatenate([X, X + 9]), labels=np.repeat([0, 1], 80)).part("train")
+    assert len(labelled) == 80
+    again = choose_automatically(labelled, parameters={"random_state": 3})
     assert [trial.judgement for trial in plain.trials] == [trial.judgement for trial in again.trials]
     assert plain.chosen.candidate == again.chosen.candidate == max(plain.trials, key=lambda trial: trial.expected).candidate
 
@@ -83,7 +84,7 @@ def test_rows_of_a_group_and_equal_rows_are_on_one_side() -> None:
     groups = [str(number // 4) for number in range(80)]
     twins = np.repeat(X[:40], 2, axis=0)
     for source in (ArraySource(X, groups=groups), ArraySource(twins)):
-        fitted, held_out, n_rows = automatic._parted(source, np.random.default_rng(0))
+        fitted, held_out, n_rows = automatic.parted(source, np.random.default_rng(0))
         assert n_rows == 80 and not set(fitted) & set(held_out)
         units = groups if source.groups else [row.tobytes() for row in twins]
         assert not {units[row] for row in fitted} & {units[row] for row in held_out}
@@ -93,7 +94,7 @@ def test_rows_of_a_group_and_equal_rows_are_on_one_side() -> None:
 def test_of_many_rows_only_drawn_ones_are_read(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(automatic, "_MOST_LOOKED_AT", 40)
     monkeypatch.setattr(ArraySource, "load", _load_few)
-    fitted, held_out, n_rows = automatic._parted(ArraySource(X), np.random.default_rng(0))
+    fitted, held_out, n_rows = automatic.parted(ArraySource(X), np.random.default_rng(0))
     assert n_rows == 80 and (len(fitted), len(held_out)) == (30, 10) and max(*fitted, *held_out) >= 40
     assert len({*fitted.tolist(), *held_out.tolist()}) == 40
 
@@ -106,7 +107,7 @@ def _load_few(source: ArraySource) -> Any:
 def test_a_trial_has_so_many_rows_and_steps_at_most(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(automatic, "MOST_FITTED", 30)
     monkeypatch.setattr(automatic, "MOST_HELD_OUT", 10)
-    fitted, held_out, _ = automatic._parted(open_source(X), np.random.default_rng(0))
+    fitted, held_out, _ = automatic.parted(open_source(X), np.random.default_rng(0))
     assert (len(fitted), len(held_out)) == (30, 10)
     shortened, times = automatic.trial_detector(Candidate("network", "vae-svdd"), {"random_state": 0}, 1500)
     assert shortened.epochs == 32 and times == pytest.approx(63 / 32)

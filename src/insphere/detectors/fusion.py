@@ -1,5 +1,6 @@
-"""Fusion: the sum of several detectors' scores, each brought to the same units."""
+"""Fusion: the weighted mean of several detectors' scores, each brought to the same units."""
 
+import collections
 import dataclasses
 from collections.abc import Mapping, Sequence
 from typing import Annotated, Any, Literal, NamedTuple, Self
@@ -38,7 +39,7 @@ PICTURES: tuple[tuple[Mapping[str, Any], float], ...] = (({"name": "transform-sv
 
 _FLOOR_SHARE = 0.1  # of the median distance above 0: copies lie at no distance, and that is not infinitely less than a small one
 _LEAST_SPREAD = 1e-9
-_CROSS_DISTANCES_BELOW = 5000
+_CROSS_DISTANCES_BELOW = 5000  # independent rows: five more fits that only keep rows, and scores of them all, take seconds
 
 
 class Units(NamedTuple):
@@ -235,7 +236,9 @@ class Fusion(AbstractDetector):
     def _about_parts(self) -> Finding:
         idle = [f"{part.name} (part {n})" for n, part in enumerate(self.detectors_) if self.units_[n] is None]
         n_counting = len(self.detectors_) - len(idle)
-        text = f"{n_counting} of {len(self.detectors_)} detectors count: {', '.join(part.name for part in self.detectors_)}."
+        names = collections.Counter(part.name for part in self.detectors_)
+        listed = ", ".join(name if n == 1 else f"{n} × {name}" for name, n in names.items())
+        text = f"{n_counting} of {len(self.detectors_)} detectors count: {listed}."
         if idle:
             text += f" All training rows have the same score by {', '.join(idle)}, which therefore says nothing; leave it out."
         return Finding("fusion", "warning" if idle else "ok", float(n_counting), text)

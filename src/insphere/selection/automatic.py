@@ -228,7 +228,7 @@ def choose_automatically(
     if source.doubt is not None:
         raise DataError(source.doubt)
     rng = generator(resolve_seed(parameters.get("random_state")), "rows to try detectors on")
-    fitted, held_out, n_rows = _parted(keeping_missing(source) if parameters.get("missing") == "impute" else source, rng)
+    fitted, held_out, n_rows = parted(keeping_missing(source) if parameters.get("missing") == "impute" else source, rng)
     kind = kind_of(source)
     trials: list[Trial] = []
     for candidate in _candidates(kind, source, parameters):
@@ -284,10 +284,21 @@ def note(detector: AbstractDetector, choice: Choice, seconds: float) -> None:
     detector.data_["auto"] = choice.to_json() | {"total_seconds": round(seconds, 1)}
 
 
-def _parted(source: AbstractSource, rng: np.random.Generator) -> tuple[NDArray[np.int64], NDArray[np.int64], int]:
-    """Return the positions of the rows to fit and to judge on, by whole units, and about how many readable rows there are.
+def parted(source: AbstractSource, rng: np.random.Generator) -> tuple[NDArray[np.int64], NDArray[np.int64], int]:
+    """Return which rows to fit on and which to judge on, by whole units, and about how many readable rows there are.
 
-    Of many rows, some drawn ones are looked at; the others are not even read.
+    Of more than 8,000 rows as many drawn ones are looked at; the others are not even read.
+
+    Returns
+    -------
+    fitted, held_out : ndarray of int64, shapes (n,) and (m,)
+        Positions in the source, increasing; at most `MOST_FITTED` and `MOST_HELD_OUT`, no unit in both.
+    n_rows : int
+
+    Raises
+    ------
+    DataError
+        If there are fewer than 16 readable rows, or fewer than four units.
     """
     every = np.arange(len(source))
     looked_at = every if len(every) <= _MOST_LOOKED_AT else np.sort(rng.permutation(every)[:_MOST_LOOKED_AT])
