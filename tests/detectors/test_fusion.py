@@ -173,7 +173,7 @@ def test_rows_are_explained():
     [
         ({"detectors": "knn"}, '`detectors` must be "auto" or a list'),
         ({"detectors": []}, "a list of at least one detector"),
-        ({"detectors": ["knn", "kn"]}, "Did you mean 'knn'"),
+        ({"detectors": ["knn", "kn"]}, r"`detectors\[1\]` must be one of .* Did you mean 'knn'"),
         ({"detectors": ["knn"], "weights": [1, 2]}, "one number for each of the 1 detectors, got 2"),
         ({"detectors": ["knn"], "weights": [0]}, "above 0"),
         ({"weights": [1.0]}, 'detectors="auto" has its own'),

@@ -6,8 +6,9 @@ from typing import TypeVar
 from sklearn.base import clone
 
 from insphere.detectors.base import AbstractDetector
-from insphere.detectors.catalog import make
+from insphere.detectors.catalog import DETECTORS, installed, make
 from insphere.errors import ParameterError
+from insphere.validation import check_choice
 
 Part = TypeVar("Part", bound=AbstractDetector)
 
@@ -38,6 +39,8 @@ def make_part(role: str, given: object, kind: type[Part], wanted: str) -> Part:
         name = parameters.pop("name", None)
         if not isinstance(name, str):
             raise ParameterError(f'`{role}` as a mapping must have the "name" of a detector beside its parameters, got {dict(given)!r}.')
+        if ":" not in name:
+            check_choice(role, name, (*DETECTORS, *installed()))
         part: object = make(name, parameters)
     else:
         part = clone(given) if isinstance(given, AbstractDetector) else given
