@@ -131,16 +131,19 @@ class TestSuspects:
 class TestHeldOut:
     def test_the_same_distribution_is_ok(self) -> None:
         train, held_out = clean_scores(500, 8, 0), clean_scores(100, 8, 1)
-        assert health.check_held_out(train, held_out, float(np.quantile(train, 0.95))).level == "ok"
+        assert health.check_held_out(train, held_out, float(np.quantile(train, 0.95)), decides=True).level == "ok"
 
     def test_rows_learned_by_heart(self) -> None:
         train, held_out = clean_scores(500, 8, 0), 2 * clean_scores(100, 8, 1)
-        finding = health.check_held_out(train, held_out, float(np.quantile(train, 0.95)))
+        radius = float(np.quantile(train, 0.95))
+        finding = health.check_held_out(train, held_out, radius, decides=True)
         assert finding.level == "warning" and finding.value > 0.5 and "calibrated threshold" in finding.text
-        assert health.check_held_out(train, held_out[:19], float(np.quantile(train, 0.95))).level == "ok"  # too few to tell
+        assert health.check_held_out(train, held_out[:19], radius, decides=True).level == "ok"  # too few to tell
+        calibrated = health.check_held_out(train, held_out, radius, decides=False)
+        assert calibrated.level == "ok" and calibrated.value == finding.value  # told, and no warning: new rows' scores decide
 
     def test_nothing_held_out(self) -> None:
-        finding = health.check_held_out(clean_scores(9, 2, 0), np.empty(0), 1.0)
+        finding = health.check_held_out(clean_scores(9, 2, 0), np.empty(0), 1.0, decides=True)
         assert finding.level == "ok" and "No rows were held out" in finding.text
 
 
@@ -186,24 +189,29 @@ class TestCodes:
 class TestReconstruction:
     def test_a_good_one(self) -> None:
         x = random().normal(size=(200, 3, 4)).astype(np.float32)
-        finding = health.check_reconstruction(x, x + np.float32(0.1))
+        finding = health.check_reconstruction(x, x + np.float32(0.1), decides=True)
         assert finding.level == "ok" and finding.value == pytest.approx(1 - 0.01 / x.var(axis=0).mean(), abs=1e-3)
 
     @pytest.mark.parametrize("made", ["mean", "opposite"])
     def test_no_better_than_the_mean_row(self, made: str) -> None:
         x = random().normal(size=(200, 5))
-        finding = health.check_reconstruction(x, np.broadcast_to(x.mean(axis=0), x.shape) if made == "mean" else -x)
+        finding = health.check_reconstruction(x, np.broadcast_to(x.mean(axis=0), x.shape) if made == "mean" else -x, decides=True)
         assert finding.level == "warning" and finding.value == pytest.approx(0 if made == "mean" else -3, abs=0.1)
         assert "train longer" in finding.text
+
+    def test_where_codes_decide_a_bad_one_is_told_without_a_warning(self) -> None:
+        x = random().normal(size=(200, 5))
+        finding = health.check_reconstruction(x, -x, decides=False)
+        assert finding.level == "ok" and finding.value == pytest.approx(-3, abs=0.1)
 
     @pytest.mark.parametrize("broken", [np.nan, np.inf, 3e38])
     def test_a_broken_one_is_no_good_one_and_can_be_stored(self, broken: float) -> None:
         x = random().normal(size=(20, 5)).astype(np.float32)
-        finding = health.check_reconstruction(x, np.full_like(x, broken))
+        finding = health.check_reconstruction(x, np.full_like(x, broken), decides=True)
         assert finding.level == "warning" and finding.value == -1e12
 
     def test_equal_rows_have_nothing_to_explain(self) -> None:
-        assert health.check_reconstruction(np.ones((20, 5)), np.ones((20, 5))).value == 0
+        assert health.check_reconstruction(np.ones((20, 5)), np.ones((20, 5)), decides=True).value == 0
 
 
 class TestModeShift:
@@ -214,8 +222,8 @@ class TestModeShift:
 
     def test_shift(self) -> None:
         distances = clean_scores(100, 4, 0)
-        finding = health.check_mode_shift(1.6 * distances, distances)
-        assert finding.level == "warning" and finding.value == pytest.approx(0.6) and "running statistics lag behind" in finding.text
+        finding = health.check_mode_shift(12 * distances, distances)
+        assert finding.level == "warning" and finding.value == pytest.approx(11) and "running statistics lag behind" in finding.text
 
     @pytest.mark.parametrize(
         ("train_mode", "eval_mode"), [(np.ones(9), np.zeros(9)), (np.full(9, np.nan), np.ones(9)), (np.full(9, np.inf), np.ones(9))]

@@ -178,7 +178,7 @@ def test_the_default_type_of_pytorch_does_not_matter() -> None:
 def test_health_compares_as_many_reconstructions_as_fit_in_memory(monkeypatch: pytest.MonkeyPatch) -> None:
     compared = []
 
-    def check(x: np.ndarray, reconstruction: np.ndarray) -> health.Finding:
+    def check(x: np.ndarray, reconstruction: np.ndarray, *, decides: bool) -> health.Finding:
         compared.append((x.shape, reconstruction.shape))
         return health.Finding("reconstruction", "ok", 1.0, "")
 

@@ -7,7 +7,9 @@ import contract
 from insphere.data import open_source
 from insphere.data.protocol import one_class_split
 from insphere.detectors.cae import CAE
+from insphere.detectors.classical import KNN
 from insphere.detectors.deep_svdd import DeepSVDD
+from insphere.detectors.suspicion import suspicion
 from insphere.detectors.vae_svdd import DeepSVDDVAE
 from insphere.metrics import auroc
 
@@ -67,17 +69,17 @@ def test_without_suspicion_nothing_is_said():
 
 
 def test_a_collapsed_first_fit_is_not_trimmed():
-    harsh = {"lr": 0.02, "schedule": "one-cycle", "weight_decay": 0.1}
+    harsh = {"lr": 0.02, "schedule": "one-cycle", "weight_decay": 1.0}
     detector = DeepSVDD(
         pretrain=False, network={"bias": True}, reading={"center": "zero"}, epochs=150, trim=0.1, training=harsh, random_state=0
     )
-    fitted = contract.fit_quietly(detector, contract.blobs())
+    fitted = contract.fit_quietly(detector, contract.pictures())
     assert fitted.health_.collapsed and fitted.data_["n_trimmed"] == 0
 
 
 @pytest.mark.parametrize("fit_number", [1, 2])
 def test_resumed_in_either_fit_equals_the_unbroken_run(fit_number, tmp_path):
-    X, _ = mixed(100, 5)
+    X, _ = mixed_pictures(57, 3)
     detector = DeepSVDD(epochs=2, trim=0.1, random_state=0)
     unbroken = contract.fit_quietly(detector, X)
     expected = unbroken.anomaly_score(X)
@@ -94,6 +96,30 @@ def test_resumed_in_either_fit_equals_the_unbroken_run(fit_number, tmp_path):
     np.testing.assert_array_equal(resumed.anomaly_score(X), expected)
     assert resumed.health_.suspects == unbroken.health_.suspects
     assert [path.name for path in tmp_path.iterdir()] == ["fit.checkpoint"]
+
+
+def test_vectors_that_lie_together_are_left_out_before_the_only_fit():
+    X = contract.blobs(320)
+    group = np.arange(0, 320, 20)  # 5 %, all alike: each other's neighbours, and as near as any normal row's
+    X[group] = X.mean(axis=0) + 2.5 * X.std(axis=0) + 0.01 * np.random.default_rng(0).normal(size=(len(group), X.shape[1]))
+    epochs = []
+    trimmed = contract.fit_quietly(DeepSVDDVAE(epochs=3, trim=0.1, random_state=0), X, on_epoch=lambda record: epochs.append(record.epoch))
+    assert len(epochs) == 3
+    left_out = trimmed.health_.suspects[: trimmed.data_["n_trimmed"]]
+    assert len(left_out) == int(np.ceil(0.1 * (len(left_out) + trimmed.data_["n_train"])))
+    assert not np.isin(group, trimmed.training_index_).any()
+    by_distance = contract.fit_quietly(KNN(random_state=0), X)
+    farthest = by_distance.training_index_[np.argsort(-by_distance.training_scores_)[: len(left_out)]]
+    assert not np.isin(farthest, group).any()  # the five nearest neighbours see nothing of them
+
+
+def test_the_most_suspicious_vectors_do_not_depend_on_how_many_are_compared_at_once(monkeypatch):
+    X = contract.blobs(300)
+    X[7] += 30
+    expected = suspicion(X, np.random.default_rng(0))
+    assert expected.shape == (300,) and expected.argmax() == 7
+    monkeypatch.setattr("insphere.data.row_store.chunks.__defaults__", (64,))
+    np.testing.assert_array_equal(suspicion(X, np.random.default_rng(0)), expected)
 
 
 def test_a_trimmed_detector_comes_back_from_its_file(tmp_path):

@@ -61,9 +61,11 @@ class AbstractDetector(RowScoring, VerdictTaking, ParameterisedEstimator, Outlie
     target_fpr : float
         Share of normal rows that may be flagged, in (0, 1).
     trim : float
-        Share of the training rows, in [0, 0.5), that a second fit leaves out: those with the highest scores after the first one. For
-        training rows that are known to hold anomalies; no labels are used. The rows left out come first in ``health_.suspects``. The
-        held-out rows stay as they are: with anomalies among them the threshold is higher, so the promised rate of false alarms holds.
+        Share of the training rows, in [0, 0.5), that are left out as the most suspicious ones: of pictures those with the highest scores
+        after a first fit, which a second one goes without; of vectors those that are far from most others by `suspicion`, before the only
+        fit. For training rows that are known to hold anomalies, best at twice their share; no labels are used. The rows left out come
+        first in ``health_.suspects``. The held-out rows stay as they are: with anomalies among them the threshold is higher, so the
+        promised rate of false alarms holds.
     calibration : Calibration or mapping, optional
         How scores of unseen normal rows are got, and whether the threshold is conformal or the paper's radius.
     random_state : int, RandomState, Generator or None
@@ -175,14 +177,23 @@ class AbstractDetector(RowScoring, VerdictTaking, ParameterisedEstimator, Outlie
             train_index, held_out = fitting.train_index, fitting.calibration_index
             self.input_, fitting.rows, fitting.calibration_index = self.input_.imputing(fitting.rows, train_index, held_out)
         self.row_hashes_ = np.unique(row_hashes(fitting.rows) if imputing else read.hashes)[:MAX_HASHES]
+        if self.trim and self._judges_by_rows:
+            from insphere.detectors.suspicion import suspicion  # here, as only these fits need it, and it brings much along
+
+            fitting.leave_out(suspicion(fitting.training_rows, generator(self.seed_, "suspicion")), self.trim)
         self.data_ = read.facts | {"n_train": len(fitting.train_index), "n_calibration": len(fitting.calibration_index)}
         return fitting
+
+    @property
+    def _judges_by_rows(self) -> bool:
+        """Whether `trim` leaves rows out before the fit, by their features: pictures have none, and are judged by a first fit."""
+        return len(self.input_shape_) == 1
 
     def _trims(self, fitted: Fitted) -> bool:
         """Return whether a second fit without the most suspicious rows is wanted, and makes sense after the first."""
         train_scores, findings = fitted
         checked = (health.check_scores(train_scores), *findings)
-        return bool(self.trim) and not any(finding.level == "critical" for finding in checked)
+        return bool(self.trim) and not self._judges_by_rows and not any(finding.level == "critical" for finding in checked)
 
     def _refit(self, X: NDArray[Any], context: FitContext) -> Fitted:
         """Fit again on the rows that are left, with a checkpoint next to that of the first fit, from which a resumed fit finds them."""

@@ -57,6 +57,7 @@ class CAE(AbstractNeuralDetector):
     """
 
     name = "cae"
+    scores_reconstructions = True
 
     def _make_objective(self, input_shape: Sequence[int], latent_dim: int, network: Network) -> CAEObjective:
         return CAEObjective(input_shape, latent_dim, network)

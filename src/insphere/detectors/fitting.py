@@ -326,7 +326,7 @@ def examine(
             scores,
             *findings,
             health.check_equal_rows(n_equal, len(fitting.rows)),
-            health.check_held_out(train_scores, decision.calibration.scores, decision.radius),
+            health.check_held_out(train_scores, decision.calibration.scores, decision.radius, decides=decision.by == "radius"),
             health.check_calibration(decision),
             health.check_contamination(len(suspects), len(train_scores), n_trimmed=len(trimmed)),
             *(() if categories is None else (categories,)),

@@ -32,7 +32,7 @@ class Hybrid(AbstractDetector):
     target_fpr : float
         Share of normal rows that may be flagged, in (0, 1).
     trim : float
-        Share of the training rows that a second fit leaves out, in [0, 0.5): those that score highest after the first.
+        Share of the training rows, the most suspicious ones, that are left out, in [0, 0.5): see `AbstractDetector`.
     calibration : Calibration or mapping, optional
     random_state : int, RandomState, Generator or None
         Seed of the held-out split and of the parts that have none of their own.

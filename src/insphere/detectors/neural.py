@@ -18,9 +18,10 @@ from torch import Tensor
 from insphere.data.preprocess import Scaling, fit_preprocess
 from insphere.data.row_store import take_rows
 from insphere.decision import health
+from insphere.decision.outlier_probe import LEAST_ROWS, MOST_ROWS, check_outliers, probe_outliers
 from insphere.detectors.base import AbstractDetector
 from insphere.detectors.file_schema import restore_preprocess
-from insphere.detectors.fitting import FitContext, Fitted, as_rows
+from insphere.detectors.fitting import FitContext, Fitted, Fitting, as_rows
 from insphere.detectors.scoring import Rows
 from insphere.detectors.telling import warn_unreadable
 from insphere.errors import ModelFileError
@@ -40,6 +41,7 @@ from insphere.training.trainee import Stage, Trainee
 from insphere.validation import check_integer
 
 _HEALTH_ROWS = 2048
+_CONTROL_ROWS = 2000  # training rows whose distances a network is compared with
 _HEALTH_VALUES = 2**23  # of rows and of their reconstructions, which are compared in double precision
 
 
@@ -48,7 +50,7 @@ class AbstractNeuralDetector(AbstractDetector):
     """A detector whose model is an `AbstractObjective` trained by the training loop.
 
     A concrete class says which objective it trains (`_make_objective`). Rows are scored by that objective's `score`, unless the class
-    draws a sphere around the codes (`_enclose`).
+    draws a sphere around the codes (`_enclose`); `scores_reconstructions` says that this score is the error of a reconstruction.
 
     Parameters
     ----------
@@ -71,6 +73,7 @@ class AbstractNeuralDetector(AbstractDetector):
     default_network: ClassVar[Network] = Network()
     default_training: ClassVar[Training] = Training()
     default_steps: ClassVar[int] = 500
+    scores_reconstructions: ClassVar[bool] = False
 
     latent_dim: Size | None = None
     scaling: Scaling = "auto"
@@ -214,6 +217,28 @@ class AbstractNeuralDetector(AbstractDetector):
 
     # Health.
 
+    def _conclude(self, fitting: Fitting, fitted: Fitted) -> None:
+        scores, findings = fitted
+        super()._conclude(fitting, (scores, [*findings, *self._comparison(fitting, scores, findings)]))
+
+    def _comparison(self, fitting: Fitting, scores: NDArray[np.float64], findings: list[health.Finding]) -> list[health.Finding]:
+        """Say how outliers made of held-out rows are told from them, beside what nearest neighbours say.
+
+        Nothing where too few rows are held out, or health is critical already and there are no scores worth comparing.
+        """
+        from insphere.detectors.classical import KNN  # here, as only fits need it, and it brings much along
+
+        held_out = fitting.calibration_index
+        sound = all(finding.level != "critical" for finding in [health.check_scores(scores), *findings])
+        if fitting.folds is not None or len(held_out) < LEAST_ROWS or not sound:
+            return []
+        rng = generator(self.seed_, "outliers made of held-out rows")
+        rows = take_rows(fitting.rows, np.sort(rng.permutation(held_out)[:MOST_ROWS]))
+        control = KNN(random_state=self.seed_)
+        control.seed_ = self.seed_
+        control._fit_model(take_rows(fitting.rows, np.sort(rng.permutation(fitting.train_index)[:_CONTROL_ROWS])), FitContext())
+        return [check_outliers(probe_outliers(rows, self._score, control._score, rng))]
+
     def _network_findings(self, X: NDArray[Any]) -> list[health.Finding]:
         """Return what can be said of the networks after training, on at most 2048 training rows."""
         rows = _some(X)
@@ -226,7 +251,8 @@ class AbstractNeuralDetector(AbstractDetector):
         rows = rows[: max(1, _HEALTH_VALUES // rows[0].size)]
         reconstruction = self._map(lambda x: _or_empty(self.objective_.reconstruct(x), x), rows)
         if reconstruction.size:
-            findings.append(health.check_reconstruction(self._map(lambda x: x, rows), reconstruction))
+            inputs = self._map(lambda x: x, rows)
+            findings.append(health.check_reconstruction(inputs, reconstruction, decides=self.scores_reconstructions))
         return [*findings, health.check_mode_shift(*distances)]
 
     def _spread_finding(self, X: NDArray[Any]) -> health.Finding:

@@ -81,6 +81,7 @@ class VAE(AbstractEnclosingDetector):
     """
 
     name = "vae"
+    scores_reconstructions = True
 
     scored_by: Literal["negative-elbo", "reconstruction", "distance"] = "negative-elbo"
     _: dataclasses.KW_ONLY

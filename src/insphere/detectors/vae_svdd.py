@@ -130,8 +130,8 @@ class DeepSVDDVAE(AbstractEnclosingDetector):
     target_fpr : float
         Share of normal rows that may be flagged, in (0, 1).
     trim : float
-        Share of the training rows, the most suspicious ones, that are left out of a second fit; in [0, 0.5). For training rows that
-        are known to hold anomalies: see `AbstractDetector`.
+        Share of the training rows, the most suspicious ones, that are left out; in [0, 0.5). For training rows that are known to hold
+        anomalies: see `AbstractDetector`.
     calibration : Calibration or mapping, optional
         How many normal rows are held out, and whether the threshold is conformal or the paper's radius.
     network : Network or mapping, optional

@@ -11,6 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from insphere.data import AbstractSource, open_source
+from insphere.data.outliers import synthetic_outliers
 from insphere.decision.units import independent_units, row_hashes
 from insphere.detectors.base import AbstractDetector
 from insphere.detectors.catalog import detector_class, make
@@ -23,7 +24,6 @@ from insphere.errors import DataError, InsphereError, SourceNotice, warn_user
 from insphere.seeding import generator, resolve_seed
 from insphere.selection.choosing import LARGER_THAN, PHOTOS, choose, size_of
 from insphere.selection.criterion import Judgement, expected, judge
-from insphere.selection.outliers import synthetic_outliers
 from insphere.training.options import default_epochs
 from insphere.validation import check_number
 
@@ -167,7 +167,7 @@ def fit_automatically(
     """Try several detectors on a part of the rows, and fit the most promising one on all of them; no labels are used.
 
     Each is fitted on at most 1,500 normal rows and judged on others: by how well it tells synthetic outliers of several families from them
-    (`insphere.selection.outliers`), and by how it did on other data sets (`insphere.selection.criterion`). What was tried is told in a
+    (`insphere.data.outliers`), and by how it did on other data sets (`insphere.selection.criterion`). What was tried is told in a
     `SourceNotice` and kept in ``data_["auto"]``.
 
     Parameters

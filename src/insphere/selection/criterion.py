@@ -78,7 +78,7 @@ def judge(detector: AbstractDetector, held_out: NDArray[Any], outliers: Mapping[
     held_out : ndarray, shape (n, …)
         Normal rows as the detector takes them.
     outliers : mapping of str to ndarray
-        Families of `insphere.selection.outliers.synthetic_outliers`.
+        Families of `insphere.data.outliers.synthetic_outliers`.
 
     Raises
     ------

@@ -1,8 +1,8 @@
 import numpy as np
 import pytest
 
+from insphere.data.outliers import PICTURES, VECTORS, synthetic_outliers
 from insphere.errors import DataError
-from insphere.selection.outliers import PICTURES, VECTORS, synthetic_outliers
 
 
 def vectors(n_rows: int = 400) -> np.ndarray:
