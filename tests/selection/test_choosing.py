@@ -11,6 +11,7 @@ from insphere.data import open_source
 from insphere.errors import SourceNotice, UnknownParameterError
 from insphere.nets.backbones import BACKBONES
 from insphere.selection import choosing
+from insphere.selection.automatic import kind_of
 
 PHOTOS = open_source(np.zeros((10, 80, 70, 1), dtype=np.uint8))
 WITH = pytest.mark.parametrize("installed", [True, False])
@@ -46,6 +47,18 @@ def test_what_the_detector_of_photos_lacks_small_pictures_and_tables() -> None:
     lacking = choosing.choose(PHOTOS, {"alpha": 0.1})
     assert lacking.name == "vae-svdd" and "has no alpha" in lacking.reason and lacking.parameters == {"alpha": 0.1}
     assert choosing.choose(open_source(np.zeros((10, 64, 64, 1), dtype=np.uint8))) == choosing.Choice("vae-svdd")
+
+
+@WITH
+def test_small_pictures_in_colour_get_the_detector_of_photos_where_weights_are_installed(installed: bool, packages: None) -> None:
+    colour = open_source(np.zeros((10, 32, 32, 3), dtype=np.uint8))
+    choice = choosing.choose(colour, {"target_fpr": 0.1})
+    assert choice.parameters == {"target_fpr": 0.1} and "in colour, at most 64 pixels large" in choice.reason
+    assert (choice.name, choice.other) == (("photo", "vae-svdd") if installed else ("vae-svdd", ""))
+    assert ("insphere[photos]" in choice.reason) is not installed
+    assert choosing.choose(colour, {"alpha": 0.1}) == choosing.Choice("vae-svdd", parameters={"alpha": 0.1})
+    assert choosing.choose(colour, {"backbone": "scratch"}).name == "photo"
+    assert kind_of(colour) == ("photos" if installed else "pictures") and kind_of(colour, {"alpha": 0.1}) == "pictures"
 
 
 def test_vectors_get_what_is_best_on_tables_unless_they_are_many_or_long_or_it_lacks_a_parameter(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -28,7 +28,7 @@ def fit(
             "--detector",
             metavar="NAME",
             show_default=False,
-            help="See insphere detectors. Default: photo for pictures above 64 pixels, fusion for tables, else vae-svdd.",
+            help="See insphere detectors. Default: photo for pictures above 64 pixels or in colour, fusion for tables, else vae-svdd.",
         ),
     ] = None,
     auto: Annotated[
@@ -231,7 +231,7 @@ def _chosen(source: "AbstractSource", settings: FitSettings) -> "Choice":
 
     if Processes.here().several:
         raise ParameterError("`--auto` tries detectors in one process; run it without torchrun, then name what it chose (--detector).")
-    n_tried = len(automatic.CANDIDATES[automatic.kind_of(source)])
+    n_tried = len(automatic.CANDIDATES[automatic.kind_of(source, settings.parameters)])
     console.say(f"Trying {n_tried} detectors on a part of the rows, for {settings.minutes / 2:g} minutes at most.")
     try:
         choice = automatic.choose_automatically(

@@ -81,8 +81,8 @@ CANDIDATES: Mapping[str, Sequence[Candidate]] = {
 }
 """What is tried, by the kind of the rows, those first that take the least time for what they give.
 
-"pictures" are up to `LARGER_THAN` pixels; of "photos", larger ones, knn and vae-svdd see what is left at the size to which vae-svdd brings
-them.
+"pictures" are up to `LARGER_THAN` pixels; of "photos", larger ones and those in colour that `choose` takes for photos, knn and vae-svdd see
+what is left at the size to which vae-svdd brings them.
 """
 
 
@@ -229,7 +229,7 @@ def choose_automatically(
         raise DataError(source.doubt)
     rng = generator(resolve_seed(parameters.get("random_state")), "rows to try detectors on")
     fitted, held_out, n_rows = parted(keeping_missing(source) if parameters.get("missing") == "impute" else source, rng)
-    kind = kind_of(source)
+    kind = kind_of(source, parameters)
     trials: list[Trial] = []
     for candidate in _candidates(kind, source, parameters):
         remaining, known = deadline - time.monotonic(), any(trial.judgement is not None for trial in trials)
@@ -247,10 +247,10 @@ def choose_automatically(
     return Choice(tuple(trials), chosen, len(fitted), len(held_out), {**chosen.candidate.parameters, **parameters})
 
 
-def kind_of(source: AbstractSource) -> str:
-    """Return the key of `CANDIDATES` for the rows of a source."""
+def kind_of(source: AbstractSource, given: Mapping[str, Any] = MappingProxyType({})) -> str:
+    """Return the key of `CANDIDATES` for the rows of a source, with the parameters that the user sets."""
     size = size_of(source)
-    return "vectors" if size is None else "photos" if max(size) > LARGER_THAN else "pictures"
+    return "vectors" if size is None else "photos" if max(size) > LARGER_THAN or choose(source, given).name == PHOTOS else "pictures"
 
 
 def _candidates(kind: str, source: AbstractSource, given: Mapping[str, Any]) -> Sequence[Candidate]:

@@ -24,9 +24,10 @@ def fit(
 ) -> AbstractDetector:
     """Fit the detector that suits the rows, as ``insphere fit`` does, and return it.
 
-    Photos, pictures whose longer side has more than 64 pixels, get `PhotoSpheres`; small pictures `DeepSVDDVAE`; vectors `Fusion`, but
-    `DeepSVDDVAE` where they are more than 50,000, have more than 256 features, or a parameter is given that `Fusion` lacks. Where it is
-    not `DeepSVDDVAE`, a `SourceNotice` says which it is and why.
+    Photos, pictures whose longer side has more than 64 pixels, get `PhotoSpheres`, and so do smaller ones in colour where a trained
+    network is installed; other small pictures get `DeepSVDDVAE`; vectors `Fusion`, but `DeepSVDDVAE` where they are more than 50,000,
+    have more than 256 features, or a parameter is given that `Fusion` lacks. Where it is not `DeepSVDDVAE`, a `SourceNotice` says which
+    it is and why.
 
     Parameters
     ----------
