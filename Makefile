@@ -73,6 +73,7 @@ figures: $(VENV)/installed-test ## Run the demos and the report again; their res
 	$(BIN)/python docs/run_demo.py
 	$(BIN)/python docs/run_report.py
 	$(BIN)/python docs/run_choice.py
+	$(BIN)/python docs/run_results.py
 
 notebooks: $(VENV)/installed-test ## Make docs/notebooks from the guides
 	$(BIN)/python docs/make_notebooks.py

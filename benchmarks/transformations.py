@@ -172,12 +172,18 @@ def report(rows: list[dict[str, Any]]) -> str:
     for kind, network, geometry in itertools.product(("adbench/", "cifar10:", "mnist:"), NETWORKS, ("angular", "local")):
         own = [row for row in rows if row["set"].startswith(kind) and (row["network"], row["geometry"]) == (network, geometry)]
         if own:
-            means = " | ".join(f"{np.mean([float(row[score]) for row in own]):.1f}" for score in SCORES)
+            means = " | ".join(f"{mean_of_sets(own, score):.1f}" for score in SCORES)
             lines.append(f"| {kind[:-1]}: mean of {len({row['set'] for row in own})} | {network} | {geometry} | | {means} | | | | | | |")
     stated = sorted({(row["versions"], row["machine"]) for row in rows})
     commits = sorted({str(row["commit"]) for row in rows})
     lines += ["", *(f"{versions}; {machine}." for versions, machine in stated), f"Commits: {', '.join(commits)}.", ""]
     return "\n".join(lines)
+
+
+def mean_of_sets(rows: list[dict[str, Any]], score: str) -> float:
+    """Return the mean over the sets of each one's mean over its seeds: a set with more seeds counts no more than others."""
+    sets = {row["set"] for row in rows}
+    return float(np.mean([np.mean([float(row[score]) for row in rows if row["set"] == name]) for name in sets]))
 
 
 def spread(values: list[Any]) -> str:

@@ -62,14 +62,14 @@ def test_examples_run(page: Path) -> None:
     assert result.failed == 0
 
 
-def notebook_maker() -> ModuleType:
-    spec = importlib.util.spec_from_file_location("make_notebooks", ROOT / "docs" / "make_notebooks.py")
-    maker = importlib.util.module_from_spec(spec)  # type: ignore[arg-type]
-    spec.loader.exec_module(maker)  # type: ignore[union-attr]
-    return maker
+def script(name: str) -> ModuleType:
+    spec = importlib.util.spec_from_file_location(name, ROOT / "docs" / f"{name}.py")
+    module = importlib.util.module_from_spec(spec)  # type: ignore[arg-type]
+    spec.loader.exec_module(module)  # type: ignore[union-attr]
+    return module
 
 
-MAKER = notebook_maker()
+MAKER = script("make_notebooks")
 
 
 @pytest.mark.parametrize("guide", MAKER.GUIDES, ids=lambda guide: guide.stem)
@@ -84,6 +84,11 @@ def test_a_notebook_is_its_guide_with_outputs(guide: Path) -> None:
             assert doctest.OutputChecker().check_output(*texts, MAKER.OPTIONS), "run make notebooks"
     links = [link for cell in stored["cells"] for link in re.findall(r"\]\(([^)#]+)\)", "".join(cell["source"])) if "://" not in link]
     assert [link for link in links if not (MAKER.notebook_path(guide).parent / link).exists()] == []
+
+
+def test_the_headline_figures_are_those_of_the_reports() -> None:
+    readme = (ROOT / "README.md").read_text(encoding="utf-8")
+    assert script("run_results").with_table(readme) == readme, "run python docs/run_results.py"
 
 
 def test_the_example_configuration_is_valid(tmp_path: Path) -> None:
