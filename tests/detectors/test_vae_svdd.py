@@ -83,7 +83,7 @@ def test_centres_that_no_rows_are_left_for_are_dropped_and_health_says_so():
     detector = DeepSVDDCAE(reading={"n_centers": 2}, geometry="euclidean", epochs=5, scaling="none", random_state=0)
     fitted = contract.fit_quietly(detector, X)
     (finding,) = [finding for finding in fitted.health_.findings if finding.name == "centres"]
-    assert finding.level == "warning" and finding.text.startswith("1 of 2 centres have training rows: 194 of 194.")
+    assert finding.level == "warning" and finding.text.startswith("1 of 2 centres has training rows: 194 of 194.")
     assert "Give reading={'n_centers': 1}" in finding.text
     assert fitted.objective_.sphere.in_use.sum() == 1 and len(fitted.sphere_.centers) == 1
 

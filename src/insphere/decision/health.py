@@ -315,7 +315,7 @@ def check_centers(rows: NDArray[np.int64], n_asked: int) -> Finding:
     """
     n_used = len(rows)
     counts = ", ".join(str(count) for count in sorted(rows.tolist(), reverse=True))
-    text = f"{n_used} of {n_asked} centres have training rows: {counts} of {int(rows.sum())}."
+    text = f"{n_used} of {n_asked} centres {'has' if n_used == 1 else 'have'} training rows: {counts} of {int(rows.sum())}."
     if n_used == n_asked:
         return Finding("centres", "ok", float(n_used), text)
     remedy = (
