@@ -57,8 +57,8 @@ class KeepsCodes(insphere.DeepSVDDVAE):
 def main() -> None:
     """Run what is missing and write the reports."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--sets", nargs="+", default=["digits", "mnist"])
-    parser.add_argument("--draws", type=int, nargs="+", default=[0, 1, 2])
+    parser.add_argument("--sets", nargs="*", default=["digits", "mnist"])
+    parser.add_argument("--draws", type=int, nargs="*", default=[0, 1, 2])
     parser.add_argument("--digits", type=int, nargs="*", default=list(range(10)), help="of MNIST, one by one with all rows, for dasvdd")
     options = parser.parse_args()
     warnings.simplefilter("ignore")

@@ -31,7 +31,8 @@ class DASVDDObjective(AbstractAutoencodingObjective):
 
     Source: Hojjati 2021, the loss, the alternation and the rule for gamma (T = 10). Deviation: rows are dealt by chance, not as the first
     nine tenths; c moves to the mean of the others' codes as a moving average that starts at the mean of the first codes, both as the
-    codes were before the step, where the paper takes a step of AdaGrad from a random start; gamma is found on the first 1024 rows.
+    codes were before the step, where the paper takes a step of AdaGrad from a random start; gamma is found on the first 1024 rows. The
+    published code divides gamma by a further N and measures the distance of the first row of each batch alone, which is not followed.
 
     Examples
     --------
