@@ -29,12 +29,12 @@ class SphereReading(Declared):
     final_center : {"training-mean", "last"}
         The centre c* for scoring: mean over the training set, or the one that training ended with (Algorithm 1, line 10).
     center_momentum : float
-        Weight of the past in the moving average, in [0, 1); also in that by which several centres move, whatever `center` is.
+        Weight of the past in the moving average, in [0, 1); also in that by which several centres move unless they are learned.
     n_centers : int
         Centres, at least 1, for normal rows of several kinds. They start at k-means of the first codes and move as the average of
         the codes nearest to them, or are learned; each code is pulled to what `center` says of the codes nearest to the same centre.
         A centre with less than a tenth of the rows of the fullest is dropped at the end of an epoch, which the health report says.
-        The paper has one.
+        Rows are scored by the nearest, but for the geometry "local", which looks at no centre. The paper has one.
 
     Examples
     --------
@@ -56,7 +56,7 @@ class SphereTerm(SharesBatches):
     ----------
     center : Tensor, shape (latent_dim,); (n_centers, latent_dim) of several
     in_use : Tensor of bool, shape (n_centers,)
-        Which of several centres have not been dropped; all are where there is one only.
+        Which of several centres have not been dropped; there only where there are several.
 
     Source: Zhou 2021, second term of eq. 12. Deviation: none with one centre; see `SphereReading` for what the paper leaves open. That
     several start at k-means, and empty ones go, is as in Ghafoori 2020; that they move with the codes is not.
