@@ -9,7 +9,7 @@ chosen by it but what is said below. Digits of 8 × 8 pixels from scikit-learn w
 2,000 of them, drawn too, and all of its test pictures. All detectors have their defaults but for what the name says: `vae-svdd` is fitted
 once for one centre and once for three, and scored by each geometry, so the seconds of a fit are the same for all of these. "3 centres"
 stays three whatever the number of classes is. "DMSVDD-like" is `deep-svdd` with three centres: DMSVDD (Ghafoori 2020) without its radii,
-of which each sphere has one; a sphere goes when it has less than a tenth of the fullest one's rows; networks, optimiser and scaling are ours.
+of which each sphere has one; a sphere goes when it has less than a tenth of the rows of the fullest; networks, optimiser, scaling are ours.
 That several centres move by a moving average was decided on three fixed triples of the 8 × 8 digits (0, 1, 2; 3, 5, 8; 4, 7, 9), test
 labels looked at: with the last batch's means alone they joined. Runs that are in the CSV are not repeated. Writes
 benchmarks/reports/several-classes.csv and several-classes.md.
