@@ -30,7 +30,7 @@ from insphere.errors import HealthWarning
 from insphere.export import export_onnx
 from insphere.export.onnx_file import session
 
-NEURAL = ("vae-svdd", "vae", "cae", "cae-svdd", "deep-svdd", "oc-nn", "transform-svdd")
+NEURAL = ("vae-svdd", "vae", "cae", "cae-svdd", "dasvdd", "deep-svdd", "oc-nn", "transform-svdd")
 
 
 def rows(kind: str, n_rows: int) -> NDArray[Any]:

@@ -10,7 +10,7 @@ from contract import blobs, fit_quietly, pictures
 from insphere.detectors.base import AbstractDetector
 from insphere.detectors.catalog import DETECTORS, detector_class, make
 
-NEURAL = ("vae-svdd", "vae", "cae", "cae-svdd", "deep-svdd", "oc-nn", "transform-svdd")
+NEURAL = ("vae-svdd", "vae", "cae", "cae-svdd", "dasvdd", "deep-svdd", "oc-nn", "transform-svdd")
 KINDS = ("grey", "rgb", "vectors")
 NAMES_AND_KINDS = [(name, kind) for name in DETECTORS for kind in KINDS if kind != "vectors" or detector_class(name).takes_vectors]
 

@@ -87,6 +87,30 @@ def deep_svdd_vae_loss(
     return {"loss": alpha * (kl + reconstruction) + distance, "kl": kl, "reconstruction": reconstruction, "distance": distance}
 
 
+def dasvdd_batch(
+    x: list[list[float]],
+    output: list[list[float]],
+    code: list[list[float]],
+    trains: list[bool],
+    center: list[float],
+    *,
+    gamma: float,
+    momentum: float,
+) -> tuple[float, list[float]]:
+    """Hojjati 2021: the loss of the rows that the weights are trained on, and where the centre goes by the others, row by row."""
+    total, others = 0.0, []
+    for row, made, z, counts in zip(x, output, code, trains, strict=True):
+        error = sum((a - b) ** 2 for a, b in zip(row, made, strict=True))
+        square = sum((a - b) ** 2 for a, b in zip(z, center, strict=True))
+        if counts:
+            total += error + gamma * square
+        else:
+            others.append(z)
+    means = [sum(z[j] for z in others) / len(others) if others else center[j] for j in range(len(center))]
+    moved = [momentum * c + (1 - momentum) * mean for c, mean in zip(center, means, strict=True)]
+    return total / max(1, sum(trains)), moved
+
+
 def shrunken_covariance(codes: list[list[float]]) -> list[list[float]]:
     """Ledoit 2004: the covariance, moved towards a multiple of the identity by the share of its own error in its distance from there."""
     n, dims = len(codes), len(codes[0])

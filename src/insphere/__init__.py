@@ -24,6 +24,7 @@ if TYPE_CHECKING:
     from insphere.detectors.classical import KNN as KNN
     from insphere.detectors.classical import OCSVM as OCSVM
     from insphere.detectors.classical import IForest as IForest
+    from insphere.detectors.dasvdd import DASVDD as DASVDD
     from insphere.detectors.deep_svdd import DeepSVDD as DeepSVDD
     from insphere.detectors.fusion import Fusion as Fusion
     from insphere.detectors.hybrid import Hybrid as Hybrid
@@ -41,6 +42,7 @@ __version__ = "0.1.0"
 # Public name -> module that defines it. A new detector adds its class here and its name to the catalog.
 _EXPORTS = {
     "CAE": "insphere.detectors.cae",
+    "DASVDD": "insphere.detectors.dasvdd",
     "DeepSVDD": "insphere.detectors.deep_svdd",
     "DeepSVDDCAE": "insphere.detectors.cae_svdd",
     "OCNN": "insphere.detectors.oc_nn",
@@ -65,6 +67,7 @@ _EXPORTS = {
 
 __all__ = [
     "CAE",
+    "DASVDD",
     "KDE",
     "KNN",
     "OCNN",

@@ -24,6 +24,17 @@ def clean_scores(n_rows: int, n_dims: int, seed: int) -> NDArray[np.float64]:
     return np.linalg.norm(random(seed).normal(size=(n_rows, n_dims)), axis=1)
 
 
+class TestCenters:
+    def test_each_centre_s_rows_are_told(self) -> None:
+        finding = health.check_centers(np.array([3, 50, 20]), 3)
+        assert (finding.level, finding.value, finding.text) == ("ok", 3.0, "3 of 3 centres have training rows: 50, 20, 3 of 73.")
+
+    def test_a_dropped_centre_is_warned_of_with_what_to_do(self) -> None:
+        finding = health.check_centers(np.array([73]), 2)
+        assert finding.level == "warning" and finding.text.startswith("1 of 2 centres has training rows: 73 of 73. The others")
+        assert finding.text.endswith("Give reading={'n_centers': 1}, or geometry='local', which takes no number of kinds.")
+
+
 class TestScores:
     def test_different_scores_are_ok(self) -> None:
         finding = health.check_scores(np.array([1.0, 2.0, 2.0]))

@@ -16,6 +16,7 @@ from insphere.detectors.base import AbstractDetector
 from insphere.detectors.cae import CAE
 from insphere.detectors.cae_svdd import DeepSVDDCAE
 from insphere.detectors.classical import KNN
+from insphere.detectors.dasvdd import DASVDD
 from insphere.detectors.deep_svdd import DeepSVDD
 from insphere.detectors.oc_nn import OCNN
 from insphere.detectors.vae import VAE
@@ -34,10 +35,16 @@ METHODS = [
     VAE(**QUICK | {"training": PLAIN_STEPS | {"patience": 1}}),
     CAE(**QUICK | {"training": PLAIN_STEPS | {"gradient_clip": 1.0}}),
     DeepSVDDCAE(**QUICK | {"network": NO_BIAS, "geometry": "mahalanobis", "trim": 0.1}),
+    DeepSVDDCAE(**QUICK | {"training": PLAIN_STEPS, "geometry": "mahalanobis"}, reading={"n_centers": 3}),
+    DASVDD(**QUICK | {"training": PLAIN_STEPS}),
     DeepSVDD(**QUICK),
+    DeepSVDD(**QUICK, reading={"n_centers": 2}),
     OCNN(**QUICK | {"training": PLAIN_STEPS}, pretrain={"training": PLAIN_STEPS}),
 ]
-IDS = ["vae-svdd", "vae-svdd-learned", "vae", "cae", "cae-svdd-trim", "deep-svdd", "oc-nn"]
+IDS = [
+    *("vae-svdd", "vae-svdd-learned", "vae", "cae", "cae-svdd-trim", "cae-svdd-3-centres", "dasvdd"),
+    *("deep-svdd", "deep-svdd-2-centres", "oc-nn"),
+]
 
 
 def seeds(detector: AbstractDetector, n: int = 3) -> list[AbstractDetector]:

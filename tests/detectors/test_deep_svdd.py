@@ -11,6 +11,7 @@ from insphere.detectors.deep_svdd import DeepSVDD, DeepSVDDObjective, DeepSVDDRe
 from insphere.errors import CollapseError, HealthWarning
 from insphere.nets.build import initialise
 from insphere.nets.options import Network
+from insphere.training.clusters import k_means
 from insphere.training.loop import train
 from insphere.training.options import Training
 from insphere.training.trainee import Stage, Trainee
@@ -110,3 +111,52 @@ def test_without_its_guards_it_collapses_and_refuses_to_score(tmp_path):
     guarded = contract.fit_quietly(DeepSVDD(**harsh), VECTORS)
     assert not guarded.health_.collapsed
     assert next(finding.value for finding in guarded.health_.findings if finding.name == "spread") > 5 * LEAST_SPREAD
+
+
+class TestSeveralCentres:
+    def made(self, *, soft: bool = False) -> DeepSVDDObjective:
+        objective = DeepSVDDObjective((4,), 3, NETWORK, soft=soft, nu=0.1, reading=DeepSVDDReading(n_centers=2, warm_up_epochs=1))
+        initialise(objective, 0)
+        return objective
+
+    def test_one_centre_has_the_tensors_that_it_always_had(self) -> None:
+        objective = DeepSVDDObjective((4,), 3, NETWORK, soft=False, nu=0.1, reading=DeepSVDDReading())
+        own = {name for name in objective.state_dict() if not name.startswith("encoder.")}
+        assert own == {"center", "radius", "n_epochs"} and objective.center.shape == (3,)
+
+    def test_they_are_the_k_means_of_the_first_codes_off_zero(self) -> None:
+        objective, x = self.made(), torch.rand(30, 4, generator=torch.Generator().manual_seed(0))
+        with torch.no_grad():
+            objective.begin(x)
+            codes = objective.code(x)
+            expected = k_means(codes, 2)
+        assert (objective.center.abs() >= 0.1).all()
+        far = expected.abs() > 0.1
+        torch.testing.assert_close(objective.center[far], expected[far])
+
+    def test_a_row_is_scored_by_the_nearest(self) -> None:
+        objective, x = self.made().eval(), torch.rand(9, 4, generator=torch.Generator().manual_seed(0))
+        objective.center.copy_(torch.tensor([[0.3, 0.0, 0.0], [-0.3, 0.1, 0.0]]))
+        expected = [
+            min(sum((a - b) ** 2 for a, b in zip(code, center, strict=True)) for center in objective.center.tolist())
+            for code in objective.code(x).tolist()
+        ]
+        assert objective.score(x).tolist() == pytest.approx(expected, rel=1e-5)
+        assert objective(x, torch.Generator())["loss"].item() == pytest.approx(np.mean(expected), rel=1e-5)
+
+    @pytest.mark.parametrize("soft", [False, True])
+    def test_they_stay_and_one_without_rows_is_dropped(self, soft: bool) -> None:
+        objective, x = self.made(soft=soft), torch.rand(20, 4, generator=torch.Generator().manual_seed(0))
+        places = torch.tensor([[0.3, 0.0, 0.0], [99.0, 99.0, 99.0]])
+        objective.center.copy_(places)
+        objective(x, torch.Generator())
+        with torch.no_grad():
+            objective.end_epoch(iter(()))
+        assert objective.in_use.tolist() == [True, False] and not objective.rows.any()
+        assert torch.equal(objective.center, places) and objective.several_centers().tolist() == [[pytest.approx(0.3), 0.0, 0.0]]
+        assert (objective.radius > 0) == soft
+
+    def test_health_counts_the_rows_of_each(self) -> None:
+        fitted = contract.fit_quietly(DeepSVDD(reading={"n_centers": 2}, epochs=2, pretrain=False, random_state=0), VECTORS)
+        (finding,) = [finding for finding in fitted.health_.findings if finding.name == "centres"]
+        assert finding.text.startswith(f"{len(fitted.objective_.several_centers())} of 2 centres ")

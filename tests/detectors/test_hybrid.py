@@ -32,7 +32,7 @@ def test_round_trip_of_one_file(X, detector, tmp_path):
     contract.check_round_trip(Hybrid(ENCODER, detector, random_state=0), X, tmp_path)
 
 
-@pytest.mark.parametrize("encoder", ["vae", "cae", "cae-svdd", "deep-svdd", "oc-nn"])
+@pytest.mark.parametrize("encoder", ["vae", "cae", "cae-svdd", "dasvdd", "deep-svdd", "oc-nn"])
 def test_codes_of_any_neural_detector(encoder, tmp_path):
     contract.check_round_trip(Hybrid({"name": encoder, "epochs": 1, "device": "cpu"}, random_state=0), VECTORS, tmp_path)
 

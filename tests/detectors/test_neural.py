@@ -14,6 +14,7 @@ from insphere.detectors import neural
 from insphere.detectors.cae import CAE
 from insphere.detectors.cae_svdd import DeepSVDDCAE
 from insphere.detectors.catalog import DETECTORS, detector_class
+from insphere.detectors.dasvdd import DASVDD
 from insphere.detectors.deep_svdd import DeepSVDD
 from insphere.detectors.neural import AbstractNeuralDetector
 from insphere.detectors.oc_nn import OCNN
@@ -28,12 +29,18 @@ METHODS = [
     VAE("reconstruction", **QUICK),
     CAE(**QUICK),
     DeepSVDDCAE(**QUICK),
+    DeepSVDDCAE(**QUICK, reading={"n_centers": 3}, geometry="mahalanobis"),
+    DASVDD(**QUICK),
     DeepSVDD(**QUICK),
+    DeepSVDD(**QUICK, reading={"n_centers": 2}),
     DeepSVDD("soft-boundary", reading={"warm_up_epochs": 1}, pretrain=False, **QUICK),
     OCNN(**QUICK),
     TransformSVDD(**QUICK),
 ]
-IDS = ["vae", "vae-distance", "vae-reconstruction", "cae", "cae-svdd", "deep-svdd", "deep-svdd-soft", "oc-nn", "transform-svdd"]
+IDS = [
+    *("vae", "vae-distance", "vae-reconstruction", "cae", "cae-svdd", "cae-svdd-3-centres", "dasvdd"),
+    *("deep-svdd", "deep-svdd-2-centres", "deep-svdd-soft", "oc-nn", "transform-svdd"),
+]
 ROWS = {"vectors": contract.blobs(), "grey": contract.pictures(), "colour": contract.pictures(shape=(8, 8, 3))}
 
 every_method = pytest.mark.parametrize("detector", METHODS, ids=IDS)
@@ -41,7 +48,9 @@ every_method = pytest.mark.parametrize("detector", METHODS, ids=IDS)
 
 @pytest.mark.filterwarnings("ignore::insphere.errors.HealthWarning")
 @pytest.mark.filterwarnings("ignore::insphere.errors.DataNotice")  # scikit-learn's checks hand on targets of other tasks
-@parametrize_with_checks([VAE(**QUICK), CAE(**QUICK), DeepSVDDCAE(**QUICK), DeepSVDD(**QUICK), OCNN(**QUICK), TransformSVDD(**QUICK)])
+@parametrize_with_checks(
+    [VAE(**QUICK), CAE(**QUICK), DeepSVDDCAE(**QUICK), DASVDD(**QUICK), DeepSVDD(**QUICK), OCNN(**QUICK), TransformSVDD(**QUICK)]
+)
 def test_scikit_learn_checks(estimator, check):
     check(estimator)
 
@@ -59,7 +68,7 @@ def test_round_trip(detector, X, tmp_path):
     contract.check_round_trip(detector, X, tmp_path)
 
 
-@pytest.mark.parametrize("detector", [VAE, CAE, DeepSVDDCAE, DeepSVDD], ids=lambda detector: detector.name)
+@pytest.mark.parametrize("detector", [VAE, CAE, DeepSVDDCAE, DASVDD, DeepSVDD], ids=lambda detector: detector.name)
 def test_anomalies_score_higher(detector):
     rng = np.random.default_rng(5)
     vectors, pictures = ROWS["vectors"], ROWS["grey"]
@@ -133,6 +142,14 @@ class TestCodes:
         (VAE(reading={"n_draws": 0}), "`reading.n_draws` must be a whole number at least 1"),
         (DeepSVDDCAE(alpha=0), "`alpha` must be a finite number above 0, got 0"),
         (DeepSVDDCAE(reading={"likelihood": "gaussian"}), "`reading` has no field 'likelihood'"),
+        (DeepSVDDCAE(reading={"n_centers": 0}), "`reading.n_centers` must be a whole number at least 1, got 0"),
+        (
+            DeepSVDD(reading={"n_centers": 2, "center": "zero"}),
+            "`reading.n_centers` must be 1 with center='zero', got 2.*Give center='mean'",
+        ),
+        (DASVDD(gamma=0), "`gamma` must be a finite number above 0"),
+        (DASVDD(train_share=1), "`train_share` must be a finite number above 0 and below 1"),
+        (DASVDD(center_momentum=1), "`center_momentum` must be a finite number at least 0 and below 1"),
         (DeepSVDD("soft"), "`objective` must be one of 'one-class', 'soft-boundary', got 'soft'"),
         (DeepSVDD(nu=1.5), r"`nu` must be a finite number above 0 and at most 1, got 1.5"),
         (DeepSVDD(pretrain="yes"), "`pretrain` must be True or False or a mapping or a Pretraining"),
@@ -159,7 +176,7 @@ def test_what_is_not_given_of_a_record_is_the_methods_own():
 
 def test_the_catalog_knows_every_neural_method():
     neural = {name for name in DETECTORS if issubclass(detector_class(name), AbstractNeuralDetector)}
-    assert neural == {"vae-svdd", "vae", "cae", "cae-svdd", "deep-svdd", "oc-nn", "transform-svdd"}
+    assert neural == {"vae-svdd", "vae", "cae", "cae-svdd", "dasvdd", "deep-svdd", "oc-nn", "transform-svdd"}
     assert all(getattr(insphere, DETECTORS[name].class_name) is detector_class(name) for name in neural)
     assert all(detector_class(name).name == name for name in neural)
 

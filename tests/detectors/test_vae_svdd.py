@@ -18,6 +18,7 @@ from sklearn.utils.estimator_checks import parametrize_with_checks
 import contract
 import insphere
 import naive
+from insphere.detectors.cae_svdd import DeepSVDDCAE
 from insphere.detectors.vae_svdd import DeepSVDDVAE, DeepSVDDVAEObjective, Reading
 from insphere.errors import CollapseError, DataError, HealthWarning, ModelFileError, ParameterError, TrainingError
 from insphere.nets.build import initialise
@@ -27,6 +28,7 @@ from insphere.training.sphere_term import Center
 from insphere.training.variational import Likelihood
 
 QUICK = DeepSVDDVAE(epochs=3, random_state=0, device="cpu")
+SEVERAL = DeepSVDDVAE(epochs=3, random_state=0, device="cpu", reading={"n_centers": 3})
 GREY, COLOUR = contract.pictures(), contract.pictures(shape=(8, 8, 3))
 VECTORS = contract.blobs()
 
@@ -42,6 +44,58 @@ def test_scikit_learn_checks(estimator, check):
 @pytest.mark.parametrize("X", [VECTORS, GREY, COLOUR], ids=["vectors", "grey", "colour"])
 def test_contract(check, X):
     check(QUICK, X)
+
+
+@pytest.mark.parametrize("check", contract.ALL, ids=lambda check: check.__name__)
+@pytest.mark.parametrize("geometry", ["euclidean", "mahalanobis", "local"])
+def test_contract_of_several_centres(check, geometry):
+    check(SEVERAL.set_params(geometry=geometry), VECTORS)
+
+
+@pytest.mark.parametrize("geometry", ["euclidean", "mahalanobis"])
+@pytest.mark.parametrize("X", [VECTORS, GREY], ids=["vectors", "grey"])
+def test_round_trip_of_several_centres(X, geometry, tmp_path):
+    contract.check_round_trip(SEVERAL.set_params(geometry=geometry), X, tmp_path)
+
+
+def kinds(n_kinds: int, n_rows: int = 240) -> np.ndarray:
+    """Rows of several kinds, far apart in six dimensions."""
+    places = 6 * np.random.default_rng(7).normal(size=(n_kinds, 6))
+    return places[np.arange(n_rows) % n_kinds] + np.random.default_rng(0).normal(size=(n_rows, 6))
+
+
+def test_each_kind_of_rows_gets_a_centre_and_what_lies_between_them_is_anomalous():
+    X = kinds(3)
+    between = np.repeat((X[:60:3] + X[1:60:3] + X[2:60:3]) / 3, 2, axis=0)
+    share = {}
+    for n_centers in (1, 3):
+        detector = DeepSVDDVAE(reading={"n_centers": n_centers}, geometry="mahalanobis", epochs=40, random_state=0)
+        fitted = contract.fit_quietly(detector, X)
+        share[n_centers] = (fitted.anomaly_score(between) > np.quantile(fitted.anomaly_score(X), 0.95)).mean()
+    assert share[3] > 0.9 > 0.1 > share[1]
+    assert fitted.sphere_.kind == "several" and len(fitted.sphere_.centers) == 3
+    (finding,) = [finding for finding in fitted.health_.findings if finding.name == "centres"]
+    assert finding.level == "ok" and finding.text.startswith("3 of 3 centres have training rows: ")
+
+
+def test_centres_that_no_rows_are_left_for_are_dropped_and_health_says_so():
+    X = np.concatenate([kinds(1), kinds(1, 12)[:3] + 60])  # three rows lie far out, and k-means gives them a centre
+    detector = DeepSVDDCAE(reading={"n_centers": 2}, geometry="euclidean", epochs=5, scaling="none", random_state=0)
+    fitted = contract.fit_quietly(detector, X)
+    (finding,) = [finding for finding in fitted.health_.findings if finding.name == "centres"]
+    assert finding.level == "warning" and finding.text.startswith("1 of 2 centres has training rows: 194 of 194.")
+    assert "Give reading={'n_centers': 1}" in finding.text
+    assert fitted.objective_.sphere.in_use.sum() == 1 and len(fitted.sphere_.centers) == 1
+
+
+@pytest.mark.parametrize("center", get_args(Center))
+def test_every_way_of_moving_several_centres_trains_and_scores(center):
+    reading = {"center": center, "n_centers": 3}
+    fitted = contract.fit_quietly(DeepSVDDVAE(reading=reading, geometry="mahalanobis", epochs=2, random_state=0), VECTORS)
+    assert np.isfinite(fitted.anomaly_score(VECTORS)).all()
+    own = fitted.objective_.several_centers().double().numpy()
+    same = (fitted.sphere_.centers[:, np.newaxis] == own).all(axis=2).any(axis=1)
+    assert same.all() == (center in ("learned", "moving-average"))
 
 
 @pytest.mark.parametrize("geometry", ["euclidean", "mahalanobis", "local"])

@@ -38,6 +38,7 @@ def detectors(digits: AbstractSource) -> dict[str, AbstractDetector]:
         geometry: insphere.DeepSVDDVAE(geometry=geometry, epochs=8, random_state=0) for geometry in ("local", "mahalanobis", "euclidean")
     }
     made |= {
+        "several": insphere.DeepSVDDVAE(geometry="mahalanobis", reading={"n_centers": 3}, epochs=8, random_state=0),
         "cae": insphere.CAE(epochs=8, random_state=0),
         "deep-svdd": insphere.DeepSVDD(epochs=8, random_state=0),
         "oc-nn": insphere.OCNN(epochs=8, random_state=0),

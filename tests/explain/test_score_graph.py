@@ -10,14 +10,16 @@ from numpy.typing import NDArray
 from insphere.detectors.base import AbstractDetector
 from insphere.explain.score_graph import latent_contributions, network_input, score_function
 from insphere.scores.graph import SphereGraph
-from insphere.scores.sphere import EuclideanSphere, LocalSphere, MahalanobisSphere, fit_sphere
+from insphere.scores.sphere import EuclideanSphere, LocalSphere, MahalanobisSphere, fit_several_spheres, fit_sphere
 
 CODES = np.random.default_rng(0).normal(size=(60, 4)) @ np.diag([3.0, 1.0, 0.1, 1.0])
 NEW = np.random.default_rng(1).normal(size=(20, 4)) * 3
-GEOMETRIES = ("euclidean", "mahalanobis", "local", "angular")
+GEOMETRIES = ("euclidean", "mahalanobis", "local", "angular", "several euclidean", "several mahalanobis")
 
 
 def sphere(geometry: str) -> Any:
+    if geometry.startswith("several "):
+        return fit_several_spheres(geometry.removeprefix("several "), CODES, CODES[:3], keep=False)
     return fit_sphere(geometry, CODES, None, n_neighbors=5, rng=np.random.default_rng(0))
 
 
@@ -55,7 +57,7 @@ def test_latent_contributions_name_the_dimension_that_is_off() -> None:
         np.testing.assert_allclose(latent_contributions(made, code), [[0.0, 2.0, 0.0]], atol=1e-9)
 
 
-@pytest.mark.parametrize("name", ["euclidean", "mahalanobis", "local", "cae", "deep-svdd", "oc-nn", "vae"])
+@pytest.mark.parametrize("name", ["euclidean", "mahalanobis", "local", "several", "cae", "deep-svdd", "oc-nn", "vae"])
 def test_the_score_function_gives_the_detector_s_scores(name: str, detectors: dict[str, AbstractDetector], marked: NDArray[Any]) -> None:
     detector: Any = detectors[name]
     with torch.no_grad():

@@ -15,6 +15,8 @@ from contract import fit_quietly
 from export_models import KINDS, NAMES_AND_KINDS, fitted, rows_of_kind
 from insphere.decision.health import Finding, HealthReport
 from insphere.detectors.catalog import DETECTORS, detector_class, make
+from insphere.detectors.deep_svdd import DeepSVDDReading
+from insphere.detectors.vae_svdd import Reading
 from insphere.errors import CollapseError, DataError, ExportError, MissingDependencyError, ParameterError
 from insphere.export import export_onnx, graph, onnx_file
 from insphere.output_file import OutputError
@@ -25,7 +27,11 @@ QUICK = {name: KINDS[number % 3] if detector_class(name).takes_vectors else "rgb
 
 def cases() -> list[Any]:
     found = [pytest.param(name, kind, {}, marks=[] if QUICK[name] == kind else pytest.mark.slow) for name, kind in NAMES_AND_KINDS]
-    return [*found, pytest.param("photo", "grey", {"backbone": "scratch"})]
+    several = [
+        pytest.param("vae-svdd", "vectors", {"geometry": "mahalanobis", "reading": Reading(n_centers=3)}),
+        pytest.param("deep-svdd", "grey", {"reading": DeepSVDDReading(n_centers=3)}),
+    ]
+    return [*found, *several, pytest.param("photo", "grey", {"backbone": "scratch"})]
 
 
 def answers(path: Path, X: NDArray[Any], **feeds: Any) -> list[NDArray[Any]]:
@@ -42,7 +48,7 @@ def exported(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.mark.parametrize(("name", "kind", "parameters"), cases())
 def test_onnx_runtime_gives_the_librarys_scores_p_values_and_decisions(
-    name: str, kind: str, parameters: dict[str, str], tmp_path: Path
+    name: str, kind: str, parameters: dict[str, Any], tmp_path: Path
 ) -> None:
     detector, path = fitted(name, kind, **parameters), tmp_path / "model.onnx"
     report = export_onnx(detector, path)

@@ -7,7 +7,9 @@ import torch
 from export_models import NAMES_AND_KINDS, fitted, rows_of_kind
 from insphere.detectors.base import AbstractDetector
 from insphere.detectors.catalog import detector_class
+from insphere.detectors.deep_svdd import DeepSVDDReading
 from insphere.detectors.shallow import AbstractShallowDetector
+from insphere.detectors.vae_svdd import Reading
 from insphere.errors import ExportError
 from insphere.export.graph import ScoringGraph
 from insphere.export.scorers import features_scorer, scorer, sphere_distance
@@ -15,6 +17,10 @@ from insphere.scores.sphere import AbstractSphere
 
 VARIANTS = [
     ("vae-svdd", {"geometry": "euclidean"}),
+    ("vae-svdd", {"geometry": "euclidean", "reading": Reading(n_centers=3)}),
+    ("vae-svdd", {"geometry": "mahalanobis", "reading": Reading(n_centers=3)}),
+    ("deep-svdd", {"reading": DeepSVDDReading(n_centers=3)}),
+    ("dasvdd", {"gamma": 2.0}),
     ("vae-svdd", {"geometry": "mahalanobis"}),
     ("vae-svdd", {"geometry": "local", "n_neighbors": 500}),
     ("vae", {"scored_by": "distance"}),

@@ -49,7 +49,7 @@ def detectors(*, photos: bool) -> Iterator[tuple[AbstractDetector, NDArray[Any]]
     yield insphere.KDE(random_state=0), vectors
     yield insphere.OCSVM(random_state=0), vectors
     yield insphere.SVDD(random_state=0), vectors
-    for kind in (insphere.CAE, insphere.DeepSVDD, insphere.DeepSVDDCAE, insphere.OCNN, insphere.VAE, insphere.DeepSVDDVAE):
+    for kind in (insphere.CAE, insphere.DASVDD, insphere.DeepSVDD, insphere.DeepSVDDCAE, insphere.OCNN, insphere.VAE, insphere.DeepSVDDVAE):
         yield kind(**short), vectors
     yield insphere.DeepSVDDVAE(**short), pictures
     yield insphere.DeepSVDDVAE(**short, missing="impute"), np.where(np.arange(300).reshape(60, 5) % 17 == 0, np.nan, vectors)

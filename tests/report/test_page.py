@@ -231,7 +231,7 @@ def test_every_detector_has_a_report(unexplained: None, tmp_path: Path) -> None:
     for name in DETECTORS:
         X = vectors if detector_class(name).takes_vectors else photos
         parameters: dict[str, Any] = {"random_state": 0}
-        if name in ("vae-svdd", "vae", "cae", "cae-svdd", "deep-svdd", "oc-nn", "transform-svdd"):
+        if name in ("vae-svdd", "vae", "cae", "cae-svdd", "dasvdd", "deep-svdd", "oc-nn", "transform-svdd"):
             parameters["epochs"] = 2
         if name == "hybrid":
             parameters["encoder"] = {"name": "cae", "epochs": 2}

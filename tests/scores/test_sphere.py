@@ -9,7 +9,16 @@ from numpy.typing import NDArray
 import naive
 from insphere.errors import ModelFileError, ParameterError, TrainingError
 from insphere.scores import sphere
-from insphere.scores.sphere import AbstractSphere, Geometry, LocalSphere, fit_sphere, fit_whitening, restore_sphere
+from insphere.scores.sphere import (
+    AbstractSphere,
+    Geometry,
+    LocalSphere,
+    SeveralSpheres,
+    fit_several_spheres,
+    fit_sphere,
+    fit_whitening,
+    restore_sphere,
+)
 
 
 def correlated(n_rows: int, n_dims: int = 3, seed: int = 0) -> NDArray[np.float64]:
@@ -229,3 +238,60 @@ def test_codes_that_were_left_out_of_the_references_are_nobodys_own(monkeypatch:
 def test_a_direction_with_a_twentieth_of_the_spread_is_whitened_too() -> None:
     codes = np.random.default_rng(0).normal(size=(20_000, 2)) * [1.0, 0.05]
     np.testing.assert_allclose(np.linalg.inv(fit_whitening(codes)).diagonal(), codes.std(axis=0), rtol=0.05)
+
+
+class TestSeveralSpheres:
+    CODES = np.concatenate([correlated(40), correlated(30, seed=1) + 9000, correlated(4, seed=2) - 9000])
+    START = np.stack([np.full(3, 50.0), np.full(3, 9050.0), np.full(3, -8950.0), np.full(3, 1e9)])
+    GROUPS = (slice(40), slice(40, 70), slice(70, 74))
+
+    def made(self, geometry: str, *, keep: bool = False) -> SeveralSpheres:
+        return fit_several_spheres(geometry, self.CODES, self.START, keep=keep)
+
+    def test_euclidean_against_plain_loops(self) -> None:
+        centers = [self.CODES[rows].mean(axis=0) for rows in self.GROUPS]
+        expected = [min(sum((a - b) ** 2 for a, b in zip(code, center, strict=True)) ** 0.5 for center in centers) for code in NEW]
+        np.testing.assert_allclose(self.made("euclidean").distance(NEW), expected)
+
+    def test_mahalanobis_against_plain_loops_few_codes_share_the_spread_of_all(self) -> None:
+        groups = [self.CODES[rows] for rows in self.GROUPS]
+        residuals = np.concatenate([group - group.mean(axis=0) for group in groups])
+        covariances = [naive.shrunken_covariance(group.tolist()) for group in (groups[0], groups[1], residuals)]
+        new = np.concatenate([NEW, NEW + 9000, NEW - 9000])
+        expected = [
+            min(naive.mahalanobis(code, group.mean(axis=0), covariance) for group, covariance in zip(groups, covariances, strict=True))
+            for code in new
+        ]
+        np.testing.assert_allclose(self.made("mahalanobis").distance(new), expected, rtol=1e-6)
+
+    def test_a_centre_without_codes_is_left_out_and_given_ones_are_kept(self) -> None:
+        assert self.made("euclidean").centers.shape == (3, 3)
+        np.testing.assert_array_equal(self.made("euclidean", keep=True).centers, self.START[:3])
+
+    @pytest.mark.parametrize("geometry", ["euclidean", "mahalanobis"])
+    def test_each_row_alone_and_a_round_trip(self, geometry: str) -> None:
+        found = self.made(geometry)
+        whole = found.distance(NEW)
+        np.testing.assert_array_equal([found.distance(NEW[i : i + 1])[0] for i in range(20)], whole)
+        np.testing.assert_array_equal(found.training_distance(NEW), whole)
+        restored = restore_sphere(found.kind, found.arrays())
+        np.testing.assert_array_equal(restored.distance(NEW), whole)
+        np.testing.assert_array_equal(restored.center, found.center)
+
+    @pytest.mark.parametrize("geometry", ["euclidean", "mahalanobis"])
+    def test_one_centre_is_the_sphere_around_it(self, geometry: str) -> None:
+        several = fit_several_spheres(geometry, TRAINING, TRAINING[:1], keep=False)
+        np.testing.assert_allclose(several.distance(NEW), fitted(geometry, TRAINING).distance(NEW), rtol=1e-12)
+
+    @pytest.mark.parametrize(
+        "wrong", [{"centers": np.zeros((2, 2))}, {"whitenings": np.zeros((2, 3, 3))}, {"whitenings": np.zeros((9, 3))}]
+    )
+    def test_arrays_that_do_not_fit_together_are_refused(self, wrong: dict[str, Any]) -> None:
+        with pytest.raises(ModelFileError, match="save the detector again"):
+            restore_sphere("several", self.made("mahalanobis").arrays() | wrong)
+
+    def test_local_has_no_several_centres_and_codes_must_be_finite(self) -> None:
+        with pytest.raises(ParameterError, match="`geometry` must be one of"):
+            self.made("local")
+        with pytest.raises(TrainingError, match="training has diverged"):
+            fit_several_spheres("euclidean", self.CODES * np.nan, self.START, keep=False)

@@ -148,3 +148,84 @@ def test_detectors_hand_their_reading_on() -> None:
     reading = {"center": "moving-average", "center_momentum": 0.5}
     detector = fit_quietly(DeepSVDDCAE(epochs=1, reading=reading, random_state=0), X)
     assert detector.objective_.sphere.reading.center_momentum == 0.5
+
+
+class TestSeveralCentres:
+    CODES = torch.tensor([[[0.0, 0.0], [2.0, 0.0], [10.0, 0.0], [10.0, 4.0]]])
+    PLACES = torch.tensor([[0.0, 1.0], [9.0, 1.0]])
+
+    def made(self, **reading: object) -> SphereTerm:
+        made = term(n_centers=2, norm="squared", **reading)
+        with torch.no_grad():
+            made.center.copy_(self.PLACES)
+        return made
+
+    def test_one_centre_has_the_tensors_that_it_always_had(self) -> None:
+        assert {name: tuple(value.shape) for name, value in term().state_dict().items()} == {"center": (2,)}
+        assert set(self.made().state_dict()) == {"center", "in_use", "rows"}
+
+    def test_they_start_at_k_means(self) -> None:
+        made = self.made()
+        made.begin(self.CODES[0])
+        assert sorted(made.center.tolist()) == [[1.0, 0.0], [10.0, 2.0]]
+
+    @pytest.mark.parametrize(
+        ("center", "expected"),
+        [("batch-mean", [1, 1, 4, 4]), ("batch-mean-detached", [1, 1, 4, 4]), ("moving-average", None), ("learned", [1, 5, 2, 10])],
+    )
+    def test_the_distance_is_to_the_nearest(self, center: str, expected: list[float] | None) -> None:
+        made = self.made(center=center, center_momentum=0.75)
+        if expected is None:
+            places = (0.75 * self.PLACES + 0.25 * torch.tensor([[1.0, 0.0], [10.0, 2.0]]))[[0, 0, 1, 1]]
+            expected = (self.CODES[0] - places).square().sum(dim=1).tolist()
+        assert made(self.CODES).item() == pytest.approx(np.mean(expected))
+
+    @pytest.mark.parametrize("center", ["batch-mean", "batch-mean-detached", "moving-average"])
+    def test_they_move_as_the_average_of_their_codes(self, center: str) -> None:
+        made = self.made(center=center, center_momentum=0.75)
+        made(self.CODES)
+        np.testing.assert_allclose(made.center, 0.75 * self.PLACES + 0.25 * torch.tensor([[1.0, 0.0], [10.0, 2.0]]))
+
+    def test_one_that_no_code_of_a_batch_is_nearest_to_stays(self) -> None:
+        made = self.made()
+        made(self.CODES[:, :2])
+        assert made.center[1].tolist() == [9.0, 1.0] and made.rows.tolist() == [1.0, 0.0]
+
+    @pytest.mark.parametrize("center", ["batch-mean", "batch-mean-detached", "moving-average", "learned"])
+    def test_the_gradient_is_that_of_finite_differences_where_it_flows(self, center: str) -> None:
+        codes = self.CODES.double().requires_grad_(True)
+        if center == "batch-mean":
+            assert torch.autograd.gradcheck(lambda z: self.made(center=center).double()(z), (codes,))
+            return
+        made = self.made(center=center).double()
+        (gradient,) = torch.autograd.grad(made(codes), codes)
+        at = {"batch-mean-detached": torch.tensor([[1.0, 0.0], [10.0, 2.0]]), "learned": self.PLACES}.get(center, made.center)
+        torch.testing.assert_close(gradient[0], (self.CODES[0] - at[[0, 0, 1, 1]]).double() / 2)
+
+    def test_learned_ones_are_a_parameter_with_a_gradient(self) -> None:
+        made = self.made(center="learned")
+        made(self.CODES).backward()
+        assert made.center.grad is not None and made.center.grad.tolist() == [[-1.0, 1.0], [-1.0, -1.0]]
+
+    def test_one_with_next_to_no_rows_is_dropped_at_the_end_of_an_epoch_and_not_before(self) -> None:
+        made = self.made(final_center="last")
+        for _ in range(3):
+            made(self.CODES[:, :2])
+        assert made.in_use.all()
+        made.end_epoch()
+        assert made.in_use.tolist() == [True, False] and not made.rows.any()
+        assert made(self.CODES[:, 2:]).item() == 4 and made.rows.tolist() == [1.0, 0.0]  # both are the first one's now
+        assert made.center[1].tolist() == [9.0, 1.0]
+        several, final = made.several_centers(), made.final_center()
+        assert several is not None and final is not None and several.shape == final.shape == (1, 2)
+
+    def test_outside_training_they_stay(self) -> None:
+        made = self.made().eval()
+        assert made(self.CODES).item() == pytest.approx(np.mean([1, 5, 2, 10]))
+        assert torch.equal(made.center, self.PLACES) and not made.rows.any()
+
+    @pytest.mark.parametrize(("center", "own"), [("batch-mean", False), ("learned", True), ("moving-average", True)])
+    def test_the_centres_for_scoring(self, center: str, own: bool) -> None:
+        made = self.made(center=center)
+        assert (made.final_center() is not None) == own
+        assert made.several_centers() is not None and term().several_centers() is None

@@ -303,6 +303,33 @@ def check_spread(now: float, start: float, *, of: str) -> Finding:
     return Finding("spread", "critical", ratio, text + remedy)
 
 
+def check_centers(rows: NDArray[np.int64], n_asked: int) -> Finding:
+    """Tell how many training rows each of several centres has, and whether some centres were dropped in training.
+
+    Parameters
+    ----------
+    rows : ndarray of int64, shape (n,)
+        Rows that are nearest to each centre that is left.
+    n_asked : int
+        Centres that training began with.
+
+    Examples
+    --------
+    >>> check_centers(np.array([30, 50]), 3).level
+    'warning'
+    """
+    n_used = len(rows)
+    counts = ", ".join(str(count) for count in sorted(rows.tolist(), reverse=True))
+    text = f"{n_used} of {n_asked} centres {'has' if n_used == 1 else 'have'} training rows: {counts} of {int(rows.sum())}."
+    if n_used == n_asked:
+        return Finding("centres", "ok", float(n_used), text)
+    remedy = (
+        " The others had next to none and were dropped: the rows are of fewer kinds than that, or training has joined some."
+        f" Give reading={{'n_centers': {n_used}}}, or geometry='local', which takes no number of kinds."
+    )
+    return Finding("centres", "warning", float(n_used), text + remedy)
+
+
 def check_reconstruction(x: NDArray[Any], reconstruction: NDArray[Any], *, decides: bool) -> Finding:
     """Compare the reconstruction with that by the mean row: R² in (−inf, 1].
 

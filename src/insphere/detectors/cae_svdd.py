@@ -1,7 +1,7 @@
 """Deep SVDD-CAE: an autoencoder and a data-enclosing hypersphere, trained jointly (Zhou et al. 2021, the ablation of Fig. 8)."""
 
 import dataclasses
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 from torch import Tensor
@@ -34,8 +34,13 @@ class DeepSVDDCAEObjective(AbstractAutoencodingObjective):
         self.sphere = SphereTerm(latent_dim, reading)
 
     def begin(self, x: Tensor) -> None:
-        """Start the centre at the mean code of the first rows."""
-        self.sphere.center.copy_(self.code(x).mean(dim=0))
+        """Start the centre at the mean code of the first rows, several at the k-means of their codes."""
+        self.sphere.begin(self.code(x))
+
+    def end_epoch(self, batches: Iterator[Tensor]) -> bool:
+        """Drop those of several centres that next to no row belongs to."""
+        self.sphere.end_epoch()
+        return True
 
     def forward(self, x: Tensor, generator: NoiseSource) -> dict[str, Tensor]:
         """Return the terms ``reconstruction`` (squared units of the preprocessed rows), ``distance`` and their ``loss``."""
@@ -48,6 +53,10 @@ class DeepSVDDCAEObjective(AbstractAutoencodingObjective):
         """Return the centre that training ended with where it is to be c*, else None (the mean of the training codes)."""
         return self.sphere.final_center()
 
+    def several_centers(self) -> Tensor | None:
+        """Return those of several centres that are still in use, None where there is one by design."""
+        return self.sphere.several_centers()
+
 
 @dataclasses.dataclass(eq=False, repr=False)
 class DeepSVDDCAE(AbstractEnclosingDetector):
@@ -58,7 +67,7 @@ class DeepSVDDCAE(AbstractEnclosingDetector):
     alpha : float
         Weight of the reconstruction error against the distance, above 0.
     reading : SphereReading or mapping, optional
-        How to read what the paper leaves open about norm and centre.
+        How to read what the paper leaves open about norm and centre, and how many centres.
     geometry, n_neighbors
         How a code's distance is measured at scoring time: see `AbstractEnclosingDetector`.
     latent_dim, scaling, epochs, network, training, device

@@ -87,6 +87,13 @@ _ENTRIES = (
         "The ablation of vae-svdd without a distribution over codes; also where draws of the code make training too noisy.",
     ),
     Entry(
+        "dasvdd",
+        "insphere.detectors.dasvdd",
+        "DASVDD",
+        "Autoencoder and hypersphere trained jointly, scored by what is trained: reconstruction error and distance (Hojjati 2021).",
+        "To compare with published DASVDD figures; or an autoencoder whose error alone misses what lies far out in its codes.",
+    ),
+    Entry(
         "deep-svdd",
         "insphere.detectors.deep_svdd",
         "DeepSVDD",

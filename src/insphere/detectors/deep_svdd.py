@@ -10,9 +10,11 @@ from torch import Tensor
 
 from insphere.decision.health import Finding
 from insphere.detectors.pretrained import AbstractPretrainedDetector
-from insphere.fields import Count, Declared, NotNegative, Share
+from insphere.errors import ParameterError
+from insphere.fields import AtLeastOne, Count, Declared, NotNegative, Share
 from insphere.nets.options import Network
 from insphere.training.autoencoding import AbstractEncodingObjective
+from insphere.training.clusters import k_means, nearest_center, shares, still_in_use
 from insphere.training.noise import NoiseSource
 from insphere.training.options import Training
 
@@ -29,6 +31,9 @@ class DeepSVDDReading(Declared):
         How far each coordinate of the mean is kept from zero, in code units; 0 leaves it where it is.
     warm_up_epochs : int
         Epochs that "soft-boundary" trains with radius zero before the radius follows the distances.
+    n_centers : int
+        Centres, at least 1, for normal rows of several kinds: k-means of the first codes, which "mean" is for. A row is pulled to the
+        nearest, and scored by it. One with less than a tenth of the rows of the fullest is dropped at the end of an epoch.
 
     Examples
     --------
@@ -39,6 +44,14 @@ class DeepSVDDReading(Declared):
     center: Literal["mean", "zero"] = "mean"
     center_margin: NotNegative = 0.1
     warm_up_epochs: Count = 10
+    n_centers: AtLeastOne = 1
+
+    def _check_together(self) -> None:
+        if self.n_centers > 1 and self.center == "zero":
+            raise ParameterError(
+                f"`reading.n_centers` must be 1 with center='zero', got {self.n_centers}: there is one zero. Give center='mean', with which"
+                " several are the k-means of the first codes."
+            )
 
 
 class DeepSVDDObjective(AbstractEncodingObjective):
@@ -50,6 +63,9 @@ class DeepSVDDObjective(AbstractEncodingObjective):
     Source: Ruff 2018, eqs. 3 and 4, sec. 3.3. Deviation: c is the mean over the first 1024 rows; R is found once an epoch, as the
     quantile at which the derivative of the loss by R² is zero, where the paper searches every five epochs.
 
+    With several centres c is the one nearest to the code, as in Ghafoori 2020 (DMSVDD). Deviation from that: one radius R for all, and
+    scored by the distance alone.
+
     Examples
     --------
     >>> objective = DeepSVDDObjective((6,), 2, Network(widths=(8,)), soft=False, nu=0.1, reading=DeepSVDDReading())
@@ -60,13 +76,19 @@ class DeepSVDDObjective(AbstractEncodingObjective):
     center: Tensor
     radius: Tensor
     n_epochs: Tensor
+    in_use: Tensor
+    rows: Tensor
 
     def __init__(
         self, input_shape: Sequence[int], latent_dim: int, network: Network, *, soft: bool, nu: float, reading: DeepSVDDReading
     ) -> None:
         super().__init__(input_shape, latent_dim, network)
         self.soft, self.nu, self.reading = soft, nu, reading
-        self.register_buffer("center", torch.zeros(latent_dim))
+        self.several = reading.n_centers > 1
+        self.register_buffer("center", torch.zeros((reading.n_centers, latent_dim) if self.several else latent_dim))
+        if self.several:  # as in `SphereTerm`
+            self.register_buffer("in_use", torch.ones(reading.n_centers, dtype=torch.bool))
+            self.register_buffer("rows", torch.zeros(reading.n_centers))
         self.register_buffer("radius", torch.zeros(()))
         self.register_buffer("n_epochs", torch.zeros(()))
         self._distances: list[Tensor] = []  # of the current epoch; empty between epochs, so that no checkpoint misses it
@@ -77,14 +99,19 @@ class DeepSVDDObjective(AbstractEncodingObjective):
         return not self.soft
 
     def begin(self, x: Tensor) -> None:
-        """Fix the centre at the mean of the first codes, each coordinate at least the margin away from zero."""
+        """Fix the centre at the mean of the first codes, several at their k-means, each coordinate at least the margin from zero."""
         if self.reading.center == "mean":
-            mean, margin = self.code(x).mean(dim=0), self.reading.center_margin
+            codes, margin = self.code(x), self.reading.center_margin
+            mean = k_means(codes, self.reading.n_centers) if self.several else codes.mean(dim=0)
             self.center.copy_(torch.where(mean < 0, mean.clamp(max=-margin), mean.clamp(min=margin)))
 
     def forward(self, x: Tensor, generator: NoiseSource) -> dict[str, Tensor]:
         """Return the mean squared ``distance`` to the centre and the ``loss``; for the soft boundary the squared radius too."""
-        distances = self.score(x)
+        codes = self.code(x)
+        distances = self._squared_distances(codes)
+        if self.several and self.training:
+            member = shares(nearest_center(codes, self.center, self.in_use), self.reading.n_centers)
+            self.rows.add_(self.batch_mean(member, [0])[0])
         distance = distances.mean()
         if not self.soft:
             return {"loss": distance, "distance": distance}
@@ -95,16 +122,27 @@ class DeepSVDDObjective(AbstractEncodingObjective):
         return {"loss": loss, "distance": distance, "squared radius": squared_radius}
 
     def end_epoch(self, batches: Iterator[Tensor]) -> bool:
-        """Let the radius follow the distances once the warm-up is over."""
+        """Let the radius follow the distances once the warm-up is over, and drop those of several centres that had next to no rows."""
         self.n_epochs += 1
+        if self.several:
+            self.in_use.copy_(still_in_use(self.in_use, self.rows))
+            self.rows.zero_()
         if self.soft and self.n_epochs >= self.reading.warm_up_epochs:
             self.radius.copy_(torch.quantile(self.batch_rows(torch.cat(self._distances)), 1 - self.nu).sqrt())
         self._distances.clear()
         return True
 
     def score(self, x: Tensor) -> Tensor:
-        """Return the squared distance of each code to the centre, shape (n,)."""
-        return (self.code(x) - self.center).square().sum(dim=1)
+        """Return the squared distance of each code to the centre, the nearest of several, shape (n,)."""
+        return self._squared_distances(self.code(x))
+
+    def several_centers(self) -> Tensor | None:
+        """Return those of several centres that are still in use, None where there is one by design."""
+        return self.center[self.in_use] if self.several else None
+
+    def _squared_distances(self, codes: Tensor) -> Tensor:
+        center = self.center[nearest_center(codes, self.center, self.in_use)] if self.several else self.center
+        return (codes - center).square().sum(dim=1)
 
 
 @dataclasses.dataclass(eq=False, repr=False)
@@ -124,7 +162,7 @@ class DeepSVDD(AbstractPretrainedDetector):
     pretrain : bool, Pretraining or mapping
         Whether the encoder starts from a trained autoencoder's, and how that is trained.
     reading : DeepSVDDReading or mapping, optional
-        The centre and the warm-up.
+        The centre, or how many centres, and the warm-up.
     latent_dim, scaling, epochs, network, training, device
         See `AbstractNeuralDetector`. With ``network={"bias": True}``, ``reading={"center": "zero"}`` and ``pretrain=False`` the encoder
         can map every row to the centre, which the health report tells.
@@ -164,4 +202,4 @@ class DeepSVDD(AbstractPretrainedDetector):
         return DeepSVDDObjective(input_shape, latent_dim, network, soft=soft, nu=float(self.nu), reading=reading)
 
     def _method_findings(self, X: NDArray[Any]) -> list[Finding]:
-        return [self._spread_finding(X)]
+        return [self._spread_finding(X), *self._centers_findings(X)]

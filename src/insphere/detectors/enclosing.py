@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 from insphere.decision.health import Finding
 from insphere.detectors.neural import AbstractNeuralDetector
 from insphere.fields import AtLeastOne
-from insphere.scores.sphere import AbstractSphere, Geometry, fit_sphere
+from insphere.scores.sphere import AbstractSphere, Geometry, fit_several_spheres, fit_sphere
 from insphere.seeding import generator
 
 
@@ -34,14 +34,18 @@ class AbstractEnclosingDetector(AbstractNeuralDetector):
     n_neighbors: AtLeastOne = 5
 
     def _enclose(self, codes: NDArray[np.float64]) -> AbstractSphere | None:
-        center = self.objective_.final_center()
+        own, several = self.objective_.final_center(), self.objective_.several_centers()
+        if several is not None and self.geometry != "local":
+            return fit_several_spheres(self.geometry, codes, several.double().cpu().numpy(), keep=own is not None)
         return fit_sphere(
             self.geometry,
             codes,
-            None if center is None else center.double().cpu().numpy(),
+            None if own is None or several is not None else own.double().cpu().numpy(),
             n_neighbors=self.n_neighbors,
             rng=generator(self.seed_, "references"),
         )
 
     def _method_findings(self, X: NDArray[Any]) -> list[Finding]:
-        return [] if self.sphere_ is None else [self._spread_finding(X)]
+        if self.sphere_ is None:
+            return []
+        return [self._spread_finding(X), *self._centers_findings(X)]

@@ -28,7 +28,7 @@ from insphere.errors import ModelFileError
 from insphere.fields import Size
 from insphere.nets.build import initialise
 from insphere.nets.options import Network, default_latent_dim
-from insphere.scores.sphere import AbstractSphere, restore_sphere
+from insphere.scores.sphere import AbstractSphere, filled_centers, nearest_of, restore_sphere
 from insphere.seeding import derive_seed, generator
 from insphere.training.device import Device, choose_precision, place, resolve_device, single_precision
 from insphere.training.history import EpochRecord
@@ -261,6 +261,15 @@ class AbstractNeuralDetector(AbstractDetector):
         fresh = self._make_stages(1)[-1].objective.to(self._device).train()
         now, start = (codes.std(axis=0) for codes in (self._codes(rows), self._map(fresh.code, rows).astype(np.float64)))
         return health.check_spread(float(np.linalg.norm(now)), float(np.linalg.norm(start)), of="codes")
+
+    def _centers_findings(self, X: NDArray[Any]) -> list[health.Finding]:
+        """Tell how many rows each of several centres has; nothing where the method has one at most."""
+        centers = self.objective_.several_centers()
+        if centers is None:
+            return []
+        codes = self._codes(_some(X))
+        filled = filled_centers(centers.double().cpu().numpy(), codes)
+        return [health.check_centers(np.bincount(nearest_of(filled, codes), minlength=len(filled)), self._record("reading").n_centers)]
 
     def _posterior(self, rows: NDArray[Any]) -> tuple[NDArray[np.float64], NDArray[np.float64] | None]:
         """Return the codes' means and, where the method has a distribution over codes, their log-variances."""

@@ -2,7 +2,7 @@
 
 import dataclasses
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, Literal
 
 import torch
@@ -20,8 +20,8 @@ from insphere.training.variational import AbstractVariationalObjective, Variatio
 class Reading(SphereReading, VariationalReading):
     """How to read what the paper leaves open about its loss (eq. 12) and score (eq. 13).
 
-    The parameters of `SphereReading` (`norm`, `center`, `final_center`, `center_momentum`) and of `VariationalReading` (`n_draws`,
-    `likelihood`), and:
+    The parameters of `SphereReading` (`norm`, `center`, `final_center`, `center_momentum`, `n_centers`) and of `VariationalReading`
+    (`n_draws`, `likelihood`), and:
 
     Parameters
     ----------
@@ -58,8 +58,13 @@ class DeepSVDDVAEObjective(AbstractVariationalObjective):
         self.sphere = SphereTerm(latent_dim, reading)
 
     def begin(self, x: Tensor) -> None:
-        """Start the centre at the mean code of the first rows."""
-        self.sphere.center.copy_(self.posterior(x)[0].mean(dim=0))
+        """Start the centre at the mean code of the first rows, several at the k-means of their codes."""
+        self.sphere.begin(self.posterior(x)[0])
+
+    def end_epoch(self, batches: Iterator[Tensor]) -> bool:
+        """Drop those of several centres that next to no row belongs to."""
+        self.sphere.end_epoch()
+        return True
 
     def forward(self, x: Tensor, generator: NoiseSource) -> dict[str, Tensor]:
         """Return the terms ``kl`` and ``reconstruction`` (nats per row), ``distance`` and their ``loss``."""
@@ -88,6 +93,10 @@ class DeepSVDDVAEObjective(AbstractVariationalObjective):
         """Return the centre that training ended with where it is to be c*, else None (the mean of the training codes)."""
         return self.sphere.final_center()
 
+    def several_centers(self) -> Tensor | None:
+        """Return those of several centres that are still in use, None where there is one by design."""
+        return self.sphere.several_centers()
+
 
 def default_alpha(input_shape: Sequence[int]) -> float:
     """Return the weight alpha of eq. 12 for an input of shape (height, width, channels) or (features,).
@@ -115,7 +124,7 @@ class DeepSVDDVAE(AbstractEnclosingDetector):
         Weight of the variational autoencoder's loss against the sphere's, above 0. Small values make the sphere matter. None chooses by
         input size, see `default_alpha`.
     reading : Reading or mapping, optional
-        How to read what the paper leaves open (norm, centre, likelihood, …).
+        How to read what the paper leaves open (norm, centre, likelihood, …), and how many centres: see `SphereReading.n_centers`.
     latent_dim : int, optional
         Dimensions of the code; None chooses by input size.
     geometry : {"local", "mahalanobis", "euclidean"}

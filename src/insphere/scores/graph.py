@@ -11,14 +11,22 @@ from torch import Tensor, nn
 
 from insphere.errors import ParameterError
 from insphere.scores.neighbours import AS_FAR, ON
-from insphere.scores.sphere import LEAST_LENGTH, AbstractSphere, AngularSphere, EuclideanSphere, LocalSphere, MahalanobisSphere
+from insphere.scores.sphere import (
+    LEAST_LENGTH,
+    AbstractSphere,
+    AngularSphere,
+    EuclideanSphere,
+    LocalSphere,
+    MahalanobisSphere,
+    SeveralSpheres,
+)
 
 _LEAST_SQUARE = 1e-24  # the square root has no slope at zero, and NaN would spread to every pixel
 
 
 def has_graph(sphere: AbstractSphere | None) -> bool:
     """Return whether `SphereGraph` knows the sphere's geometry."""
-    return isinstance(sphere, EuclideanSphere | MahalanobisSphere | LocalSphere | AngularSphere)
+    return isinstance(sphere, EuclideanSphere | MahalanobisSphere | LocalSphere | AngularSphere | SeveralSpheres)
 
 
 class SphereGraph(nn.Module):
@@ -43,10 +51,14 @@ class SphereGraph(nn.Module):
         super().__init__()
         if not has_graph(sphere):
             raise ParameterError(f"No graph is known for a sphere of the kind {sphere.kind!r}.")
+        self.several = isinstance(sphere, SeveralSpheres)
+        whitening = sphere.whitening if isinstance(sphere, MahalanobisSphere | LocalSphere) else None
+        if isinstance(sphere, SeveralSpheres):
+            whitening = sphere.whitenings
         self.center: Tensor
-        self.register_buffer("center", tensor(sphere.center))
+        self.register_buffer("center", tensor(sphere.centers if isinstance(sphere, SeveralSpheres) else sphere.center))
         self.whitening: Tensor | None
-        self.register_buffer("whitening", tensor(sphere.whitening) if isinstance(sphere, MahalanobisSphere | LocalSphere) else None)
+        self.register_buffer("whitening", None if whitening is None else tensor(whitening))
         self.angular = isinstance(sphere, AngularSphere)
         self.nearest = Nearest(sphere.references, sphere.n_neighbors) if isinstance(sphere, LocalSphere | AngularSphere) else None
 
@@ -56,9 +68,11 @@ class SphereGraph(nn.Module):
         Returns
         -------
         Tensor of float64, shape (n, n_points, latent_dim)
-            One point, the centre, for the Euclidean and Mahalanobis spheres; the nearest training codes for the local one and, all at
-            length one, for the angular one.
+            One point, the centre, for the Euclidean and Mahalanobis spheres, the nearest centre of several; the nearest training codes
+            for the local one and, all at length one, for the angular one.
         """
+        if self.several:
+            return self._from_nearest_center(codes.double())
         placed = codes.double() - self.center
         if self.whitening is not None:
             placed = placed @ self.whitening.T
@@ -66,10 +80,18 @@ class SphereGraph(nn.Module):
             placed = placed / norms(placed).clamp(min=LEAST_LENGTH).unsqueeze(1)
         return placed.unsqueeze(1) if self.nearest is None else self.nearest.offsets(placed)
 
+    def _from_nearest_center(self, codes: Tensor) -> Tensor:
+        placed = codes.unsqueeze(1) - self.center
+        if self.whitening is not None:
+            placed = (placed.unsqueeze(2) @ self.whitening.transpose(1, 2)).squeeze(2)
+        nearest = placed.square().sum(dim=2).argmin(dim=1)
+        return placed.gather(1, nearest.view(-1, 1, 1).expand(-1, 1, placed.shape[2]))
+
     def forward(self, codes: Tensor) -> Tensor:
         """Map codes (n, latent_dim) to distances (n,), float64.
 
-        Continuous in the codes; where the nearest training codes of a local sphere change, the slope jumps and the value does not.
+        Continuous in the codes; where the nearest training codes of a local sphere change, or the nearest of several centres, the slope
+        jumps and the value does not.
         """
         offsets = self.offsets(codes)
         return offsets.square().sum(dim=2).mean(dim=1) / 2 if self.angular else norms(offsets).mean(dim=1)

@@ -19,6 +19,9 @@ Array = NDArray[np.float64]
 MAX_REFERENCES = 20_000
 """Training codes that the local and the angular geometry keep at most."""
 
+LEAST_SHARE = 0.1
+"""Share of the rows of the fullest of several centres that a centre must have to be kept."""
+
 LEAST_LENGTH = 1e-12
 """What the length of a code counts as at least where it is brought to one."""
 
@@ -190,6 +193,46 @@ class AngularSphere(AbstractSphere):
         return {"center": self.center, "references": self.references, "n_neighbors": np.array([self.n_neighbors], dtype=np.float64)}
 
 
+class SeveralSpheres(AbstractSphere):
+    """Distance to the nearest of several centres, each in its own units where there are whitenings.
+
+    Parameters
+    ----------
+    centers : ndarray, shape (m, latent_dim)
+    whitenings : ndarray, shape (m, latent_dim, latent_dim), optional
+        Of each centre, as for `MahalanobisSphere`; None measures in the norm of the code space.
+
+    Attributes
+    ----------
+    center : ndarray of float64, shape (latent_dim,)
+        The mean of the centres, which no distance is measured from.
+
+    Examples
+    --------
+    >>> SeveralSpheres(np.array([[0.0, 0.0], [9.0, 0.0]])).distance(np.array([[3.0, 4.0], [9.0, 1.0]]))
+    array([5., 1.])
+    """
+
+    kind = "several"
+
+    def __init__(self, centers: Array, whitenings: Array | None = None) -> None:
+        self.center, self.centers, self.whitenings = centers.mean(axis=0), centers, whitenings
+        self._members: list[EuclideanSphere | MahalanobisSphere] = (
+            [EuclideanSphere(center) for center in centers]
+            if whitenings is None
+            else [MahalanobisSphere(center, whitening) for center, whitening in zip(centers, whitenings, strict=True)]
+        )
+
+    def distance(self, codes: Array) -> Array:
+        return np.asarray(np.min([member.distance(codes) for member in self._members], axis=0))
+
+    def training_distance(self, codes: Array) -> Array:
+        return self.distance(codes)
+
+    def arrays(self) -> dict[str, Array]:
+        return {"center": self.center, "centers": self.centers} | ({} if self.whitenings is None else {"whitenings": self.whitenings})
+
+
 Geometry = Literal["local", "mahalanobis", "euclidean"]
 """Names of the geometries of a sphere around a centre of codes."""
 
@@ -225,11 +268,7 @@ def fit_sphere(geometry: str, codes: Array, center: Array | None, *, n_neighbors
     array([1.])
     """
     check_choice("geometry", geometry, get_args(AnyGeometry))
-    if not np.isfinite(codes).all():
-        raise TrainingError(
-            "The codes of some training rows are not finite: training has diverged. Try a smaller learning rate (`lr`) or"
-            " training={'gradient_clip': 1.0}, and check the rows for extreme values."
-        )
+    _check_finite(codes)
     center = codes.mean(axis=0) if center is None else center
     if geometry == "euclidean":
         return EuclideanSphere(center)
@@ -246,6 +285,71 @@ def fit_sphere(geometry: str, codes: Array, center: Array | None, *, n_neighbors
     return LocalSphere(center, whitening, _transform(codes[kept] - center, whitening), n_neighbors, own)
 
 
+def fit_several_spheres(geometry: str, codes: Array, start: Array, *, keep: bool) -> SeveralSpheres:
+    """Fit spheres around several centres to the training codes, each to those nearest to it.
+
+    Parameters
+    ----------
+    geometry : {"euclidean", "mahalanobis"}
+    codes : ndarray, shape (n, latent_dim)
+        Codes of the proper training rows.
+    start : ndarray, shape (m, latent_dim)
+        The centres that training ended with; those are left out that next to none of these codes is nearest to, see `filled_centers`.
+    keep : bool
+        Whether these are the centres, or the means of the codes nearest to them.
+
+    Notes
+    -----
+    "mahalanobis" whitens by the covariance of a centre's own codes. Where these are fewer than two a dimension, that of all codes about
+    their own centres is more to go by, and takes its place.
+
+    Raises
+    ------
+    TrainingError
+        If a code is not finite.
+
+    Examples
+    --------
+    >>> fit_several_spheres("euclidean", np.array([[0.0], [2.0], [9.0]]), np.array([[0.0], [8.0]]), keep=False).centers.tolist()
+    [[1.0], [9.0]]
+    """
+    check_choice("geometry", geometry, ("euclidean", "mahalanobis"))
+    _check_finite(codes)
+    start = filled_centers(start, codes)
+    nearest = nearest_of(start, codes)
+    groups = [codes[nearest == number] for number in range(len(start))]
+    centers = start if keep else np.stack([group.mean(axis=0) for group in groups])
+    if geometry == "euclidean":
+        return SeveralSpheres(centers)
+    pooled = fit_whitening(np.concatenate([group - group.mean(axis=0) for group in groups]))
+    least = 2 * codes.shape[1]
+    return SeveralSpheres(centers, np.stack([fit_whitening(group) if len(group) >= least else pooled for group in groups]))
+
+
+def filled_centers(centers: Array, codes: Array) -> Array:
+    """Return those centres that at least a tenth as many codes are nearest to as to the one with the most.
+
+    Examples
+    --------
+    >>> filled_centers(np.array([[0.0], [8.0], [99.0]]), np.array([[1.0], [7.0]]))
+    array([[0.],
+           [8.]])
+    """
+    rows = np.bincount(nearest_of(centers, codes), minlength=len(centers))
+    return np.asarray(centers[rows >= LEAST_SHARE * rows.max()])
+
+
+def nearest_of(centers: Array, codes: Array) -> NDArray[np.int64]:
+    """Return the position of the centre that each code is nearest to, shape (n,).
+
+    Examples
+    --------
+    >>> nearest_of(np.array([[0.0], [8.0]]), np.array([[1.0], [7.0]]))
+    array([0, 1])
+    """
+    return np.asarray(np.argmin([_row_norm(codes - center) for center in centers], axis=0))
+
+
 def restore_sphere(kind: str, arrays: Mapping[str, NDArray[Any]]) -> AbstractSphere:
     """Return the sphere whose `kind` and `arrays()` were stored.
 
@@ -256,8 +360,10 @@ def restore_sphere(kind: str, arrays: Mapping[str, NDArray[Any]]) -> AbstractSph
     ModelFileError
         If the arrays do not fit together.
     """
-    check_choice("geometry", kind, get_args(AnyGeometry))
+    check_choice("geometry", kind, (*get_args(AnyGeometry), SeveralSpheres.kind))
     _check_shapes(arrays)
+    if kind == SeveralSpheres.kind:
+        return SeveralSpheres(arrays["centers"], arrays.get("whitenings"))
     if kind == "euclidean":
         return EuclideanSphere(arrays["center"])
     if kind == "mahalanobis":
@@ -293,9 +399,18 @@ def fit_whitening(codes: Array) -> Array:
     return whitening
 
 
+def _check_finite(codes: Array) -> None:
+    if not np.isfinite(codes).all():
+        raise TrainingError(
+            "The codes of some training rows are not finite: training has diverged. Try a smaller learning rate (`lr`) or"
+            " training={'gradient_clip': 1.0}, and check the rows for extreme values."
+        )
+
+
 def _check_shapes(arrays: Mapping[str, NDArray[Any]]) -> None:
     n_dims = max(1, arrays["center"].size)
-    shapes = {"center": (n_dims,), "whitening": (n_dims, n_dims), "n_neighbors": (1,)}
+    n_centers = len(arrays.get("centers", ()))
+    shapes = {"center": (n_dims,), "whitening": (n_dims, n_dims), "n_neighbors": (1,), "whitenings": (n_centers, n_dims, n_dims)}
     for name, array in arrays.items():
         n_rows = max(1, array.size // n_dims)
         if array.shape != shapes.get(name, (n_rows, n_dims)) or not np.isfinite(array).all():

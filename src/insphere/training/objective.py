@@ -56,7 +56,14 @@ class AbstractObjective(SharesBatches, ABC):
         return None
 
     def final_center(self) -> Tensor | None:
-        """Return the centre c* that training ended with, shape (latent_dim,), or None to take the mean of the training codes."""
+        """Return the centre c* that training ended with, shape (latent_dim,), or None to take the mean of the training codes.
+
+        Where there are `several_centers`, those that are c*, or None to take the mean of the codes nearest to each.
+        """
+        return None
+
+    def several_centers(self) -> Tensor | None:
+        """Return the centres that training ended with, shape (n, latent_dim), or None for a method that has one at most."""
         return None
 
     # What happens around the steps; it does nothing unless a method needs it. All three run without gradients, and what they change

@@ -6,8 +6,9 @@ from typing import Annotated, Literal
 import torch
 from torch import Tensor, nn
 
-from insphere.fields import Declared
+from insphere.fields import AtLeastOne, Declared
 from insphere.nets.shared_batches import SharesBatches
+from insphere.training.clusters import k_means, nearest_center, shares, still_in_use
 from insphere.validation import Within
 
 Center = Literal["batch-mean", "batch-mean-detached", "moving-average", "learned"]
@@ -28,7 +29,12 @@ class SphereReading(Declared):
     final_center : {"training-mean", "last"}
         The centre c* for scoring: mean over the training set, or the one that training ended with (Algorithm 1, line 10).
     center_momentum : float
-        Weight of the past in the moving average, in [0, 1).
+        Weight of the past in the moving average, in [0, 1); also in that by which several centres move unless they are learned.
+    n_centers : int
+        Centres, at least 1, for normal rows of several kinds. They start at k-means of the first codes and move as the average of
+        the codes nearest to them, or are learned; each code is pulled to what `center` says of the codes nearest to the same centre.
+        A centre with less than a tenth of the rows of the fullest is dropped at the end of an epoch, which the health report says.
+        Rows are scored by the nearest, but for the geometry "local", which looks at no centre. The paper has one.
 
     Examples
     --------
@@ -40,12 +46,20 @@ class SphereReading(Declared):
     center: Center = "batch-mean"
     final_center: Literal["training-mean", "last"] = "training-mean"
     center_momentum: Annotated[float, Within(at_least=0, below=1)] = 0.9
+    n_centers: AtLeastOne = 1
 
 
 class SphereTerm(SharesBatches):
-    """Mean distance of codes to the sphere's centre, which it keeps.
+    """Mean distance of codes to the sphere's centre, or to the nearest of several, which it keeps.
 
-    Source: Zhou 2021, second term of eq. 12. Deviation: none; see `SphereReading` for what the paper leaves open.
+    Attributes
+    ----------
+    center : Tensor, shape (latent_dim,); (n_centers, latent_dim) of several
+    in_use : Tensor of bool, shape (n_centers,)
+        Which of several centres have not been dropped; there only where there are several.
+
+    Source: Zhou 2021, second term of eq. 12. Deviation: none with one centre; see `SphereReading` for what the paper leaves open. That
+    several start at k-means, and empty ones go, is as in Ghafoori 2020; that they move with the codes is not.
 
     Examples
     --------
@@ -53,18 +67,29 @@ class SphereTerm(SharesBatches):
     5.0
     """
 
+    center: Tensor
+    in_use: Tensor
+    rows: Tensor
+
     def __init__(self, latent_dim: int, reading: SphereReading) -> None:
         super().__init__()
-        self.reading = reading
-        self.center: Tensor
+        self.reading, self.several = reading, reading.n_centers > 1
+        center = torch.zeros((reading.n_centers, latent_dim) if self.several else latent_dim)
         if reading.center == "learned":
-            self.center = nn.Parameter(torch.zeros(latent_dim))
+            self.center = nn.Parameter(center)
         else:
-            self.register_buffer("center", torch.zeros(latent_dim))
+            self.register_buffer("center", center)
+        if self.several:
+            self.register_buffer("in_use", torch.ones(reading.n_centers, dtype=torch.bool))
+            self.register_buffer("rows", torch.zeros(reading.n_centers))  # that each had in the current epoch, in batches; zero between
+
+    def begin(self, codes: Tensor) -> None:
+        """Start the centre at the mean of the first rows' codes (n, latent_dim), several centres at their k-means."""
+        self.center.copy_(k_means(codes, self.reading.n_centers) if self.several else codes.mean(dim=0))
 
     def forward(self, codes: Tensor) -> Tensor:
         """Return the mean distance, in code units, of codes of shape (n_draws, n, latent_dim)."""
-        return self.distance(codes - self._center_for(codes))
+        return self.distance(codes - (self._nearest_for(codes) if self.several else self._center_for(codes)))
 
     def distance(self, offsets: Tensor) -> Tensor:
         """Return the mean norm, or squared norm, of codes less their centre; shape (…, latent_dim)."""
@@ -72,10 +97,25 @@ class SphereTerm(SharesBatches):
         # The root's gradient is infinite at zero, where a code meets its centre.
         return squares.mean() if self.reading.norm == "squared" else (squares + 1e-12).sqrt().mean()
 
+    def end_epoch(self) -> None:
+        """Drop those of several centres that had next to no rows in the epoch."""
+        if self.several:
+            self.in_use.copy_(still_in_use(self.in_use, self.rows))
+            self.rows.zero_()
+
     def final_center(self) -> Tensor | None:
-        """Return the centre that training ended with where it is to be c*, else None (the mean of the training codes)."""
+        """Return the centre that training ended with where it is to be c*, else None (the mean of the training codes).
+
+        Of several these are the ones in use, shape (n, latent_dim), and None says that c* of each is the mean of the codes nearest to it.
+        """
         ends_with_own = self.reading.final_center == "last" or self.reading.center in ("learned", "moving-average")
-        return self.center.detach() if ends_with_own else None
+        if not ends_with_own:
+            return None
+        return self.several_centers() if self.several else self.center.detach()
+
+    def several_centers(self) -> Tensor | None:
+        """Return those of several centres that are in use, shape (n, latent_dim); None where there is one by design."""
+        return self.center.detach()[self.in_use] if self.several else None
 
     def _center_for(self, codes: Tensor) -> Tensor:
         if self.reading.center == "learned":
@@ -89,3 +129,24 @@ class SphereTerm(SharesBatches):
         if self.reading.center == "batch-mean":
             return batch_mean
         return self.center.clone() if self.reading.center == "moving-average" else batch_mean.detach()
+
+    def _nearest_for(self, codes: Tensor) -> Tensor:
+        """Return the centre of each code: `_center_for` with means over the codes that are nearest to the same centre."""
+        nearest = nearest_center(codes, self.center, self.in_use)
+        if not self.training:
+            return self.center[nearest]
+        member = shares(nearest, self.reading.n_centers)
+        share, _ = self.batch_mean(member, (0, 1))
+        with torch.no_grad():
+            self.rows.add_(share)
+        if self.reading.center == "learned":
+            return self.center[nearest]
+        moment, _ = self.batch_mean(member.unsqueeze(-1) * codes.unsqueeze(-2), (0, 1))
+        # A centre that no row of the batch is nearest to stays where it is.
+        means = torch.where(share.unsqueeze(1) > 0, moment / share.clamp(min=1e-12).unsqueeze(1), self.center.detach())
+        with torch.no_grad():
+            # What decides which codes are a centre's must not jump with each batch's few: by batch means alone, centres soon join.
+            self.center.add_((1 - self.reading.center_momentum) * (means - self.center))
+        if self.reading.center == "batch-mean":
+            return means[nearest]
+        return (self.center.clone() if self.reading.center == "moving-average" else means.detach())[nearest]

@@ -1,0 +1,98 @@
+"""Several centres of codes: where they start, which of them a code belongs to, which of them are still of use."""
+
+import torch
+from torch import Tensor
+
+from insphere.scores.sphere import LEAST_SHARE
+
+_N_STARTS, _N_ROUNDS = 10, 50
+
+
+def nearest_center(codes: Tensor, centers: Tensor, in_use: Tensor) -> Tensor:
+    """Return which centre each code is nearest to, int64, of the shape of `codes` without its last axis.
+
+    Parameters
+    ----------
+    codes : Tensor, shape (…, latent_dim)
+    centers : Tensor, shape (n_centers, latent_dim)
+    in_use : Tensor of bool, shape (n_centers,)
+        No code belongs to a centre that is not in use.
+
+    Examples
+    --------
+    >>> nearest_center(torch.tensor([[1.0], [8.0]]), torch.tensor([[0.0], [9.0], [8.0]]), torch.tensor([True, True, False]))
+    tensor([0, 1])
+    """
+    with torch.no_grad():
+        squares = (codes.unsqueeze(-2) - centers).square().sum(dim=-1)
+        return torch.where(in_use, squares, torch.inf).argmin(dim=-1)
+
+
+def shares(nearest: Tensor, n_centers: int) -> Tensor:
+    """Return one for the centre that a code belongs to and zero for the others, float32, with an axis of `n_centers` more.
+
+    Examples
+    --------
+    >>> shares(torch.tensor([0, 2]), 3).tolist()
+    [[1.0, 0.0, 0.0], [0.0, 0.0, 1.0]]
+    """
+    return (nearest.unsqueeze(-1) == torch.arange(n_centers, device=nearest.device)).float()
+
+
+def still_in_use(in_use: Tensor, rows: Tensor) -> Tensor:
+    """Return which centres have at least a tenth of the rows of the fullest one, of those in use so far.
+
+    Source: Ghafoori 2020 (DMSVDD), where a sphere with few of the rows is taken away. Deviation: the tenth.
+
+    Examples
+    --------
+    >>> still_in_use(torch.tensor([True, True, False]), torch.tensor([50.0, 4.0, 0.0])).tolist()
+    [True, False, False]
+    """
+    return in_use & (rows >= LEAST_SHARE * rows.max())
+
+
+def k_means(codes: Tensor, n_centers: int) -> Tensor:
+    """Return the centres of the best of ten runs of k-means, shape (n_centers, latent_dim), as `codes` in type and device.
+
+    Each run starts from rows drawn in proportion to their squared distance to those drawn before. Everything is drawn from a generator
+    with a seed of its own: the same codes give the same centres.
+
+    Parameters
+    ----------
+    codes : Tensor, shape (n, latent_dim)
+        Fewer different ones than centres leave centres that are equal.
+    n_centers : int
+
+    Source: Lloyd 1982; the start, Arthur 2007. Deviation: none.
+
+    Examples
+    --------
+    >>> k_means(torch.tensor([[0.0], [1.0], [10.0], [11.0]]), 2).sort(dim=0).values.tolist()
+    [[0.5], [10.5]]
+    """
+    points = codes.detach().cpu().double()
+    generator = torch.Generator().manual_seed(0)
+    runs = [_lloyd(points, _spread_out(points, n_centers, generator)) for _ in range(_N_STARTS)]
+    return min(runs, key=lambda run: run[1])[0].to(codes)
+
+
+def _spread_out(points: Tensor, n_centers: int, generator: torch.Generator) -> Tensor:
+    chosen = points[torch.randint(len(points), (1,), generator=generator)]
+    for _ in range(n_centers - 1):
+        squares = (points.unsqueeze(1) - chosen).square().sum(dim=2).amin(dim=1)
+        weights = squares if squares.sum() > 0 else torch.ones_like(squares)
+        chosen = torch.cat([chosen, points[torch.multinomial(weights, 1, generator=generator)]])
+    return chosen
+
+
+def _lloyd(points: Tensor, centers: Tensor) -> tuple[Tensor, float]:
+    in_use = torch.ones(len(centers), dtype=torch.bool)
+    for _ in range(_N_ROUNDS):
+        member = shares(nearest_center(points, centers, in_use), len(centers)).double()
+        rows = member.sum(dim=0).unsqueeze(1)
+        moved = torch.where(rows > 0, member.T @ points / rows.clamp(min=1), centers)
+        if torch.equal(moved, centers):
+            break
+        centers = moved
+    return centers, float((points.unsqueeze(1) - centers).square().sum(dim=2).amin(dim=1).sum())
