@@ -20,9 +20,40 @@ def cell(report: str, column: str, own: Own, *, of: str) -> str:
     `of` is the column that names the set; the spread is the standard deviation of the seeds' means.
     """
     with (ROOT / "benchmarks" / "reports" / report).open(encoding="utf-8") as lines:
-        digit = f"{digits('fusion')} fusion of the next two; {digits('transform')} transform-svdd; {digits('vae_svdd')} vae-svdd"
+        rows = [row for row in csv.DictReader(lines) if own(row) and row[column]]
+    by_seed = [statistics.mean(float(row[column]) for row in rows if row["seed"] == seed) for seed in sorted({row["seed"] for row in rows})]
+    sets = {row[of]: [float(other[column]) for other in rows if other[of] == row[of]] for row in rows}
+    mean = statistics.mean(statistics.mean(values) for values in sets.values())
+    same_seeds = all(len(values) == len(by_seed) for values in sets.values())
+    return f"{mean:.1f}" + (f" ± {statistics.stdev(by_seed):.1f}" if same_seeds and len(by_seed) > 1 else "")
+
+
+def photo(name: str, detector: str) -> str:
+    """Return the figure of `photo` on a set, or the mean over the classes of one."""
+    return cell("photos.csv", "auroc", lambda row: row["set"].partition(":")[0] == name and row["detector"] == detector, of="set")
+
+
+def adbench(method: str) -> str:
+    """Return the mean of a method over the tables."""
+    return cell("adbench.csv", "auroc", lambda row: row["method"] == method, of="table")
+
+
+def digits(column: str) -> str:
+    """Return the mean over the digits."""
+    return cell("digits.csv", column, lambda row: True, of="digit")
+
+
+def cifar(network: str) -> str:
+    """Return the mean over the classes of CIFAR-10 of transform-svdd, from scratch."""
+    wanted = ("angular", network)
+    return cell("transformations.csv", "both", lambda row: (row["geometry"], row["network"]) == wanted and "cifar" in row["set"], of="set")
+
+
+def table() -> str:
+    """Return the table."""
+    scratch, trained, tiles = "photo, scratch", "photo", "magnetic-tiles"
+    digit = f"{digits('fusion')} fusion of the next two; {digits('transform')} transform-svdd; {digits('vae_svdd')} vae-svdd"
     class_ = f"{cifar('paper')} transform-svdd; {cifar('large')} with ResNet-18, on a GPU"
-    tiles = "magnetic-tiles"
     rows = [
         ("MNIST, ten digits", "95.9 (paper)", digit, ""),
         ("CIFAR-10, ten classes", "65.5 (paper)", class_, photo("cifar10", trained)),
