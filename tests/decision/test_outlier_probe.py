@@ -1,12 +1,15 @@
 """The comparison with nearest neighbours: what it measures, when it warns, and that detectors make it on rows that they have not seen."""
 
+from pathlib import Path
+
 import numpy as np
 import pytest
 
 import contract
 from insphere.decision.outlier_probe import FAR_BELOW, FINDING, LEAST_ROWS, OutlierProbe, check_outliers, probe_outliers
+from insphere.detectors.classical import KNN
 from insphere.detectors.vae_svdd import DeepSVDDVAE
-from insphere.errors import DataError
+from insphere.errors import DataError, DataNotice
 
 
 def far(X: np.ndarray) -> np.ndarray:
@@ -68,6 +71,24 @@ class TestOfDetectors:
     def test_too_few_held_out_rows_say_nothing(self) -> None:
         few = contract.fit_quietly(DeepSVDDVAE(epochs=2, random_state=0, calibration={"fraction": (LEAST_ROWS - 1) / 200}), self.X[:200])
         assert few.data_["n_calibration"] == LEAST_ROWS - 1 and not finding_of(few)
+
+    @pytest.mark.parametrize("rows", [contract.blobs(200), contract.pictures(120)], ids=["vectors", "pictures"])
+    @pytest.mark.parametrize("trim", [0.0, 0.1])
+    def test_rows_in_a_file_are_compared_as_those_in_memory(self, rows: np.ndarray, trim: float, tmp_path: Path) -> None:
+        np.save(tmp_path / "rows.npy", rows)
+        detector = DeepSVDDVAE(epochs=1, trim=trim, random_state=0)
+        in_memory = contract.fit_quietly(detector, rows)
+        with pytest.warns(DataNotice, match="are kept in a temporary file"):
+            stored = contract.fit_quietly(detector.set_params(training={"memory_limit": 1000}), tmp_path / "rows.npy")
+        assert finding_of(stored)[0][0] == finding_of(in_memory)[0][0] and stored.data_["n_trimmed"] == in_memory.data_["n_trimmed"]
+        assert trim == 0 or set(stored.health_.suspects) == set(in_memory.health_.suspects) or rows.ndim == 4
+
+    def test_huge_values_and_scores_that_are_not_finite_end_no_fit(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        X = self.X.copy()
+        X[::40, 2] = 1e200
+        assert len(finding_of(contract.fit_quietly(DeepSVDDVAE(epochs=2, random_state=0), X))) == 1
+        monkeypatch.setattr(KNN, "_score", lambda _, rows: np.full(len(rows), np.nan))
+        assert not finding_of(contract.fit_quietly(DeepSVDDVAE(epochs=2, random_state=0), X))
 
     def test_rows_calibrated_by_folds_are_no_unseen_ones(self) -> None:
         assert not finding_of(contract.fit_quietly(DeepSVDDVAE(epochs=1, random_state=0, calibration={"method": "cross"}), self.X[:100]))

@@ -298,3 +298,15 @@ class TestRegion:
         Image.new("L", (10, 10)).save(tmp_path / "black.png")
         with pytest.raises(DataError, match="Nothing of the pictures"):
             PhotoSpheres(roi=tmp_path / "black.png").fit(plates(20))
+
+
+@pytest.mark.parametrize("dtype", [np.float32, np.int16])
+def test_pixels_of_other_types_are_those_of_files_and_black_pictures_are_pictures(dtype: type, tmp_path: Path) -> None:
+    pictures = np.random.default_rng(0).integers(0, 256, size=(12, 32, 32, 3)).astype(dtype)
+    fitted = contract.fit_quietly(PhotoSpheres(backbone="scratch", random_state=0), pictures)
+    fitted.save(tmp_path / "m.insphere")
+    black = np.zeros((2, 32, 32, 3), dtype=dtype)
+    scores = insphere.load(tmp_path / "m.insphere").anomaly_score(black)
+    np.testing.assert_array_equal(scores, fitted.anomaly_score(black))
+    with pytest.raises(DataError, match="pixels 0..255"):
+        fitted.anomaly_score((pictures / 255.0).astype(np.float32))

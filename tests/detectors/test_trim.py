@@ -122,6 +122,16 @@ def test_the_most_suspicious_vectors_do_not_depend_on_how_many_are_compared_at_o
     np.testing.assert_array_equal(suspicion(X, np.random.default_rng(0)), expected)
 
 
+def test_a_rare_kind_that_was_left_out_as_a_whole_is_told():
+    rng = np.random.default_rng(0)
+    X = np.c_[rng.normal(size=(300, 3)), rng.random(300) < 0.04]
+    trimmed = contract.fit_quietly(KNN(trim=0.1, random_state=0, calibration={"method": "split"}), X)
+    (finding,) = [finding for finding in trimmed.health_.findings if finding.name == "trimmed kinds"]
+    assert finding.level == "warning" and "feature 3 " in finding.text and not X[trimmed.training_index_, 3].any()
+    plain = contract.fit_quietly(KNN(trim=0.1, random_state=0), X[:, :3])
+    assert "trimmed kinds" not in {finding.name for finding in plain.health_.findings}
+
+
 def test_a_trimmed_detector_comes_back_from_its_file(tmp_path):
     contract.check_round_trip(CAE(epochs=2, trim=0.1, random_state=0), contract.pictures(), tmp_path)
 

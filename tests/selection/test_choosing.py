@@ -58,6 +58,8 @@ def test_small_pictures_in_colour_get_the_detector_of_photos_where_weights_are_i
     assert ("insphere[photos]" in choice.reason) is not installed
     assert choosing.choose(colour, {"alpha": 0.1}) == choosing.Choice("vae-svdd", parameters={"alpha": 0.1})
     assert choosing.choose(colour, {"backbone": "scratch"}).name == "photo"
+    for other in (np.zeros((10, 32, 32, 3)), np.zeros((10, 32, 32, 4), dtype=np.uint8)):  # what photo refuses
+        assert choosing.choose(open_source(other)) == choosing.Choice("vae-svdd")
     assert kind_of(colour) == ("photos" if installed else "pictures") and kind_of(colour, {"alpha": 0.1}) == "pictures"
 
 
@@ -66,9 +68,12 @@ def test_vectors_get_what_is_best_on_tables_unless_they_are_many_or_long_or_it_l
     choice = choosing.choose(table, {"trim": 0.1})
     assert choice.name == "fusion" and choice.other == "vae-svdd" and choice.parameters == {"trim": 0.1}
     assert choosing.choose(table, {"epochs": 3}) == choosing.Choice("vae-svdd", parameters={"epochs": 3})
-    assert choosing.choose(open_source(np.zeros((10, 257)))).name == "vae-svdd"
-    monkeypatch.setattr(choosing, "MOST_ROWS", 9)
-    assert choosing.choose(table).name == "vae-svdd"
+    assert choosing.choose(open_source(np.zeros((10, 2048)))).name == "fusion"
+    assert choosing.choose(open_source(np.zeros((10, 2049)))).name == "vae-svdd"
+    for limit in ({"MOST_ROWS": 9}, {"MOST_VALUES": 29}):
+        with monkeypatch.context() as limited:
+            limited.setattr(choosing, *limit.popitem())
+            assert choosing.choose(table).name == "vae-svdd"
 
 
 @pytest.mark.filterwarnings("ignore::insphere.errors.HealthWarning")

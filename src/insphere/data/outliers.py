@@ -7,6 +7,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from insphere.data.preprocess import bounded
 from insphere.data.synthetic import LEAST_SIDE, put_defects
 from insphere.errors import DataError
 
@@ -53,7 +54,7 @@ def synthetic_outliers(rows: NDArray[Any], rng: np.random.Generator) -> dict[str
     """
     if len(rows) < 2:
         raise DataError("Synthetic outliers are made of at least two normal rows; give more examples.")
-    makers = PICTURES if rows.ndim == 4 else VECTORS
+    rows, makers = bounded(rows), PICTURES if rows.ndim == 4 else VECTORS
     if rows.ndim == 4 and min(rows.shape[1:3]) < LEAST_SIDE:
         makers = MappingProxyType({name: maker for name, maker in makers.items() if name != "cut-paste"})
     return {name: maker(rows, rng).astype(rows.dtype, copy=False) for name, maker in makers.items()}

@@ -63,7 +63,7 @@ class Preprocess:
         -----
         Only operators and methods that numpy and PyTorch share are used: training, scoring and exact tests run the same lines.
         """
-        x = _bounded(x)
+        x = bounded(x)
         if self.scaling in ("gcn", "gcn-unit"):
             x = contrast_normalise(x)
         offset, scale = self.offset, self.scale
@@ -223,7 +223,7 @@ def _value_range(X: NDArray[Any], *, per_column: bool, contrast: bool) -> tuple[
     axes = (0,) if per_column else tuple(range(X.ndim))
     lows, highs = [], []
     for start in range(0, len(X), _CHUNK):
-        chunk = _bounded(X[start : start + _CHUNK]).astype(np.float64)
+        chunk = bounded(X[start : start + _CHUNK]).astype(np.float64)
         chunk = contrast_normalise(chunk) if contrast else chunk
         lows.append(chunk.min(axis=axes))
         highs.append(chunk.max(axis=axes))
@@ -235,10 +235,10 @@ def _moments(X: NDArray[Any]) -> tuple[NDArray[np.float64], NDArray[np.float64]]
     n_values = X.size / X.shape[-1]
     total, square = np.zeros(X.shape[-1]), np.zeros(X.shape[-1])
     for start in range(0, len(X), _CHUNK):
-        total += _bounded(X[start : start + _CHUNK]).sum(axis=axes, dtype=np.float64)
+        total += bounded(X[start : start + _CHUNK]).sum(axis=axes, dtype=np.float64)
     mean = total / n_values
     for start in range(0, len(X), _CHUNK):
-        square += ((_bounded(X[start : start + _CHUNK]) - mean) ** 2).sum(axis=axes)
+        square += ((bounded(X[start : start + _CHUNK]) - mean) ** 2).sum(axis=axes)
     deviation = np.sqrt(square / n_values)
     # A column whose spread is rounding noise around its mean is constant: dividing by that noise would blow it up. Relative to the mean
     # alone, because a column in farads varies by 1e-12.
@@ -254,11 +254,18 @@ def _quartiles(X: NDArray[Any]) -> tuple[NDArray[np.float64], NDArray[np.float64
     _, deviation = _moments(X)
     n_most = max(2, _QUARTILE_VALUES // max(1, math.prod(X.shape[1:])))
     chosen = X if len(X) <= n_most else X[np.linspace(0, len(X) - 1, n_most).round().astype(np.int64)]
-    values = _bounded(chosen).reshape(-1, X.shape[-1]).astype(np.float64)
+    values = bounded(chosen).reshape(-1, X.shape[-1]).astype(np.float64)
     low, middle, high = np.percentile(values, (25, 50, 75), axis=0)
     return middle, np.where(deviation > 0, np.maximum(high - low, 0.1 * deviation), 0.0)
 
 
-def _bounded(x: Any) -> Any:
+def bounded(x: Any) -> Any:
+    """Return rows with no value so large that squares of it cannot be summed.
+
+    Examples
+    --------
+    >>> bounded(np.array([-1e200, 2.0])).tolist()
+    [-1e+120, 2.0]
+    """
     limit = _LIMITS.get(x.dtype.itemsize)
     return x if limit is None else x.clip(-limit, limit)

@@ -1,7 +1,7 @@
 """Is the sphere alive? Checks made at fit time, stored with the model, in words that say what to do."""
 
 import dataclasses
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from typing import Any
 
 import numpy as np
@@ -213,6 +213,35 @@ def check_contamination(n_suspects: int, n_rows: int, *, n_trimmed: int = 0) -> 
     advice = " Look at them (health_.suspects) and remove those that are not normal, or fit with `trim` a little above their share."
     text = f"{before}{n_suspects} of {n_rows} training rows ({share:.1%}) lie far outside the others."
     return Finding("contamination", level, share, text + (advice if level == "warning" else ""))
+
+
+def check_trimmed(kept: Iterable[NDArray[np.float64]], left_out: NDArray[np.float64]) -> Finding | None:
+    """Warn where trimming has left features without any row that differs: kinds of rows that are rare may be normal.
+
+    Parameters
+    ----------
+    kept : iterable of ndarray, shapes (n, features)
+        The rows to train on, in parts.
+    left_out : ndarray, shape (m, features)
+        Those that were left out.
+
+    Examples
+    --------
+    >>> check_trimmed([np.array([[1.0, 0.0], [2.0, 0.0]])], np.array([[1.0, 5.0]])).text[:45]
+    'In feature 1 (counted from 0) every row that '
+    """
+    low, high = np.inf, -np.inf
+    for part in kept:
+        low, high = np.minimum(low, part.min(axis=0)), np.maximum(high, part.max(axis=0))
+    emptied = np.flatnonzero((low == high) & (left_out != low).any(axis=0))
+    if not len(emptied):
+        return None
+    shown = ", ".join(str(number) for number in emptied[:10]) + (", …" if len(emptied) > 10 else "")
+    text = (
+        f"In feature{'s' * (len(emptied) > 1)} {shown} (counted from 0) every row that differs was left out as suspicious (trim), so that"
+        " no other value is known there. If such rows are rare but normal, lower trim, or fit without it."
+    )
+    return Finding("trimmed kinds", "warning", float(len(emptied)), text)
 
 
 def check_held_out(train_scores: NDArray[np.float64], held_out_scores: NDArray[np.float64], radius: float, *, decides: bool) -> Finding:

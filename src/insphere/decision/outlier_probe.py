@@ -90,5 +90,8 @@ def check_outliers(probe: OutlierProbe) -> Finding:
     )
     if behind <= FAR_BELOW:
         return Finding(FINDING, "ok", behind, text)
-    advice = " The training has lost what the rows themselves show: take the detector knn or fusion, geometry='local', or train longer."
+    advice = (
+        " The training has lost what the rows themselves show: take the detector knn, or fusion for tables; or the defaults, where"
+        " parameters were changed."
+    )
     return Finding(FINDING, "warning", behind, text + advice)

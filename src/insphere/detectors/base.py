@@ -63,8 +63,8 @@ class AbstractDetector(RowScoring, VerdictTaking, ParameterisedEstimator, Outlie
     trim : float
         Share of the training rows, in [0, 0.5), that are left out as the most suspicious ones: of pictures those with the highest scores
         after a first fit, which a second one goes without; of vectors those that are far from most others by `suspicion`, before the only
-        fit. For training rows that are known to hold anomalies, best at twice their share; no labels are used. The rows left out come
-        first in ``health_.suspects``. The held-out rows stay as they are: with anomalies among them the threshold is higher, so the
+        fit. For training rows that are known to hold anomalies; no labels are used. The rows left out come first in
+        ``health_.suspects``. The held-out rows stay as they are: with anomalies among them the threshold is higher, so the
         promised rate of false alarms holds.
     calibration : Calibration or mapping, optional
         How scores of unseen normal rows are got, and whether the threshold is conformal or the paper's radius.

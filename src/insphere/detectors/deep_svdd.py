@@ -2,7 +2,7 @@
 
 import dataclasses
 from collections.abc import Iterator, Mapping, Sequence
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
 import torch
 from numpy.typing import NDArray
@@ -11,12 +11,13 @@ from torch import Tensor
 from insphere.decision.health import Finding
 from insphere.detectors.pretrained import AbstractPretrainedDetector
 from insphere.errors import ParameterError
-from insphere.fields import AtLeastOne, Count, Declared, NotNegative, Share
+from insphere.fields import Count, Declared, NotNegative, Share
 from insphere.nets.options import Network
 from insphere.training.autoencoding import AbstractEncodingObjective
-from insphere.training.clusters import k_means, nearest_center, shares, still_in_use
+from insphere.training.clusters import MOST_CENTERS, k_means, nearest_center, shares, still_in_use
 from insphere.training.noise import NoiseSource
 from insphere.training.options import Training
+from insphere.validation import Within
 
 
 @dataclasses.dataclass(frozen=True)
@@ -32,7 +33,7 @@ class DeepSVDDReading(Declared):
     warm_up_epochs : int
         Epochs that "soft-boundary" trains with radius zero before the radius follows the distances.
     n_centers : int
-        Centres, at least 1, for normal rows of several kinds: k-means of the first codes, which "mean" is for. A row is pulled to the
+        Centres, 1 to 100, for normal rows of several kinds: k-means of the first codes, which "mean" is for. A row is pulled to the
         nearest, and scored by it. One with less than a tenth of the rows of the fullest is dropped at the end of an epoch.
 
     Examples
@@ -44,7 +45,7 @@ class DeepSVDDReading(Declared):
     center: Literal["mean", "zero"] = "mean"
     center_margin: NotNegative = 0.1
     warm_up_epochs: Count = 10
-    n_centers: AtLeastOne = 1
+    n_centers: Annotated[int, Within(at_least=1, at_most=MOST_CENTERS)] = 1
 
     def _check_together(self) -> None:
         if self.n_centers > 1 and self.center == "zero":

@@ -320,7 +320,7 @@ def examine(
         return health.HealthReport((scores, *findings))
     positions, trimmed = fitting.readable[fitting.train_index], fitting.readable[fitting.left_out]
     suspects = health.find_suspects(train_scores)
-    categories = health.check_categories(decision)
+    optional = (_trimmed_kinds(fitting), health.check_categories(decision))
     return health.HealthReport(
         (
             scores,
@@ -329,10 +329,16 @@ def examine(
             health.check_held_out(train_scores, decision.calibration.scores, decision.radius, decides=decision.by == "radius"),
             health.check_calibration(decision),
             health.check_contamination(len(suspects), len(train_scores), n_trimmed=len(trimmed)),
-            *(() if categories is None else (categories,)),
+            *(finding for finding in optional if finding is not None),
         ),
         tuple(int(position) for position in [*trimmed, *positions[suspects[:MAX_SUSPECTS]]]),
     )
+
+
+def _trimmed_kinds(fitting: Fitting) -> Finding | None:
+    if len(fitting.rows.shape) != 2 or not len(fitting.left_out):
+        return None
+    return health.check_trimmed(chunks(fitting.training_rows), take_rows(fitting.rows, fitting.left_out)[:])
 
 
 def versions() -> dict[str, str]:

@@ -24,7 +24,7 @@ from insphere.detectors.file_schema import restore_preprocess
 from insphere.detectors.fitting import FitContext, Fitted, Fitting, as_rows
 from insphere.detectors.scoring import Rows
 from insphere.detectors.telling import warn_unreadable
-from insphere.errors import ModelFileError
+from insphere.errors import DataError, ModelFileError
 from insphere.fields import Size
 from insphere.nets.build import initialise
 from insphere.nets.options import Network, default_latent_dim
@@ -233,11 +233,14 @@ class AbstractNeuralDetector(AbstractDetector):
         if fitting.folds is not None or len(held_out) < LEAST_ROWS or not sound:
             return []
         rng = generator(self.seed_, "outliers made of held-out rows")
-        rows = take_rows(fitting.rows, np.sort(rng.permutation(held_out)[:MOST_ROWS]))
+        rows = take_rows(fitting.rows, np.sort(rng.permutation(held_out)[:MOST_ROWS]))[:]  # an array, wherever the rows are
         control = KNN(random_state=self.seed_)
         control.seed_ = self.seed_
-        control._fit_model(take_rows(fitting.rows, np.sort(rng.permutation(fitting.train_index)[:_CONTROL_ROWS])), FitContext())
-        return [check_outliers(probe_outliers(rows, self._score, control._score, rng))]
+        control._fit_model(take_rows(fitting.rows, np.sort(rng.permutation(fitting.train_index)[:_CONTROL_ROWS]))[:], FitContext())
+        try:
+            return [check_outliers(probe_outliers(rows, self._score, control._score, rng))]
+        except DataError:  # a score is not finite: to compare is no reason to refuse a fit
+            return []
 
     def _network_findings(self, X: NDArray[Any]) -> list[health.Finding]:
         """Return what can be said of the networks after training, on at most 2048 training rows."""

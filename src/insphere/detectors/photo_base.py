@@ -238,16 +238,20 @@ def inner_size(size: tuple[int, ...], factor: int, side: float) -> tuple[int, in
 
 
 def check_pictures(X: NDArray[Any], name: str, *, from_files: bool) -> None:
-    """Raise `DataError` unless rows are pictures of one or three channels with pixels 0..255."""
+    """Raise `DataError` unless rows are pictures of one or three channels with pixels 0..255: black ones among them, 0..1 ones not."""
     if X.ndim != 4:
         raise DataError(f"The detector {name} takes pictures, and these rows are vectors; take vae-svdd, knn or another one for them.")
     if X.shape[3] not in (1, 3):
         raise DataError(f"The detector {name} takes pictures with 1 or 3 channels, got {X.shape[3]}; give three of them, or one.")
-    if X.dtype != np.uint8 and not from_files and len(X) and (X.max() <= 1 or X.min() < 0 or X.max() > 255):
+    if X.dtype != np.uint8 and not from_files and len(X) and (_in_unit_range(X) or X.min() < 0 or X.max() > 255):
         raise DataError(
             f"The detector {name} takes pixels 0..255, as image files have them, got {X.dtype} values from {X.min():.4g} to {X.max():.4g};"
             " bring them to 0..255, for example `(255 * X).astype('uint8')`."
         )
+
+
+def _in_unit_range(X: NDArray[Any]) -> bool:
+    return bool(X.max() <= 1 and ((X > 0) & (X < 1)).any())
 
 
 def below(arrays: Mapping[str, NDArray[Any]], prefix: str) -> dict[str, NDArray[Any]]:

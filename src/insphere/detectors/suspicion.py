@@ -46,7 +46,7 @@ def suspicion(X: NDArray[np.generic], rng: np.random.Generator) -> Array:
     >>> np.sort(np.argsort(suspicion(rows, rng))[-5:])
     array([95, 96, 97, 98, 99])
     """
-    known = take_rows(X, np.sort(rng.permutation(len(X))[:_COMPARED]))
+    known = take_rows(X, np.sort(rng.permutation(len(X))[:_COMPARED]))[:]  # an array, wherever the rows are
     preprocess = fit_preprocess(known, "standard")
     known = preprocess.apply(known)
     trees = grow_forest(known, _N_TREES, min(_ROWS_OF_A_TREE, len(known)), seed=int(rng.integers(2**31)))

@@ -6,6 +6,8 @@ from collections.abc import Mapping
 from types import MappingProxyType
 from typing import Any
 
+import numpy as np
+
 from insphere.data import AbstractSource, ImageSource
 from insphere.detectors.catalog import detector_class
 from insphere.nets.backbones import BACKBONES, SCRATCH
@@ -16,8 +18,12 @@ DEFAULT = "vae-svdd"
 TABLES = "fusion"
 """Detector of vectors, on tables ahead of `DEFAULT` and of nearest neighbours (``benchmarks/reports/adbench.md``)."""
 
-MOST_FEATURES, MOST_ROWS = 256, 50_000
-"""Vectors for which `TABLES` is taken: it compares with rows, which takes longer the more and the longer they are."""
+MOST_FEATURES, MOST_ROWS, MOST_VALUES = 2048, 50_000, 12_800_000
+"""Vectors for which `TABLES` is taken: it compares with rows, which takes longer the more and the longer they are.
+
+Of long ones a code keeps least of what matters: of 2,000 rows with 1,000 features that twenty factors make, `DEFAULT` tells rows off that
+plane with an AUROC of 51, `TABLES` with 100 (made-up rows, one seed).
+"""
 
 PHOTOS = "photo"
 """Detector of photos, and of small pictures in colour where a trained network is there to see them with.
@@ -65,13 +71,14 @@ def choose(source: AbstractSource, parameters: Mapping[str, Any] = MappingProxyT
     size = size_of(source)
     if size is None:
         n_features = source.row_shape[0]
-        if n_features > MOST_FEATURES or len(source) > MOST_ROWS or _foreign(TABLES, parameters):
+        many = len(source) > MOST_ROWS or len(source) * n_features > MOST_VALUES
+        if many or n_features > MOST_FEATURES or _foreign(TABLES, parameters):
             return Choice(DEFAULT, parameters=parameters)
         return Choice(TABLES, f"The rows are vectors, so the detector {TABLES} is fitted.", DEFAULT, parameters)
     trained = "backbone" in parameters or importlib.util.find_spec(BACKBONES["efficientnet-lite0"].package) is not None
     foreign = _foreign(PHOTOS, parameters)
     if max(size) <= LARGER_THAN:
-        if source.row_shape[2] == 1 or foreign:
+        if source.row_shape[2] != 3 or foreign or not _as_in_files(source):
             return Choice(DEFAULT, parameters=parameters)
         if not trained:
             return Choice(DEFAULT, f"{_IN_COLOUR}: {DEFAULT} is fitted; {_REMEDY} in such pictures.", parameters=parameters)
@@ -84,6 +91,11 @@ def choose(source: AbstractSource, parameters: Mapping[str, Any] = MappingProxyT
     if not trained:
         return Choice(PHOTOS, f"{so}, with backbone={SCRATCH}; {_REMEDY}.", DEFAULT, {**parameters, "backbone": SCRATCH})
     return Choice(PHOTOS, f"{so}.", DEFAULT, parameters)
+
+
+def _as_in_files(source: AbstractSource) -> bool:
+    """Return whether pixels are 0..255, as image files have them: arrays of other types may hold anything."""
+    return isinstance(source, ImageSource) or source.dtype == np.uint8
 
 
 def _foreign(name: str, parameters: Mapping[str, Any]) -> list[str]:

@@ -26,8 +26,8 @@ def fit(
 
     Photos, pictures whose longer side has more than 64 pixels, get `PhotoSpheres`, and so do smaller ones in colour where a trained
     network is installed; other small pictures get `DeepSVDDVAE`; vectors `Fusion`, but `DeepSVDDVAE` where they are more than 50,000,
-    have more than 256 features, or a parameter is given that `Fusion` lacks. Where it is not `DeepSVDDVAE`, a `SourceNotice` says which
-    it is and why.
+    have more than 2,048 features or 12.8 million values in all, or a parameter is given that `Fusion` lacks. Where it is not
+    `DeepSVDDVAE`, a `SourceNotice` says which it is and why.
 
     Parameters
     ----------

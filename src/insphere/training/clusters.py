@@ -5,6 +5,9 @@ from torch import Tensor
 
 from insphere.scores.sphere import LEAST_SHARE
 
+MOST_CENTERS = 100
+"""Centres that there may be."""
+
 _N_STARTS, _N_ROUNDS = 10, 50
 
 
@@ -78,12 +81,13 @@ def k_means(codes: Tensor, n_centers: int) -> Tensor:
 
 
 def _spread_out(points: Tensor, n_centers: int, generator: torch.Generator) -> Tensor:
-    chosen = points[torch.randint(len(points), (1,), generator=generator)]
+    chosen = [points[torch.randint(len(points), (1,), generator=generator)]]
+    squares = torch.full((len(points),), torch.inf, dtype=points.dtype)
     for _ in range(n_centers - 1):
-        squares = (points.unsqueeze(1) - chosen).square().sum(dim=2).amin(dim=1)
+        squares = torch.minimum(squares, (points - chosen[-1]).square().sum(dim=1))
         weights = squares if squares.sum() > 0 else torch.ones_like(squares)
-        chosen = torch.cat([chosen, points[torch.multinomial(weights, 1, generator=generator)]])
-    return chosen
+        chosen.append(points[torch.multinomial(weights, 1, generator=generator)])
+    return torch.cat(chosen)
 
 
 def _lloyd(points: Tensor, centers: Tensor) -> tuple[Tensor, float]:

@@ -6,9 +6,9 @@ from typing import Annotated, Literal
 import torch
 from torch import Tensor, nn
 
-from insphere.fields import AtLeastOne, Declared
+from insphere.fields import Declared
 from insphere.nets.shared_batches import SharesBatches
-from insphere.training.clusters import k_means, nearest_center, shares, still_in_use
+from insphere.training.clusters import MOST_CENTERS, k_means, nearest_center, shares, still_in_use
 from insphere.validation import Within
 
 Center = Literal["batch-mean", "batch-mean-detached", "moving-average", "learned"]
@@ -31,7 +31,7 @@ class SphereReading(Declared):
     center_momentum : float
         Weight of the past in the moving average, in [0, 1); also in that by which several centres move unless they are learned.
     n_centers : int
-        Centres, at least 1, for normal rows of several kinds. They start at k-means of the first codes and move as the average of
+        Centres, 1 to 100, for normal rows of several kinds. They start at k-means of the first codes and move as the average of
         the codes nearest to them, or are learned; each code is pulled to what `center` says of the codes nearest to the same centre.
         A centre with less than a tenth of the rows of the fullest is dropped at the end of an epoch, which the health report says.
         Rows are scored by the nearest, but for the geometry "local", which looks at no centre. The paper has one.
@@ -46,7 +46,7 @@ class SphereReading(Declared):
     center: Center = "batch-mean"
     final_center: Literal["training-mean", "last"] = "training-mean"
     center_momentum: Annotated[float, Within(at_least=0, below=1)] = 0.9
-    n_centers: AtLeastOne = 1
+    n_centers: Annotated[int, Within(at_least=1, at_most=MOST_CENTERS)] = 1
 
 
 class SphereTerm(SharesBatches):
