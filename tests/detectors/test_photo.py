@@ -309,4 +309,4 @@ def test_pixels_of_other_types_are_those_of_files_and_black_pictures_are_picture
     scores = insphere.load(tmp_path / "m.insphere").anomaly_score(black)
     np.testing.assert_array_equal(scores, fitted.anomaly_score(black))
     with pytest.raises(DataError, match="pixels 0..255"):
-        fitted.anomaly_score((pictures / 255.0).astype(np.float32))
+        fitted.anomaly_score((pictures / 255.0).astype(fitted.input_.image.dtype))
