@@ -47,6 +47,12 @@ def test_a_detector_that_sees_marks_and_one_that_does_not(pictures):
     assert HealthReport.from_json(HealthReport((warning,)).to_json()).findings == (warning,)
 
 
+@pytest.mark.parametrize(("high", "level"), [(0.89, "warning"), (0.91, "ok")])
+def test_few_pictures_that_leave_room_for_a_good_detector_are_no_reason_to_warn(high, level):
+    finding = check_synthetic(SyntheticProbe(Estimate(0.25, 0.01, high), 2))
+    assert finding.level == level and f"(1.0–{100 * high:.1f})" in finding.text  # told all the same
+
+
 def test_the_same_generator_gives_the_same_probe_and_many_pictures_are_drawn_from(pictures):
     seen = []
 
