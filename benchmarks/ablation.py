@@ -14,7 +14,6 @@ and ablation.md.
 """
 
 import argparse
-import os
 import time
 import warnings
 from collections.abc import Iterator
@@ -71,8 +70,7 @@ def main() -> None:
 
 def measured(name: str, seed: int) -> Iterator[dict[str, Any]]:
     """Yield a row for each ingredient on a data set."""
-    path = Path(os.environ["INSPHERE_DATA"]) / name
-    train, test, labels = rows_of(str(path) if path.is_file() else name, seed)
+    train, test, labels = rows_of(name, seed)
     rng = np.random.default_rng(seed)
     train = train[np.sort(rng.permutation(len(train))[:MOST_ROWS])]
     tested = np.sort(rng.permutation(len(test))[:MOST_ROWS])

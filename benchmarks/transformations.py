@@ -122,7 +122,8 @@ def seconds_of_an_epoch(parameters: dict[str, Any], train: NDArray[Any]) -> floa
 def rows_of(name: str, seed: int) -> tuple[NDArray[Any], NDArray[Any], NDArray[Any]]:
     """Return training rows, test rows and the labels of these."""
     if not name.startswith("adbench/"):
-        train, test = insphere.open_source(name, split="train"), insphere.open_source(name, split="test")
+        path = Path(os.environ["INSPHERE_DATA"]) / name
+        train, test = (insphere.open_source(path if path.is_file() else name, split=part) for part in ("train", "test"))
         return train.load().X, test.load().X, np.asarray(test.labels)
     split = one_class_split(Path(os.environ["INSPHERE_DATA"]) / f"{name}.npz", random_state=seed)
     scaler = StandardScaler().fit(split.train.load().X)
