@@ -142,7 +142,7 @@ class TestCodes:
         (VAE(reading={"n_draws": 0}), "`reading.n_draws` must be a whole number at least 1"),
         (DeepSVDDCAE(alpha=0), "`alpha` must be a finite number above 0, got 0"),
         (DeepSVDDCAE(reading={"likelihood": "gaussian"}), "`reading` has no field 'likelihood'"),
-        (DeepSVDDCAE(reading={"n_centers": 0}), "`reading.n_centers` must be a whole number at least 1, got 0"),
+        (DeepSVDDCAE(reading={"n_centers": 101}), "`reading.n_centers` must be a whole number at least 1 and at most 100, got 101"),
         (
             DeepSVDD(reading={"n_centers": 2, "center": "zero"}),
             "`reading.n_centers` must be 1 with center='zero', got 2.*Give center='mean'",
