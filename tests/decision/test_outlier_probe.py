@@ -81,7 +81,8 @@ class TestOfDetectors:
         with pytest.warns(DataNotice, match="are kept in a temporary file"):
             stored = contract.fit_quietly(detector.set_params(training={"memory_limit": 1000}), tmp_path / "rows.npy")
         assert finding_of(stored)[0][0] == finding_of(in_memory)[0][0] and stored.data_["n_trimmed"] == in_memory.data_["n_trimmed"]
-        assert trim == 0 or set(stored.health_.suspects) == set(in_memory.health_.suspects) or rows.ndim == 4
+        if trim and rows.ndim == 2:  # judged by the rows themselves; a fit of pictures in windows takes another path
+            assert stored.health_.suspects[: stored.data_["n_trimmed"]] == in_memory.health_.suspects[: in_memory.data_["n_trimmed"]]
 
     def test_huge_values_and_scores_that_are_not_finite_end_no_fit(self, monkeypatch: pytest.MonkeyPatch) -> None:
         X = self.X.copy()

@@ -260,7 +260,7 @@ def _quartiles(X: NDArray[Any]) -> tuple[NDArray[np.float64], NDArray[np.float64
 
 
 def bounded(x: Any) -> Any:
-    """Return rows with no value so large that squares of it cannot be summed.
+    """Return rows, of any shape, with no value so large that squares of it cannot be summed: 1e15 in single and 1e120 in double precision.
 
     Examples
     --------

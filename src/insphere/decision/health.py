@@ -19,7 +19,7 @@ LEAST_SPREAD = 1e-3
 
 _MANY_EQUAL = 0.05
 _SUSPICIOUS_SHARE = 0.004
-_MODE_SHIFT = 10.0  # up to 6 was seen in fits that found anomalies well, and more in bad ones no oftener
+_MODE_SHIFT = 10.0  # 6 was the most in fits that found anomalies well, and bad fits had no larger ones
 _LEAST_NATS = 0.003  # per latent dimension, between a code and its prior
 
 _LARGEST = 1e12  # a finding's figure must stay finite to be stored

@@ -112,7 +112,7 @@ def probe_synthetic(
 
 
 def check_synthetic(probe: SyntheticProbe, *, advice: str = _ADVICE) -> Finding:
-    """Warn where a detector cannot tell synthetic defects from held-out normal pictures, and it is not that few were tried.
+    """Warn where a detector cannot tell synthetic defects from held-out normal pictures, where enough were tried to say so.
 
     Parameters
     ----------
