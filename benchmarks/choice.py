@@ -48,6 +48,7 @@ FIELDS = (
     "auroc",
     "separation",
     "families",
+    "stability",
     "n_fitted",
     "n_held_out",
     "seconds",
@@ -95,12 +96,17 @@ def tried(candidate: Candidate, split: Any, fitted: NDArray[np.int64], held_out:
     detector.fit(detector.open_to_fit(split.train).take(fitted))
     judgement = judged(detector, split.train.take(held_out), {"random_state": 0})
     seconds = time.perf_counter() - started
+    half = np.sort(generator(0, "half of the rows").permutation(fitted)[: len(fitted) // 2])
+    again, _ = trial_detector(candidate, {"random_state": 1}, len(half))
+    again.fit(again.open_to_fit(split.train).take(half))
+    scores = [one.anomaly_score(split.train.take(held_out)) for one in (detector, again)]
     value = auroc(split.labels, detector.anomaly_score(split.test)).value
     return {
         "candidate": candidate.name,
         "auroc": round(100 * value, 2),
         "separation": round(judgement.separation, 3),
         "families": json.dumps({family: round(100 * share, 1) for family, share in judgement.families.items()}),
+        "stability": round(float(np.nan_to_num(spearmanr(*scores).statistic)), 3),
         "n_fitted": len(fitted),
         "n_held_out": len(held_out),
         "seconds": round(seconds, 1),

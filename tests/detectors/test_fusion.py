@@ -6,10 +6,11 @@ from sklearn.utils.estimator_checks import parametrize_with_checks
 import contract
 import insphere
 from insphere import KDE, KNN, DeepSVDDVAE, Fusion, IForest, model_file
-from insphere.detectors import fusion
+from insphere.detectors import batched, fusion
 from insphere.detectors.fusion import NEIGHBOURS, Units
 from insphere.errors import HealthWarning, ModelFileError, ParameterError
 from insphere.export import export_onnx
+from insphere.training.loop import train_together
 
 VECTORS, GREY = contract.blobs(), contract.pictures()
 BRIEF = {"name": "vae-svdd", "epochs": 2, "device": "cpu"}
@@ -148,6 +149,20 @@ def test_an_interrupted_fit_goes_on_and_gives_the_same(tmp_path):
     whole = contract.fit_quietly(Fusion(parts, random_state=0), VECTORS)
     np.testing.assert_array_equal(resumed.anomaly_score(VECTORS), whole.anomaly_score(VECTORS))
     assert len(seen) < 5 and not list(tmp_path.iterdir())
+
+
+def test_parts_that_differ_in_their_seeds_are_trained_as_one_model(monkeypatch, tmp_path):
+    trainings = []
+    monkeypatch.setattr(batched, "train_together", lambda trainees, **_: trainings.append(len(trainees)) or train_together(trainees, **_))
+    epochs = []
+    ensemble = Fusion([BRIEF, BRIEF, "knn", {**BRIEF, "alpha": 0.5}, BRIEF], random_state=0)
+    contract.fit_quietly(ensemble, VECTORS, on_epoch=epochs.append)
+    assert trainings == [3] and len(epochs) == len(ensemble.history_) == 8
+    assert len({part.seed_ for part in ensemble.detectors_}) == 5
+    alone = clone(ensemble)
+    contract.fit_quietly(alone, VECTORS, checkpoint=tmp_path / "fit.ckpt")
+    assert trainings == [3]  # a training of many keeps no checkpoint
+    assert np.corrcoef(alone.anomaly_score(VECTORS), ensemble.anomaly_score(VECTORS))[0, 1] > 0.99  # but for rounding, which training grows
 
 
 def test_trimming_fits_all_parts_again():

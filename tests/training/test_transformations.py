@@ -6,9 +6,7 @@ import torch
 
 from insphere.errors import ParameterError
 from insphere.nets.build import initialise
-from insphere.training.transformations import Family, Transformations, Warp, shifted
-
-OF_PICTURES = [family for family in get_args(Family) if family != "projections"]
+from insphere.training.transformations import FamilyOfPictures, FamilyOfVectors, Transformations, Warp, shifted
 
 
 def pictures(height, width, channels=2, n=3):
@@ -16,7 +14,7 @@ def pictures(height, width, channels=2, n=3):
 
 
 @pytest.mark.parametrize("size", [(8, 8), (7, 9), (1, 1), (1, 5), (2, 2)], ids=str)
-@pytest.mark.parametrize("family", OF_PICTURES)
+@pytest.mark.parametrize("family", get_args(FamilyOfPictures))
 def test_every_transformation_keeps_the_shape_and_number_0_the_rows(family, size):
     transformations, x = Transformations((*size, 2), [family]), pictures(*size)
     assert len(set(transformations.names)) == len(transformations) >= 2 and transformations.names[0] == "identity"
@@ -65,6 +63,47 @@ def test_affine_maps_of_vectors_are_drawn_once_and_keep_the_rows_scale():
     assert all(0.8 < float(rows.std()) < 1.3 for rows in mapped) and not torch.allclose(mapped[0], mapped[1])
     line = torch.stack([transformations(share * x[:1] + (1 - share) * x[1:2], 2) for share in (0.0, 0.5, 1.0)])
     torch.testing.assert_close(line[1], (line[0] + line[2]) / 2)
+
+
+def test_quarters_change_places():
+    x = torch.arange(25.0).reshape(1, 1, 5, 5)
+    moved = {name: rows[0, 0] for name, rows in versions(x, "permutations").items()}
+    rows = moved["halves exchanged left to right"]
+    assert rows[0].tolist() == [2.0, 3.0, 0.0, 1.0, 4.0] and torch.equal(rows[4], x[0, 0, 4])
+    assert moved["halves exchanged top to bottom"][:, 0].tolist() == [10.0, 15.0, 0.0, 5.0, 20.0]
+    corner = {name: int(rows[0, 0]) for name, rows in moved.items()}  # which quarter came to the top left, by its first pixel
+    assert corner["quarters exchanged crosswise"] == 12
+    assert (corner["quarters moved clockwise"], corner["quarters moved counter-clockwise"]) == (10, 2)
+    assert all(rows.sort().values.equal(x.flatten()) for rows in (picture.flatten() for picture in moved.values()))
+
+
+def test_masks_hide_one_half_and_leave_the_other():
+    x = 1 + torch.rand(3, 9, generator=torch.Generator().manual_seed(0))
+    hidden = [rows == 0 for rows in versions(x, "masks").values()]
+    assert all(one.all(dim=0).sum() == 5 and one.any(dim=0).sum() == 5 for one in hidden)  # the same of every row
+    assert len({tuple(one[0].tolist()) for one in hidden}) > 1
+    assert all(torch.equal(rows[rows != 0], x[rows != 0]) for rows in versions(x, "masks").values())
+
+
+def test_learned_maps_weaken_features_and_are_trained():
+    x = torch.randn(3, 6, generator=torch.Generator().manual_seed(0))
+    for rows in versions(x, "learned").values():
+        factors = rows / x
+        assert (factors > 0).all() and (factors < 1).all() and not torch.allclose(factors[0], factors[1])
+    assert all(parameter.requires_grad for parameter in Transformations((6,), ["learned"]).parameters())
+
+
+def versions(x, family):
+    transformations = Transformations((*x.shape[2:], 1) if x.ndim == 4 else x.shape[1:], [family], n_projections=6)
+    initialise(transformations, 0)
+    return {name: transformations(x, number).detach() for number, name in enumerate(transformations.names) if number}
+
+
+@pytest.mark.parametrize("family", get_args(FamilyOfVectors))
+@pytest.mark.parametrize("n_features", [1, 2, 30])
+def test_families_of_vectors_keep_the_shape(family, n_features):
+    x = torch.randn(5, n_features, generator=torch.Generator().manual_seed(0))
+    assert {rows.shape for rows in versions(x, family).values()} == {x.shape} and len(versions(x, family)) == 6
 
 
 @pytest.mark.parametrize(("shape", "family"), [((4,), "rotations"), ((8, 8, 1), "projections")])

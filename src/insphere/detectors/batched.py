@@ -4,9 +4,11 @@ import dataclasses
 import functools
 import json
 import math
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import Any
+
+from numpy.typing import NDArray
 
 from insphere.data.preprocess import Preprocess
 from insphere.detectors.base import AbstractDetector
@@ -152,19 +154,19 @@ def _groups(detectors: Sequence[AbstractDetector], fittings: Sequence[Fitting], 
     groups: dict[object, list[int]] = {}
     for number in numbers:
         detector, fitting = detectors[number], fittings[number]
-        alike: object = number
-        if isinstance(detector, AbstractNeuralDetector) and detector._obstacle_to_stacking() is None:
-            parameters = {key: value for key, value in detector._parameters_to_json().items() if key not in _NOT_OF_THE_TRAINING}
-            rows = fitting.rows
-            alike = (
-                type(detector),
-                json.dumps(parameters, sort_keys=True, default=repr),
-                len(fitting.train_index),
-                rows.shape[1:],
-                rows.dtype,
-            )
+        rows = fitting.rows
+        kind = _kind(detector)
+        alike: object = number if kind is None else (*kind, len(fitting.train_index), rows.shape[1:], rows.dtype)
         groups.setdefault(alike, []).append(number)
     return list(groups.values())
+
+
+def _kind(detector: AbstractDetector) -> tuple[type, str] | None:
+    """Return what detectors share that can be trained as one on rows of one shape, or None where this one is trained alone."""
+    if not isinstance(detector, AbstractNeuralDetector) or detector._obstacle_to_stacking() is not None:
+        return None
+    parameters = {key: value for key, value in detector._parameters_to_json().items() if key not in _NOT_OF_THE_TRAINING}
+    return type(detector), json.dumps(parameters, sort_keys=True, default=repr)
 
 
 def _refuse_lonely(detectors: Sequence[AbstractDetector], groups: Sequence[Sequence[int]]) -> None:
@@ -215,17 +217,37 @@ def _fit_alone(detectors: Sequence[Any], fittings: Sequence[Fitting], group: Seq
 
 
 def _fit_as_one(detectors: Sequence[Any], fittings: Sequence[Fitting], group: Sequence[int], on_epoch: OnEpoch | None) -> dict[int, Fitted]:
-    members = [detectors[number] for number in group]
-    rows = [fittings[number].training_rows for number in group]
-    trainees = [
-        dataclasses.replace(detector._trainee(own), name=f"detectors[{number}]")
-        for number, detector, own in zip(group, members, rows, strict=True)
-    ]
-    trainees = _with_shared_preprocessing([detector.preprocess_ for detector in members], trainees)
-    told = None if on_epoch is None else lambda position, record: on_epoch(group[position], record)
-    histories = train_together(trainees, device=members[0]._device, on_epoch=told)
+    return _train_as_one({number: (detectors[number], fittings[number].training_rows) for number in group}, on_epoch)
+
+
+def fit_seeds(detectors: Sequence[Any], X: NDArray[Any], on_epoch: Callable[[EpochRecord], None] | None = None) -> dict[int, Fitted]:
+    """Train those of several checked detectors of the same rows as one that differ in their seeds only, where that is faster.
+
+    Returns
+    -------
+    dict of int to (scores, findings)
+        What each of them became, by its position; the others are left as they were.
+    """
+    kinds: dict[object, list[int]] = {}
+    for number, detector in enumerate(detectors):
+        kinds.setdefault(_kind(detector) or number, []).append(number)
+    fitted: dict[int, Fitted] = {}
+    for group in kinds.values():
+        if len(group) > 1 and _pays(detectors[group[0]], len(X)):
+            told = None if on_epoch is None else lambda _, record: on_epoch(record)
+            fitted |= _train_as_one({number: (detectors[number], X) for number in group}, told)
+    return fitted
+
+
+def _train_as_one(members: Mapping[int, tuple[Any, NDArray[Any]]], on_epoch: OnEpoch | None) -> dict[int, Fitted]:
+    """Train detectors, by their numbers, each on its rows, as one batched model."""
+    trainees = [dataclasses.replace(detector._trainee(own), name=f"detectors[{number}]") for number, (detector, own) in members.items()]
+    trainees = _with_shared_preprocessing([detector.preprocess_ for detector, _ in members.values()], trainees)
+    numbers = list(members)
+    told = None if on_epoch is None else lambda position, record: on_epoch(numbers[position], record)
+    device = next(iter(members.values()))[0]._device
     fitted = {}
-    for number, detector, own, history in zip(group, members, rows, histories, strict=True):
+    for (number, (detector, own)), history in zip(members.items(), train_together(trainees, device=device, on_epoch=told), strict=True):
         detector.history_ = history
         with _noted(number):
             fitted[number] = detector._after_training(own)

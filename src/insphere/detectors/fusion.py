@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from insphere.decision.health import Finding
 from insphere.detectors.base import AbstractDetector
 from insphere.detectors.classical import KNN
-from insphere.detectors.fitting import FitContext
+from insphere.detectors.fitting import FitContext, Fitted
 from insphere.detectors.parts import make_part
 from insphere.detectors.shallow import Array, below
 from insphere.errors import ModelFileError, ParameterError
@@ -107,7 +107,9 @@ class Fusion(AbstractDetector):
     detectors : "auto" or sequence of str, mapping or detector
         What is fused: names in the catalog, mappings with that ``name`` and parameters, or unfitted detectors. "auto" fuses for vectors
         the distances to the nearest rows, to one and to five of them, as they are, with heavy tails drawn in, whitened, and in units of
-        the neighbours' own distances (`NEIGHBOURS`); for pictures `transform-svdd` and `vae-svdd`, which takes minutes.
+        the neighbours' own distances (`NEIGHBOURS`); for pictures `transform-svdd` and `vae-svdd`, which takes minutes. Parts that differ
+        in their seeds only (``["vae-svdd"] * 5``: each draws its own) are trained as one batched model where that is faster (`fit_many`),
+        unless a checkpoint is kept.
     weights : sequence of float, optional
         One for each of the detectors, above 0; None weighs all alike ("auto" has its own).
     target_fpr : float
@@ -194,8 +196,9 @@ class Fusion(AbstractDetector):
         self._prepare_parts()
         findings: list[Finding] = []
         units, unscaled = [], []
+        together = self._fit_seeds(X, context)
         for number, part in enumerate(self.detectors_):
-            scores, own = part._fit_model(X, self._context_of(number, context))
+            scores, own = together[number] if number in together else part._fit_model(X, self._context_of(number, context))
             units.append(Units.of(scores, distances=part.scores_distances))
             findings += [_of_part(number, part, finding) for finding in own if finding.level != "ok"]
             unscaled.append(scores)
@@ -203,6 +206,15 @@ class Fusion(AbstractDetector):
         self._forget_checkpoints(context)
         self.history_ = [record for part in self.detectors_ for record in getattr(part, "history_", ())]
         return self._fused(unscaled), [self._about_parts(), *findings]
+
+    def _fit_seeds(self, X: NDArray[Any], context: FitContext) -> dict[int, Fitted]:
+        """Return what became of the parts that were trained as one batched model, which has no checkpoints."""
+        networks = collections.Counter(type(part) for part in self.detectors_ if hasattr(part, "_trainee"))
+        if context.checkpoint is not None or all(n == 1 for n in networks.values()):
+            return {}
+        from insphere.detectors.batched import fit_seeds  # here, as it imports PyTorch, which distances need not
+
+        return fit_seeds(self.detectors_, X, context.on_epoch)
 
     def _prepare_parts(self) -> None:
         settled = getattr(self, "_settled_parts", None)

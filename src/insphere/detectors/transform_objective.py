@@ -42,10 +42,11 @@ class Views(Declared):
     Parameters
     ----------
     transformations : str
-        Families joined by "+": "rotations", "flips", "shifts" and "affine" for pictures, "projections" (random affine maps) for vectors.
+        Families joined by "+": "rotations", "flips", "shifts", "affine" and "permutations" (quarters in another order) for pictures,
+        "projections" (random affine maps), "masks" (half of the features hidden) and "learned" (factors that a network learns) for vectors.
         "auto" is "rotations" for colour pictures, "rotations+flips+affine" for grey ones and "projections" for vectors.
     n_projections : int
-        How many random affine maps of vectors, at least 2.
+        How many of each family of vectors, at least 2.
     at_once : int
         How many transformations of each row a step of the training takes, drawn again each time.
     mirror : bool, optional

@@ -1,8 +1,8 @@
-"""Transformations of rows that a network may be asked to tell apart: turns, mirrored and shifted pictures, affine maps."""
+"""Transformations of rows that a network may be asked to tell apart: turned, mirrored, shifted pictures; maps and masks of vectors."""
 
 import math
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Literal, get_args
 
 import torch
@@ -12,8 +12,10 @@ from torch.nn import functional
 from insphere.errors import ParameterError
 from insphere.validation import check_choice
 
-Family = Literal["rotations", "flips", "shifts", "affine", "projections"]
-"""Names of the families of transformations, "projections" for vectors and the others for pictures."""
+FamilyOfPictures = Literal["rotations", "flips", "shifts", "affine", "permutations"]
+FamilyOfVectors = Literal["projections", "masks", "learned"]
+Family = Literal[FamilyOfPictures, FamilyOfVectors]
+"""Names of the families of transformations."""
 
 
 class Transformations(nn.Module):
@@ -26,7 +28,7 @@ class Transformations(nn.Module):
     families : sequence of str
         Names, each a `Family`.
     n_projections : int
-        How many random affine maps of vectors.
+        How many of each family of vectors.
 
     Raises
     ------
@@ -48,14 +50,15 @@ class Transformations(nn.Module):
         members: dict[str, AbstractTransformation] = {"identity": Identity()}
         for family in families:
             check_choice("transformations", family, get_args(Family))
-            if of_pictures == (family == "projections"):
+            suited: Mapping[str, object] = _OF_PICTURES if of_pictures else _OF_VECTORS
+            if family not in suited:
                 kind = "pictures" if of_pictures else "vectors"
-                suited = ", ".join(name for name in get_args(Family) if of_pictures != (name == "projections"))
-                raise ParameterError(f"`transformations` {family!r} are not for {kind}; take {suited}, or 'auto'.")
+                raise ParameterError(f"`transformations` {family!r} are not for {kind}; take {', '.join(suited)}, or 'auto'.")
             if of_pictures:
                 members |= _OF_PICTURES[family](input_shape[0], input_shape[1])
             else:
-                members |= {f"affine map {number}": Projection(input_shape[0]) for number in range(1, n_projections + 1)}
+                called, make = _OF_VECTORS[family]
+                members |= {f"{called} {number}": make(input_shape[0]) for number in range(1, n_projections + 1)}
         self.names = tuple(members)
         self.members = nn.ModuleList(members.values())
 
@@ -153,6 +156,63 @@ class Projection(AbstractTransformation):
         return mapped
 
 
+class Quarters(AbstractTransformation):
+    """Pictures whose four quarters stand at each other's places; of sides with an odd number of pixels the last row or column stays.
+
+    Parameters
+    ----------
+    order : sequence of int
+        Which quarter (0 top left, 1 top right, 2 bottom left, 3 bottom right) comes to the place of each.
+    """
+
+    def __init__(self, order: Sequence[int]) -> None:
+        super().__init__()
+        self.order = tuple(order)
+
+    def forward(self, x: Tensor) -> Tensor:
+        height, width = x.shape[2] // 2, x.shape[3] // 2
+        quarters = [x[:, :, i * height : (i + 1) * height, j * width : (j + 1) * width] for i in (0, 1) for j in (0, 1)]
+        moved = [quarters[number] for number in self.order]
+        even = torch.cat([torch.cat(moved[:2], dim=3), torch.cat(moved[2:], dim=3)], dim=2)
+        wide = torch.cat([even, x[:, :, : 2 * height, 2 * width :]], dim=3)
+        return torch.cat([wide, x[:, :, 2 * height :]], dim=2)
+
+
+class Mask(AbstractTransformation):
+    """Vectors of which one half of the features, drawn once with the weights of the network, is hidden: 0, the mean of scaled features.
+
+    Source: a part of the features told by the others, Shenkar 2022 (ICL). Deviation: random halves for windows of neighbouring features,
+    and codes within a sphere for pairs of codes.
+    """
+
+    def __init__(self, n_features: int) -> None:
+        super().__init__()
+        self.drawn = nn.Linear(n_features, 1, bias=False).requires_grad_(False)
+
+    def forward(self, x: Tensor) -> Tensor:
+        order = self.drawn.weight[0]
+        return x * (order > order.median()).to(x.dtype)
+
+
+class Learned(AbstractTransformation):
+    """Vectors whose features are weakened, each by a factor in (0, 1) that a small network reads from the whole vector.
+
+    It is trained with the network that tells it from the others, by the same loss.
+
+    Source: Qiu 2021 (NeuTraL AD), sec. 4.1, multiplicative transformations. Deviation: told by distances to learned centres, not to the
+    code of the untransformed row, as everything here is; factors below 1 keep it from making all rows alike.
+    """
+
+    def __init__(self, n_features: int) -> None:
+        super().__init__()
+        width = max(8, n_features)
+        self.factors = nn.Sequential(nn.Linear(n_features, width), nn.ReLU(), nn.Linear(width, n_features), nn.Sigmoid())
+
+    def forward(self, x: Tensor) -> Tensor:
+        weakened: Tensor = x * self.factors(x)
+        return weakened
+
+
 def shifted(x: Tensor, down: int, right: int) -> Tensor:
     """Return pictures (n, channels, height, width) moved by whole pixels, mirrored at the border.
 
@@ -209,9 +269,27 @@ def _warps(cosine: float, sine: float) -> Iterator[tuple[str, list[list[float]]]
     yield "heightened", [[1.0, 0.0], [0.0, 0.75]]
 
 
-_OF_PICTURES: dict[str, Callable[[int, int], dict[str, AbstractTransformation]]] = {
+def _permutations(height: int, width: int) -> dict[str, AbstractTransformation]:
+    """Return the orders of the quarters in which none stays where it was and none alone changes."""
+    return {
+        "halves exchanged left to right": Quarters((1, 0, 3, 2)),
+        "halves exchanged top to bottom": Quarters((2, 3, 0, 1)),
+        "quarters exchanged crosswise": Quarters((3, 2, 1, 0)),
+        "quarters moved clockwise": Quarters((2, 0, 3, 1)),
+        "quarters moved counter-clockwise": Quarters((1, 3, 0, 2)),
+    }
+
+
+_OF_PICTURES: Mapping[str, Callable[[int, int], dict[str, AbstractTransformation]]] = {
     "rotations": _rotations,
     "flips": _flips,
     "shifts": _shifts,
     "affine": _affine,
+    "permutations": _permutations,
+}
+
+_OF_VECTORS: Mapping[str, tuple[str, Callable[[int], AbstractTransformation]]] = {
+    "projections": ("affine map", Projection),
+    "masks": ("mask", Mask),
+    "learned": ("learned map", Learned),
 }
