@@ -4,8 +4,10 @@ import dataclasses
 import io
 import json
 import math
+import shutil
 import sys
 from collections.abc import Iterable, Mapping, Sequence
+from pathlib import Path
 from typing import Any
 
 from rich.console import Console
@@ -48,6 +50,15 @@ def speaks() -> bool:
 def say(text: str, *, style: str = "") -> None:
     """Write one message to standard error, never reading it as markup."""
     messages().print(Text(visible(text), style=style))
+
+
+def program() -> str:
+    """Return how to call this program again: its name, or the path by which it was called where the shell does not find the name.
+
+    So ``make demo``, which calls it in an environment that nobody has activated, names commands that can be copied.
+    """
+    called = Path(sys.argv[0])
+    return "insphere" if called.stem != "insphere" or shutil.which("insphere") else str(called)
 
 
 def warn(text: str) -> None:

@@ -68,4 +68,4 @@ def demo(
         console.write_json({"dataset": dataset, "seed": seed, "seconds": seconds, "files": files, **evaluation.to_json()})
     else:
         console.results().print(presenting.demo_facts(dataset, fitted.describe(), evaluation, files, seconds=seconds))
-        console.results().print(presenting.NEXT_STEPS)
+        console.results().print(presenting.next_steps())

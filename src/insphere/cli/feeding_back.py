@@ -77,7 +77,7 @@ def feedback(
     if recalibrate is not None:
         console.results().print(presenting.decision_history(decision))
     elif summary["n_waiting"]:
-        console.say(f"Next: insphere feedback {model} {verdicts} --recalibrate add lets {summary['n_waiting']} drawn rows in.")
+        console.say(f"Next: {console.program()} feedback {model} {verdicts} --recalibrate add lets {summary['n_waiting']} drawn rows in.")
 
 
 def _facts(summary: dict[str, Any]) -> list[tuple[str, object]]:

@@ -182,8 +182,8 @@ def fit(
     console.results().print(presenting.model_facts(str(output), description, seconds=seconds))
     for table in presenting.category_tables(description["decision"]):
         console.results().print(table)
-    known = f"INSPHERE_DETECTORS={settings.detector} " if ":" in (settings.detector or "") else ""
-    console.say(f"Next: {known}insphere score {output} NEW_ROWS -o scores.csv, or {known}insphere info {output} for all there is.")
+    known = (f"INSPHERE_DETECTORS={settings.detector} " if ":" in (settings.detector or "") else "") + console.program()
+    console.say(f"Next: {known} score {output} NEW_ROWS -o scores.csv, or {known} info {output} for all there is.")
 
 
 def fit_detector(

@@ -61,7 +61,7 @@ def demonstrate_photos(output: Path, seed: int, *, json: bool) -> None:
         console.write_json({**facts, **evaluation.to_json(), "localisation": None if places is None else places.to_json()})
     else:
         console.results().print(presenting.photo_demo_facts(fitted.describe(), evaluation, places, files, seconds=seconds))
-        console.results().print(presenting.NEXT_STEPS)
+        console.results().print(presenting.next_steps())
 
 
 class _Seen:

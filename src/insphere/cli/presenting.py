@@ -14,11 +14,6 @@ if TYPE_CHECKING:
     from insphere.report import WrittenReport
     from insphere.selection.automatic import Choice, Trial
 
-NEXT_STEPS = """
-Next, your own images (all of them normal):
-  insphere fit photos/good -o model.insphere
-  insphere score model.insphere photos/new -o scores.csv"""
-
 _MEASURES = (
     ("AUROC", "auroc", "how often an anomaly scores above a normal row"),
     ("average precision", "average_precision", "precision averaged over all thresholds"),
@@ -32,6 +27,12 @@ _PLACES = (
     ("pixel AUROC", "pixel_auroc", "how often a defective pixel is hotter than a sound one"),
     ("AUPRO", "aupro", "share found of each defective region, averaged over false alarms of up to 30 % of the sound pixels"),
 )
+
+
+def next_steps() -> str:
+    """Return what comes after a demonstration."""
+    lines = ("fit photos/good -o model.insphere", "score model.insphere photos/new -o scores.csv")
+    return "\nNext, your own images (all of them normal):\n" + "\n".join(f"  {console.program()} {line}" for line in lines)
 
 
 def model_facts(title: str, description: Mapping[str, Any], *, seconds: float | None = None) -> Table:
