@@ -14,7 +14,7 @@ from insphere.errors import ParameterError
 from insphere.fields import Count, Declared, NotNegative, Share
 from insphere.nets.options import Network
 from insphere.training.autoencoding import AbstractEncodingObjective
-from insphere.training.clusters import MOST_CENTERS, k_means, nearest_center, shares, still_in_use
+from insphere.training.clusters import MOST_CENTERS, SeveralCenters
 from insphere.training.noise import NoiseSource
 from insphere.training.options import Training
 from insphere.validation import Within
@@ -55,7 +55,7 @@ class DeepSVDDReading(Declared):
             )
 
 
-class DeepSVDDObjective(AbstractEncodingObjective):
+class DeepSVDDObjective(SeveralCenters, AbstractEncodingObjective):
     """Loss of Deep SVDD, mean over the batch, in squared code units; the penalty on the weights is the optimiser's weight decay.
 
     One-class: ``‖φ(x) − c‖²``. Soft boundary: ``R² + max(0, ‖φ(x) − c‖² − R²) / nu``, where R² is the (1 − nu)-quantile of the squared
@@ -74,22 +74,15 @@ class DeepSVDDObjective(AbstractEncodingObjective):
     ['distance', 'loss']
     """
 
-    center: Tensor
     radius: Tensor
     n_epochs: Tensor
-    in_use: Tensor
-    rows: Tensor
 
     def __init__(
         self, input_shape: Sequence[int], latent_dim: int, network: Network, *, soft: bool, nu: float, reading: DeepSVDDReading
     ) -> None:
         super().__init__(input_shape, latent_dim, network)
         self.soft, self.nu, self.reading = soft, nu, reading
-        self.several = reading.n_centers > 1
-        self.register_buffer("center", torch.zeros((reading.n_centers, latent_dim) if self.several else latent_dim))
-        if self.several:  # as in `SphereTerm`
-            self.register_buffer("in_use", torch.ones(reading.n_centers, dtype=torch.bool))
-            self.register_buffer("rows", torch.zeros(reading.n_centers))
+        self.register_buffer("center", self._zero_centers(reading.n_centers, latent_dim))
         self.register_buffer("radius", torch.zeros(()))
         self.register_buffer("n_epochs", torch.zeros(()))
         self._distances: list[Tensor] = []  # of the current epoch; empty between epochs, so that no checkpoint misses it
@@ -102,8 +95,7 @@ class DeepSVDDObjective(AbstractEncodingObjective):
     def begin(self, x: Tensor) -> None:
         """Fix the centre at the mean of the first codes, several at their k-means, each coordinate at least the margin from zero."""
         if self.reading.center == "mean":
-            codes, margin = self.code(x), self.reading.center_margin
-            mean = k_means(codes, self.reading.n_centers) if self.several else codes.mean(dim=0)
+            mean, margin = self._first_centers(self.code(x)), self.reading.center_margin
             self.center.copy_(torch.where(mean < 0, mean.clamp(max=-margin), mean.clamp(min=margin)))
 
     def forward(self, x: Tensor, generator: NoiseSource) -> dict[str, Tensor]:
@@ -111,8 +103,7 @@ class DeepSVDDObjective(AbstractEncodingObjective):
         codes = self.code(x)
         distances = self._squared_distances(codes)
         if self.several and self.training:
-            member = shares(nearest_center(codes, self.center, self.in_use), self.reading.n_centers)
-            self.rows.add_(self.batch_mean(member, [0])[0])
+            self._count_rows(self._nearest(codes))
         distance = distances.mean()
         if not self.soft:
             return {"loss": distance, "distance": distance}
@@ -125,9 +116,7 @@ class DeepSVDDObjective(AbstractEncodingObjective):
     def end_epoch(self, batches: Iterator[Tensor]) -> bool:
         """Let the radius follow the distances once the warm-up is over, and drop those of several centres that had next to no rows."""
         self.n_epochs += 1
-        if self.several:
-            self.in_use.copy_(still_in_use(self.in_use, self.rows))
-            self.rows.zero_()
+        self._drop_empty()
         if self.soft and self.n_epochs >= self.reading.warm_up_epochs:
             self.radius.copy_(torch.quantile(self.batch_rows(torch.cat(self._distances)), 1 - self.nu).sqrt())
         self._distances.clear()
@@ -137,12 +126,8 @@ class DeepSVDDObjective(AbstractEncodingObjective):
         """Return the squared distance of each code to the centre, the nearest of several, shape (n,)."""
         return self._squared_distances(self.code(x))
 
-    def several_centers(self) -> Tensor | None:
-        """Return those of several centres that are still in use, None where there is one by design."""
-        return self.center[self.in_use] if self.several else None
-
     def _squared_distances(self, codes: Tensor) -> Tensor:
-        center = self.center[nearest_center(codes, self.center, self.in_use)] if self.several else self.center
+        center = self.center[self._nearest(codes)] if self.several else self.center
         return (codes - center).square().sum(dim=1)
 
 

@@ -3,12 +3,68 @@
 import torch
 from torch import Tensor
 
+from insphere.nets.shared_batches import SharesBatches
 from insphere.scores.sphere import LEAST_SHARE
 
 MOST_CENTERS = 100
 """Centres that there may be."""
 
 _N_STARTS, _N_ROUNDS = 10, 50
+
+
+class SeveralCenters(SharesBatches):
+    """What modules with a `center` have in common where there are several of it: which are in use, by the rows that each had.
+
+    Attributes
+    ----------
+    several : bool
+        Whether there is more than one by design.
+    center : Tensor, shape (n_centers, latent_dim); (latent_dim,) of one
+    in_use : Tensor of bool, shape (n_centers,)
+        Which of several have not been dropped; there only where there are several.
+    rows : Tensor, shape (n_centers,)
+        That each had in the current epoch, in batches; zero between epochs, and there only where there are several.
+    """
+
+    center: Tensor
+    in_use: Tensor
+    rows: Tensor
+    several: bool
+
+    def several_centers(self) -> Tensor | None:
+        """Return those of several centres that are in use, shape (n, latent_dim); None where there is one by design."""
+        return self.center.detach()[self.in_use] if self.several else None
+
+    def _zero_centers(self, n_centers: int, latent_dim: int) -> Tensor:
+        """Keep count of so many centres, and return where they are before `begin`."""
+        self.several = n_centers > 1
+        if not self.several:
+            return torch.zeros(latent_dim)
+        self.register_buffer("in_use", torch.ones(n_centers, dtype=torch.bool))
+        self.register_buffer("rows", torch.zeros(n_centers))
+        return torch.zeros(n_centers, latent_dim)
+
+    def _first_centers(self, codes: Tensor) -> Tensor:
+        """Return the mean of the first codes (n, latent_dim), or of several centres their k-means."""
+        return k_means(codes, len(self.center)) if self.several else codes.mean(dim=0)
+
+    def _nearest(self, codes: Tensor) -> Tensor:
+        """Return which of several centres each code is nearest to: see `nearest_center`."""
+        return nearest_center(codes, self.center, self.in_use)
+
+    def _count_rows(self, nearest: Tensor) -> tuple[Tensor, Tensor]:
+        """Count the rows of a batch for each of several centres; return which is whose (…, n_centers) and the share of each."""
+        member = shares(nearest, len(self.center))
+        share, _ = self.batch_mean(member, tuple(range(nearest.ndim)))
+        with torch.no_grad():
+            self.rows.add_(share)
+        return member, share
+
+    def _drop_empty(self) -> None:
+        """Drop, at the end of an epoch, those of several centres that had next to no rows."""
+        if self.several:
+            self.in_use.copy_(still_in_use(self.in_use, self.rows))
+            self.rows.zero_()
 
 
 def nearest_center(codes: Tensor, centers: Tensor, in_use: Tensor) -> Tensor:

@@ -7,8 +7,7 @@ import torch
 from torch import Tensor, nn
 
 from insphere.fields import Declared
-from insphere.nets.shared_batches import SharesBatches
-from insphere.training.clusters import MOST_CENTERS, k_means, nearest_center, shares, still_in_use
+from insphere.training.clusters import MOST_CENTERS, SeveralCenters
 from insphere.validation import Within
 
 Center = Literal["batch-mean", "batch-mean-detached", "moving-average", "learned"]
@@ -49,14 +48,14 @@ class SphereReading(Declared):
     n_centers: Annotated[int, Within(at_least=1, at_most=MOST_CENTERS)] = 1
 
 
-class SphereTerm(SharesBatches):
+class SphereTerm(SeveralCenters):
     """Mean distance of codes to the sphere's centre, or to the nearest of several, which it keeps.
 
     Attributes
     ----------
     center : Tensor, shape (latent_dim,); (n_centers, latent_dim) of several
-    in_use : Tensor of bool, shape (n_centers,)
-        Which of several centres have not been dropped; there only where there are several.
+    in_use, rows : Tensor
+        Of several: see `SeveralCenters`.
 
     Source: Zhou 2021, second term of eq. 12. Deviation: none with one centre; see `SphereReading` for what the paper leaves open. That
     several start at k-means, and empty ones go, is as in Ghafoori 2020; that they move with the codes is not.
@@ -67,25 +66,18 @@ class SphereTerm(SharesBatches):
     5.0
     """
 
-    center: Tensor
-    in_use: Tensor
-    rows: Tensor
-
     def __init__(self, latent_dim: int, reading: SphereReading) -> None:
         super().__init__()
-        self.reading, self.several = reading, reading.n_centers > 1
-        center = torch.zeros((reading.n_centers, latent_dim) if self.several else latent_dim)
+        self.reading = reading
+        center = self._zero_centers(reading.n_centers, latent_dim)
         if reading.center == "learned":
             self.center = nn.Parameter(center)
         else:
             self.register_buffer("center", center)
-        if self.several:
-            self.register_buffer("in_use", torch.ones(reading.n_centers, dtype=torch.bool))
-            self.register_buffer("rows", torch.zeros(reading.n_centers))  # that each had in the current epoch, in batches; zero between
 
     def begin(self, codes: Tensor) -> None:
         """Start the centre at the mean of the first rows' codes (n, latent_dim), several centres at their k-means."""
-        self.center.copy_(k_means(codes, self.reading.n_centers) if self.several else codes.mean(dim=0))
+        self.center.copy_(self._first_centers(codes))
 
     def forward(self, codes: Tensor) -> Tensor:
         """Return the mean distance, in code units, of codes of shape (n_draws, n, latent_dim)."""
@@ -99,9 +91,7 @@ class SphereTerm(SharesBatches):
 
     def end_epoch(self) -> None:
         """Drop those of several centres that had next to no rows in the epoch."""
-        if self.several:
-            self.in_use.copy_(still_in_use(self.in_use, self.rows))
-            self.rows.zero_()
+        self._drop_empty()
 
     def final_center(self) -> Tensor | None:
         """Return the centre that training ended with where it is to be c*, else None (the mean of the training codes).
@@ -112,10 +102,6 @@ class SphereTerm(SharesBatches):
         if not ends_with_own:
             return None
         return self.several_centers() if self.several else self.center.detach()
-
-    def several_centers(self) -> Tensor | None:
-        """Return those of several centres that are in use, shape (n, latent_dim); None where there is one by design."""
-        return self.center.detach()[self.in_use] if self.several else None
 
     def _center_for(self, codes: Tensor) -> Tensor:
         if self.reading.center == "learned":
@@ -132,13 +118,10 @@ class SphereTerm(SharesBatches):
 
     def _nearest_for(self, codes: Tensor) -> Tensor:
         """Return the centre of each code: `_center_for` with means over the codes that are nearest to the same centre."""
-        nearest = nearest_center(codes, self.center, self.in_use)
+        nearest = self._nearest(codes)
         if not self.training:
             return self.center[nearest]
-        member = shares(nearest, self.reading.n_centers)
-        share, _ = self.batch_mean(member, (0, 1))
-        with torch.no_grad():
-            self.rows.add_(share)
+        member, share = self._count_rows(nearest)
         if self.reading.center == "learned":
             return self.center[nearest]
         moment, _ = self.batch_mean(member.unsqueeze(-1) * codes.unsqueeze(-2), (0, 1))
