@@ -12,7 +12,7 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Annotated, Any, Literal, TypeVar, Union
 
 from insphere.errors import ParameterError, did_you_mean
-from insphere.validation import Within, check_choice, check_integer, check_number, plain
+from insphere.validation import Within, check_choice, check_integer, check_number, listed, plain
 
 Positive = Annotated[float, Within(above=0)]
 NotNegative = Annotated[float, Within(at_least=0)]
@@ -121,7 +121,7 @@ class TypeRule(Rule):
 
 
 class ItemsRule(Rule):
-    """A sequence, each entry of which keeps a rule."""
+    """A sequence, or an array or column of one dimension, each entry of which keeps a rule."""
 
     def __init__(self, of: Rule, length: Length | None) -> None:
         self.of, self.length, self.range = of, length, of.range
@@ -129,6 +129,7 @@ class ItemsRule(Rule):
         self.words = f"a list of {'' if length is None else f'{length} '}entries, each {of.words}"
 
     def check(self, name: str, value: Any, also: str = "") -> tuple[Any, ...]:
+        value = listed(value)
         fits = isinstance(value, Sequence) and not isinstance(value, str | bytes)
         if not fits or (self.length is not None and not self.length.at_least <= len(value) <= self.length.at_most):
             raise ParameterError(f"`{name}` must be {self.words}{also}, got {value!r}.")

@@ -135,14 +135,26 @@ def check_integer(
     return number
 
 
+def listed(value: Any) -> Any:
+    """Return an array, or a column of a data frame, of one dimension as a list; anything else as it is.
+
+    Examples
+    --------
+    >>> listed(np.array([1.0, 2.0])), listed("text")
+    ([1.0, 2.0], 'text')
+    """
+    return value.tolist() if getattr(value, "ndim", None) == 1 and hasattr(value, "tolist") else value
+
+
 def plain(value: Any) -> Any:
-    """Return `value` with NumPy's numbers, texts and truth values, in mappings and sequences too, as Python's own; paths as texts.
+    """Return `value` with NumPy's numbers and texts as Python's own, in mappings and sequences too; arrays as lists, paths as texts.
 
     Examples
     --------
     >>> plain({"lr": np.float64(0.5), "widths": (np.int64(8), 4)})
     {'lr': 0.5, 'widths': (8, 4)}
     """
+    value = listed(value)
     if isinstance(value, np.generic):
         return value.item()
     if isinstance(value, os.PathLike):

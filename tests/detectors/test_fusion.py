@@ -1,4 +1,5 @@
 import numpy as np
+import pandas as pd
 import pytest
 from sklearn.base import clone
 from sklearn.utils.estimator_checks import parametrize_with_checks
@@ -149,6 +150,14 @@ def test_an_interrupted_fit_goes_on_and_gives_the_same(tmp_path):
     whole = contract.fit_quietly(Fusion(parts, random_state=0), VECTORS)
     np.testing.assert_array_equal(resumed.anomaly_score(VECTORS), whole.anomaly_score(VECTORS))
     assert len(seen) < 5 and not list(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize("weights", [np.array([1.0, 2.0]), pd.Series([1, 2]), (1, 2)], ids=["array", "column", "tuple"])
+def test_weights_may_be_any_kind_of_list(weights, tmp_path):
+    fitted = Fusion(["knn", "iforest"], weights=weights, random_state=0).fit(VECTORS)
+    fitted.save(tmp_path / "m.insphere")
+    loaded = insphere.load(tmp_path / "m.insphere")
+    assert loaded.shares_ == fitted.shares_ == (1 / 3, 2 / 3) and list(loaded.weights) == [1, 2]
 
 
 def test_parts_that_differ_in_their_seeds_are_trained_as_one_model(monkeypatch, tmp_path):
