@@ -165,10 +165,14 @@ class TestDropping:
 
 
 class TestScores:
-    def test_both_is_the_sum_of_the_two(self):
-        single = [fit_quietly(TransformSVDD(scored_by=name, epochs=20, **QUICK), VECTORS) for name in ("contrast", "distance", "both")]
+    @pytest.mark.parametrize(("given", "weight"), [(None, 2.0), (0.5, 0.5)])
+    def test_both_is_the_weighted_sum_of_the_two(self, given, weight):
+        kinds = ("contrast", "distance", "both")
+        single = [fit_quietly(TransformSVDD(scored_by=name, distance_weight=given, epochs=20, **QUICK), VECTORS) for name in kinds]
         contrast, distance, both = (detector.anomaly_score(VECTORS) for detector in single)
-        np.testing.assert_allclose(contrast + distance, both, rtol=1e-4, atol=1e-4)
+        np.testing.assert_allclose(contrast + weight * distance, both, rtol=1e-4, atol=1e-4)
+        of_training = [detector.training_scores_ for detector in single]
+        np.testing.assert_allclose(of_training[0] + weight * of_training[1], of_training[2], rtol=1e-4, atol=1e-4)
         assert not single[0].spheres_ and len(single[1].spheres_) == len(single[1].kept_)
 
     def test_units_are_those_of_rows_that_were_not_trained_on(self):
@@ -224,6 +228,7 @@ class TestInColour:
         rows = np.concatenate([grey, grey.transpose(0, 2, 1, 3), 255 - grey], axis=3)
         detector = fit_quietly(TransformSVDD(epochs=5, **QUICK), rows)
         assert detector.objective_.scored_by == "both" and {sphere.kind for sphere in detector.spheres_} == {"angular"}
+        assert detector.objective_.distance_weight == 1.0
         detector.save(tmp_path / "m.insphere")
         loaded = load(tmp_path / "m.insphere")
         np.testing.assert_array_equal(loaded.anomaly_score(rows), detector.anomaly_score(rows))
@@ -240,9 +245,29 @@ class TestInColour:
         np.testing.assert_array_equal(load(tmp_path / "m.insphere").anomaly_score(rows), detector.anomaly_score(rows))
 
 
+def test_older_files_weigh_both_terms_alike(tmp_path):
+    detector = fit_quietly(TransformSVDD(distance_weight=1.0, epochs=20, **QUICK), VECTORS)
+    detector.save(tmp_path / "m.insphere")
+    saved = model_file.read(tmp_path / "m.insphere", KIND)
+    model = {name: value for name, value in saved.header["model"].items() if name != "distance_weight"}
+    parameters = {name: value for name, value in saved.header["parameters"].items() if name != "distance_weight"}
+    model_file.write(tmp_path / "n.insphere", KIND, dict(saved.header) | {"model": model, "parameters": parameters}, saved.arrays)
+    np.testing.assert_array_equal(load(tmp_path / "n.insphere").anomaly_score(VECTORS), detector.anomaly_score(VECTORS))
+
+
 @pytest.mark.parametrize(
     "change",
-    [{"kept": [0, 99]}, {"kept": [1, 2]}, {"kept": [0, 0]}, {"kept": ["0"]}, {"kept": []}, {"spheres": ["local"]}, {"scored_by": "luck"}],
+    [
+        {"kept": [0, 99]},
+        {"kept": [1, 2]},
+        {"kept": [0, 0]},
+        {"kept": ["0"]},
+        {"kept": []},
+        {"spheres": ["local"]},
+        {"scored_by": "luck"},
+        {"distance_weight": 0},
+        {"distance_weight": "2"},
+    ],
     ids=str,
 )
 def test_files_whose_parts_do_not_fit_are_refused(change, tmp_path):

@@ -136,7 +136,7 @@ class TransformSVDDObjective(AbstractVariationalObjective):
         self.log_scale = nn.Parameter(torch.zeros(()))
         self.register_buffer("unit_mean", torch.zeros(2))
         self.register_buffer("unit_spread", torch.ones(2))
-        self.kept, self.scored_by = tuple(range(len(self.transformations))), "both"
+        self.kept, self.scored_by, self.distance_weight = tuple(range(len(self.transformations))), "both", 1.0
         self.spheres = nn.ModuleList()
 
     @property
@@ -231,9 +231,11 @@ class TransformSVDDObjective(AbstractVariationalObjective):
         return torch.stack([contrast, distance], dim=1)
 
     def score(self, x: Tensor) -> Tensor:
-        """Return the terms in units of held-out normal rows, summed where both count; shape (n,)."""
-        standard = (self.terms(x) - self.unit_mean) / self.unit_spread
-        return standard.sum(dim=1) if self.scored_by == "both" else standard[:, int(self.scored_by == "distance")]
+        """Return the terms in units of held-out normal rows, where both count their weighted sum; shape (n,)."""
+        contrast, distance = ((self.terms(x) - self.unit_mean) / self.unit_spread).unbind(dim=1)
+        if self.scored_by == "both":
+            return contrast + self.distance_weight * distance
+        return distance if self.scored_by == "distance" else contrast
 
     def settle(self, kept: Sequence[int], spheres: Sequence[AbstractSphere]) -> None:
         """Keep some of the transformations, number 0 first, with a sphere for each or none at all."""
@@ -241,9 +243,8 @@ class TransformSVDDObjective(AbstractVariationalObjective):
         device = self.unit_mean.device
         self.spheres = nn.ModuleList(SphereGraph(sphere).to(device) for sphere in spheres)
 
-    def take_units(self, scored_by: str, mean: NDArray[np.float64], spread: NDArray[np.float64]) -> None:
-        """Take what to score by, and the mean and the spread, above 0, of both terms over normal rows, each of shape (2,)."""
-        self.scored_by = scored_by
+    def take_units(self, mean: NDArray[np.float64], spread: NDArray[np.float64]) -> None:
+        """Take the mean and the spread, above 0, of both terms over normal rows, each of shape (2,)."""
         self.unit_mean.copy_(torch.from_numpy(mean))
         self.unit_spread.copy_(torch.from_numpy(spread))
 
