@@ -289,7 +289,10 @@ def test_files_whose_parts_do_not_fit_are_refused(change, tmp_path):
         ({"scored_by": "contrasts"}, "`scored_by` must be one of.*Did you mean 'contrast'"),
         ({"geometry": "round"}, "`geometry` must be one of"),
         ({"views": {"transformations": "rotation"}}, "`views.transformations` must be one of.*Did you mean 'rotations'"),
-        ({"views": {"transformations": "rotations"}}, "`transformations` 'rotations' are not for vectors; take projections, masks, learned, or 'auto'"),
+        (
+            {"views": {"transformations": "rotations"}},
+            "`transformations` 'rotations' are not for vectors; take projections, masks, learned, or 'auto'",
+        ),
         ({"views": {"n_projections": 1}}, "`views.n_projections` must be a whole number at least 2"),
         ({"views": {"mirror": "yes"}}, "`views.mirror` must be True or False, or None, got 'yes'"),
         ({"views": {"jitter": -1}}, "`views.jitter` must be a whole number at least 0"),

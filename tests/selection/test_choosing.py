@@ -49,17 +49,31 @@ def test_what_the_detector_of_photos_lacks_small_pictures_and_tables() -> None:
     assert choosing.choose(open_source(np.zeros((10, 64, 64, 1), dtype=np.uint8))) == choosing.Choice("vae-svdd")
 
 
+def test_small_pictures_are_told_by_their_transformations_unless_that_takes_long(monkeypatch: pytest.MonkeyPatch) -> None:
+    small = open_source(np.zeros((10, 40, 40, 1), dtype=np.uint8))
+    choice = choosing.choose(small, {"epochs": 3})
+    assert (choice.name, choice.other, choice.parameters) == ("transform-svdd", "vae-svdd", {"epochs": 3})
+    assert "small (40 × 40 pixels)" in choice.reason and "slower than vae-svdd" in choice.reason
+    for own in ({"geometry": "kernel"}, {"reading": {"n_centers": 3}}, {"final": 1}):  # which vae-svdd has, or refuses
+        assert choosing.choose(small, own) == choosing.Choice("vae-svdd", parameters=own)
+    assert choosing.choose(open_source(np.zeros((10, 41, 40, 1), dtype=np.uint8))).name == "vae-svdd"
+    monkeypatch.setattr(choosing, "MOST_ROWS", 9)
+    assert choosing.choose(small).name == "vae-svdd"
+
+
 @WITH
 def test_small_pictures_in_colour_get_the_detector_of_photos_where_weights_are_installed(installed: bool, packages: None) -> None:
     colour = open_source(np.zeros((10, 32, 32, 3), dtype=np.uint8))
     choice = choosing.choose(colour, {"target_fpr": 0.1})
-    assert choice.parameters == {"target_fpr": 0.1} and "in colour, at most 64 pixels large" in choice.reason
-    assert (choice.name, choice.other) == (("photo", "vae-svdd") if installed else ("vae-svdd", ""))
+    assert choice.parameters == {"target_fpr": 0.1} and ("in colour, at most 64 pixels large" in choice.reason) is installed
+    assert (choice.name, choice.other) == ("photo" if installed else "transform-svdd", "vae-svdd")
     assert ("insphere[photos]" in choice.reason) is not installed
-    assert choosing.choose(colour, {"alpha": 0.1}) == choosing.Choice("vae-svdd", parameters={"alpha": 0.1})
+    assert choosing.choose(colour, {"alpha": 0.1}).name == "transform-svdd"
+    larger = choosing.choose(open_source(np.zeros((10, 50, 50, 3), dtype=np.uint8)))
+    assert larger.name == ("photo" if installed else "vae-svdd") and ("insphere[photos]" in larger.reason) is not installed
     assert choosing.choose(colour, {"backbone": "scratch"}).name == "photo"
     for other in (np.zeros((10, 32, 32, 3)), np.zeros((10, 32, 32, 4), dtype=np.uint8)):  # what photo refuses
-        assert choosing.choose(open_source(other)) == choosing.Choice("vae-svdd")
+        assert choosing.choose(open_source(other)).name == "transform-svdd"
     assert kind_of(colour) == ("photos" if installed else "pictures") and kind_of(colour, {"alpha": 0.1}) == "pictures"
 
 

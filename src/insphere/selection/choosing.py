@@ -9,11 +9,23 @@ from typing import Any
 import numpy as np
 
 from insphere.data import AbstractSource, ImageSource
-from insphere.detectors.catalog import detector_class
+from insphere.detectors.catalog import check, detector_class
+from insphere.errors import ParameterError
 from insphere.nets.backbones import BACKBONES, SCRATCH
 
 DEFAULT = "vae-svdd"
-"""Detector of small grey pictures, and of vectors that are many or long."""
+"""Detector of what the others are too slow for: many rows, long vectors, pictures between `MOST_PIXELS` and `LARGER_THAN`."""
+
+SMALL = "transform-svdd"
+"""Detector of small pictures that `PHOTOS` is not for.
+
+Ten digits of 28 × 28 pixels, each the normal one: a mean AUROC of 98.5, `DEFAULT` 97.3 (``benchmarks/reports/digits.md``); ten classes of
+CIFAR-10 85.6 and 65.6. Trials without labels take it on all sets of small pictures (``benchmarks/reports/choice.md``).
+"""
+
+MOST_PIXELS = 1600
+"""Height times width of pictures for which `SMALL` is taken: a training takes one core about a minute at 28 × 28, two at 40 × 40, eight
+at 64 × 64, three to seven times as long as that of `DEFAULT`."""
 
 TABLES = "fusion"
 """Detector of vectors, on tables ahead of `DEFAULT` and of nearest neighbours (``benchmarks/reports/adbench.md``)."""
@@ -78,11 +90,14 @@ def choose(source: AbstractSource, parameters: Mapping[str, Any] = MappingProxyT
     trained = "backbone" in parameters or importlib.util.find_spec(BACKBONES["efficientnet-lite0"].package) is not None
     foreign = _foreign(PHOTOS, parameters)
     if max(size) <= LARGER_THAN:
-        if source.row_shape[2] != 3 or foreign or not _as_in_files(source):
-            return Choice(DEFAULT, parameters=parameters)
-        if not trained:
-            return Choice(DEFAULT, f"{_IN_COLOUR}: {DEFAULT} is fitted; {_REMEDY} in such pictures.", parameters=parameters)
-        return Choice(PHOTOS, f"{_IN_COLOUR}, so the detector {PHOTOS} is fitted, which knows what pictures show.", DEFAULT, parameters)
+        colour = source.row_shape[2] == 3 and not foreign and _as_in_files(source)
+        if colour and trained:
+            return Choice(PHOTOS, f"{_IN_COLOUR}, so the detector {PHOTOS} is fitted, which knows what pictures show.", DEFAULT, parameters)
+        more = f" {_REMEDY[0].upper()}{_REMEDY[1:]} in such pictures." if colour else ""
+        if size[0] * size[1] > MOST_PIXELS or len(source) > MOST_ROWS or not _takes(SMALL, parameters):
+            return Choice(DEFAULT, f"{_IN_COLOUR}: {DEFAULT} is fitted.{more}" if colour else "", parameters=parameters)
+        shown = f"The pictures are small ({size[1]:.0f} × {size[0]:.0f} pixels)"
+        return Choice(SMALL, f"{shown}, so the detector {SMALL} is fitted, slower than {DEFAULT} and better.{more}", DEFAULT, parameters)
     shown = f"The pictures are larger than {LARGER_THAN} pixels ({size[1]:.0f} × {size[0]:.0f})"
     if foreign:
         reason = f"{shown}, but the detector {PHOTOS} has no {', '.join(foreign)}: {DEFAULT} is fitted."
@@ -101,6 +116,15 @@ def _as_in_files(source: AbstractSource) -> bool:
 def _foreign(name: str, parameters: Mapping[str, Any]) -> list[str]:
     """Return the parameters that a detector does not have."""
     return sorted(set(parameters) - set(detector_class(name)._get_param_names()))
+
+
+def _takes(name: str, parameters: Mapping[str, Any]) -> bool:
+    """Return whether a detector has all these parameters and takes their values: others are for `DEFAULT`, or to be refused by it."""
+    try:
+        check(name, parameters)
+    except ParameterError:
+        return False
+    return True
 
 
 def size_of(source: AbstractSource) -> tuple[float, float] | None:
