@@ -81,5 +81,5 @@ def large_photos(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def model(tiles: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A model fitted on the tiles through the command line."""
     path = tmp_path_factory.mktemp("model") / "tiles.insphere"
-    assert main(["fit", str(tiles), "-o", str(path), "--epochs", "8"]) == 0
+    assert main(["fit", str(tiles), "-o", str(path), "--detector", "vae-svdd", "--epochs", "8"]) == 0
     return path

@@ -25,9 +25,10 @@ def fit(
     """Fit the detector that suits the rows, as ``insphere fit`` does, and return it.
 
     Photos, pictures whose longer side has more than 64 pixels, get `PhotoSpheres`, and so do smaller ones in colour where a trained
-    network is installed; other small pictures get `DeepSVDDVAE`; vectors `Fusion`, but `DeepSVDDVAE` where they are more than 50,000,
-    have more than 2,048 features or 12.8 million values in all, or a parameter is given that `Fusion` lacks. Where it is not
-    `DeepSVDDVAE`, a `SourceNotice` says which it is and why.
+    network is installed; other small pictures get `TransformSVDD`, those of more than 1,600 pixels `DeepSVDDVAE`; vectors `Fusion`, but
+    `DeepSVDDVAE` where they have more than 2,048 features or 12.8 million values in all. More than 50,000 rows or small pictures get
+    `DeepSVDDVAE`, and so do rows with a parameter that the detector for them lacks. Where it is not `DeepSVDDVAE`, a `SourceNotice` says
+    which it is and why.
 
     Parameters
     ----------
