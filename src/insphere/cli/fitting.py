@@ -28,7 +28,7 @@ def fit(
             "--detector",
             metavar="NAME",
             show_default=False,
-            help="See insphere detectors. Default: photo for large or colour pictures, transform-svdd for small ones, fusion for tables.",
+            help="See insphere detectors. Default: photo for pictures (transform-svdd without its weights), fusion for tables.",
         ),
     ] = None,
     auto: Annotated[

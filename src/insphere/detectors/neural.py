@@ -18,7 +18,6 @@ from torch import Tensor
 from insphere.data.preprocess import Scaling, fit_preprocess
 from insphere.data.row_store import take_rows
 from insphere.decision import health
-from insphere.decision.outlier_probe import LEAST_ROWS, MOST_ROWS, check_outliers, probe_outliers
 from insphere.detectors.base import AbstractDetector
 from insphere.detectors.file_schema import restore_preprocess
 from insphere.detectors.fitting import FitContext, Fitted, Fitting, as_rows
@@ -226,7 +225,9 @@ class AbstractNeuralDetector(AbstractDetector):
 
         Nothing where too few rows are held out, or health is critical already and there are no scores worth comparing.
         """
-        from insphere.detectors.classical import KNN  # here, as only fits need it, and it brings much along
+        # Here, as only fits need them, and they bring much along, SciPy's statistics above all.
+        from insphere.decision.outlier_probe import LEAST_ROWS, MOST_ROWS, check_outliers, probe_outliers
+        from insphere.detectors.classical import KNN
 
         held_out = fitting.calibration_index
         sound = all(finding.level != "critical" for finding in [health.check_scores(scores), *findings])

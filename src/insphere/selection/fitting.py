@@ -24,11 +24,10 @@ def fit(
 ) -> AbstractDetector:
     """Fit the detector that suits the rows, as ``insphere fit`` does, and return it.
 
-    Photos, pictures whose longer side has more than 64 pixels, get `PhotoSpheres`, and so do smaller ones in colour where a trained
-    network is installed; other small pictures get `TransformSVDD`, those of more than 1,600 pixels `DeepSVDDVAE`; vectors `Fusion`, but
-    `DeepSVDDVAE` where they have more than 2,048 features or 12.8 million values in all. More than 50,000 rows or small pictures get
-    `DeepSVDDVAE`, and so do rows with a parameter that the detector for them lacks. Where it is not `DeepSVDDVAE`, a `SourceNotice` says
-    which it is and why.
+    Photos, pictures whose longer side has more than 64 pixels, get `PhotoSpheres`, and so do smaller ones from 16 pixels where a trained
+    network is installed; other small pictures get `TransformSVDD`, or `DeepSVDDVAE` where that would take long; vectors `Fusion`, or
+    `DeepSVDDVAE` where they are many or long (`insphere.selection.choosing` has the bounds), or a parameter is given that the others lack.
+    Where it is not `DeepSVDDVAE`, a `SourceNotice` says which it is and why.
 
     Parameters
     ----------
