@@ -1,6 +1,10 @@
-"""One small fitted detector of every kind, for grey images, colour images and vectors; fitted when first asked for."""
+"""One small fitted detector of every kind, for grey images, colour images and vectors, and its graph; made when first asked for."""
 
+import atexit
 import functools
+import shutil
+import tempfile
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -9,6 +13,7 @@ from numpy.typing import NDArray
 from contract import blobs, fit_quietly, pictures
 from insphere.detectors.base import AbstractDetector
 from insphere.detectors.catalog import DETECTORS, detector_class, make
+from insphere.export import ExportReport, export_onnx
 
 NEURAL = ("vae-svdd", "vae", "cae", "cae-svdd", "dasvdd", "deep-svdd", "oc-nn", "transform-svdd")
 KINDS = ("grey", "rgb", "vectors")
@@ -29,3 +34,18 @@ def fitted(name: str, kind: str, **parameters: Any) -> AbstractDetector:
         own = {"detectors": [{"name": "vae-svdd", **brief}, "knn"]}
     n_rows = 80 if detector_class(name).takes_vectors else 40  # pictures go through a network for each of the folds
     return fit_quietly(make(name, own | {"random_state": 0} | parameters), rows_of_kind(kind, n_rows))
+
+
+def exported(path: Path, name: str, kind: str, *, rows: int | None = None) -> ExportReport:
+    """Write the graph of a fitted detector and its certificate, compared on so many more rows of its kind; an export takes seconds."""
+    original, report = _export(name, kind, rows)
+    for file in original.iterdir():
+        shutil.copy(file, path.with_name(file.name.replace("m.onnx", path.name)))
+    return report
+
+
+@functools.cache
+def _export(name: str, kind: str, rows: int | None) -> tuple[Path, ExportReport]:
+    folder = Path(tempfile.mkdtemp(prefix="graphs-"))
+    atexit.register(shutil.rmtree, folder)
+    return folder, export_onnx(fitted(name, kind), folder / "m.onnx", rows=None if rows is None else rows_of_kind(kind, rows))

@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 
 import insphere
 from contract import fit_quietly
-from export_models import KINDS, fitted, rows_of_kind
+from export_models import KINDS, exported, fitted, rows_of_kind
 from insphere.detectors.catalog import DETECTORS, detector_class
 from insphere.errors import ExportError, ParameterError
 from insphere.export import export_onnx, graph, parity, verify
@@ -40,7 +40,7 @@ def answers(path: Path, X: NDArray[Any]) -> list[NDArray[Any]]:
 )
 def test_rows_that_are_not_numbers_are_flagged_with_the_smallest_p_value(name: str, tmp_path: Path) -> None:
     detector = fitted(name, "vectors")
-    export_onnx(detector, tmp_path / "m.onnx")
+    exported(tmp_path / "m.onnx", name, "vectors")
     rows = rows_of_kind("vectors", seed=5)[:5].astype(np.float64)
     rows[0, 0], rows[1, -1], rows[2, 1], rows[3] = np.nan, np.inf, -np.inf, 1e300  # past the largest number of single precision
     scores, p_values, flagged = answers(tmp_path / "m.onnx", rows)
@@ -110,21 +110,21 @@ def test_decisions_that_rounding_makes_are_counted_apart() -> None:
 
 class TestCertificate:
     @pytest.fixture
-    def exported(self, tmp_path: Path) -> Path:
-        export_onnx(fitted("knn", "vectors"), tmp_path / "m.onnx", rows=rows_of_kind("vectors"))
+    def graph_file(self, tmp_path: Path) -> Path:
+        exported(tmp_path / "m.onnx", "knn", "vectors", rows=80)
         return tmp_path / "m.onnx"
 
-    def test_it_says_what_was_compared(self, exported: Path) -> None:
-        record = json.loads(certificate_path(exported).read_text())
+    def test_it_says_what_was_compared(self, graph_file: Path) -> None:
+        record = json.loads(certificate_path(graph_file).read_text())
         assert record["exact"] and record["versions"]["onnxruntime"] and record["detector"] == "knn"
         for part in (record["rows"], record["given"]):
             assert part["n_decisions_that_flip"] == 0 and part["largest_difference"] < 1e-4
             assert len(part["library"]["anomaly_score"]) == len(part["graph"]["is_anomaly"]) > 8
         assert "rows" not in record["given"]  # the user's own rows stay with the user
 
-    def test_it_is_repeated(self, exported: Path) -> None:
-        alone = verify(exported)
-        both = verify(exported, detector=fitted("knn", "vectors"), rows=rows_of_kind("vectors", seed=9))
+    def test_it_is_repeated(self, graph_file: Path) -> None:
+        alone = verify(graph_file)
+        both = verify(graph_file, detector=fitted("knn", "vectors"), rows=rows_of_kind("vectors", seed=9))
         assert alone.n_labels == both.n_labels == 0 and both.n_rows == alone.n_rows + len(rows_of_kind("vectors", seed=9))
 
     def test_int8_is_compared_with_itself(self, tmp_path: Path) -> None:
@@ -140,10 +140,10 @@ class TestCertificate:
             (lambda graph: graph.write_bytes(graph.read_bytes() + b" "), "the graph was changed"),
         ],
     )
-    def test_what_does_not_belong_together_is_refused(self, exported: Path, spoil: Any, words: str) -> None:
-        spoil(exported)
+    def test_what_does_not_belong_together_is_refused(self, graph_file: Path, spoil: Any, words: str) -> None:
+        spoil(graph_file)
         with pytest.raises(ExportError, match=words):
-            verify(exported)
+            verify(graph_file)
 
     @pytest.mark.parametrize(
         "spoil",
@@ -161,21 +161,21 @@ class TestCertificate:
             lambda record: record["rows"]["library"].update(is_anomaly=[True]),
         ],
     )
-    def test_a_damaged_certificate_is_refused(self, exported: Path, spoil: Any) -> None:
-        record = json.loads(certificate_path(exported).read_text())
+    def test_a_damaged_certificate_is_refused(self, graph_file: Path, spoil: Any) -> None:
+        record = json.loads(certificate_path(graph_file).read_text())
         spoil(record)
-        certificate_path(exported).write_text(json.dumps(record))
+        certificate_path(graph_file).write_text(json.dumps(record))
         with pytest.raises(ExportError, match="export the graph again"):
-            verify(exported)
+            verify(graph_file)
 
-    def test_the_certificate_does_not_say_how_much_may_differ(self, exported: Path) -> None:
-        record = json.loads(certificate_path(exported).read_text())
+    def test_the_certificate_does_not_say_how_much_may_differ(self, graph_file: Path) -> None:
+        record = json.loads(certificate_path(graph_file).read_text())
         record["rows"]["library"]["anomaly_score"][2] *= 1.5
-        certificate_path(exported).write_text(json.dumps(record | {"tolerance": 1e9}))
+        certificate_path(graph_file).write_text(json.dumps(record | {"tolerance": 1e9}))
         with pytest.raises(ExportError, match="does not answer here"):
-            verify(exported)
+            verify(graph_file)
 
-    def test_scores_that_are_not_numbers_are_not_the_same(self, exported: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def test_scores_that_are_not_numbers_are_not_the_same(self, graph_file: Path, monkeypatch: pytest.MonkeyPatch) -> None:
         def broken(*arguments: Any) -> tuple[NDArray[Any], NDArray[Any], NDArray[Any]]:
             scores, p_values, flagged = asked(*arguments)
             return np.where(flagged, scores, np.nan), p_values, flagged
@@ -183,19 +183,19 @@ class TestCertificate:
         asked = parity._run
         monkeypatch.setattr(parity, "_run", broken)
         with pytest.raises(ExportError, match="differ by up to inf"):
-            verify(exported)
+            verify(graph_file)
 
-    def test_rows_that_are_not_numbers_are_tried_again(self, exported: Path) -> None:
-        record = json.loads(certificate_path(exported).read_text())
+    def test_rows_that_are_not_numbers_are_tried_again(self, graph_file: Path) -> None:
+        record = json.loads(certificate_path(graph_file).read_text())
         record["input"]["n_calibration"] += 1000  # as if smaller p-values were to be had
-        certificate_path(exported).write_text(json.dumps(record))
+        certificate_path(graph_file).write_text(json.dumps(record))
         with pytest.raises(ExportError, match="must flag rows with values that are not finite"):
-            verify(exported)
+            verify(graph_file)
 
-    def test_another_model_is_refused(self, exported: Path) -> None:
+    def test_another_model_is_refused(self, graph_file: Path) -> None:
         other = fit_quietly(insphere.KNN(random_state=1), rows_of_kind("vectors", seed=2))
         with pytest.raises(ExportError, match="is of another model: its"):
-            verify(exported, detector=other, rows=rows_of_kind("vectors"))
+            verify(graph_file, detector=other, rows=rows_of_kind("vectors"))
 
     def test_it_names_the_model_file(self, tmp_path: Path) -> None:
         detector, rows = fitted("knn", "vectors"), rows_of_kind("vectors")
@@ -214,20 +214,20 @@ class TestCertificate:
             export_onnx(other, tmp_path / "n.onnx", model_file=tmp_path / "m.insphere")
         assert not (tmp_path / "n.onnx").exists()
 
-    def test_without_a_model_file_it_names_none(self, exported: Path, tmp_path: Path) -> None:
-        assert json.loads(certificate_path(exported).read_text())["model_sha256"] is None
+    def test_without_a_model_file_it_names_none(self, graph_file: Path, tmp_path: Path) -> None:
+        assert json.loads(certificate_path(graph_file).read_text())["model_sha256"] is None
         fitted("knn", "vectors").save(tmp_path / "m.insphere")
-        verify(exported, detector=fitted("knn", "vectors"), model_file=tmp_path / "m.insphere")
+        verify(graph_file, detector=fitted("knn", "vectors"), model_file=tmp_path / "m.insphere")
 
-    def test_the_certificate_of_another_graph_is_refused(self, exported: Path, tmp_path: Path) -> None:
-        export_onnx(fitted("iforest", "vectors"), tmp_path / "other.onnx")
+    def test_the_certificate_of_another_graph_is_refused(self, graph_file: Path, tmp_path: Path) -> None:
+        exported(tmp_path / "other.onnx", "iforest", "vectors")
         with pytest.raises(ExportError, match="is not that of .*m.onnx: the graph was changed, or is another one"):
-            verify(exported, certificate=certificate_path(tmp_path / "other.onnx"))
+            verify(graph_file, certificate=certificate_path(tmp_path / "other.onnx"))
 
-    def test_another_model_is_refused_without_rows_too(self, exported: Path) -> None:
+    def test_another_model_is_refused_without_rows_too(self, graph_file: Path) -> None:
         other = fit_quietly(insphere.KNN(random_state=1), rows_of_kind("vectors", seed=2))
         with pytest.raises(ExportError, match="is of another model"):
-            verify(exported, detector=other)
+            verify(graph_file, detector=other)
 
     def test_decisions_on_the_threshold_are_counted(self, tmp_path: Path) -> None:
         rows = rows_of_kind("vectors")
@@ -240,10 +240,10 @@ class TestCertificate:
         assert verify(tmp_path / "m.onnx", detector=detector, rows=rows).n_near >= expected
 
     @pytest.mark.parametrize("field", ["anomaly_score", "is_anomaly"])
-    def test_other_answers_are_refused(self, exported: Path, field: str) -> None:
-        record = json.loads(certificate_path(exported).read_text())
+    def test_other_answers_are_refused(self, graph_file: Path, field: str) -> None:
+        record = json.loads(certificate_path(graph_file).read_text())
         values = record["rows"]["library"][field]
         values[2] = not values[2] if field == "is_anomaly" else values[2] * 1.001
-        certificate_path(exported).write_text(json.dumps(record))
+        certificate_path(graph_file).write_text(json.dumps(record))
         with pytest.raises(ExportError, match="does not answer here"):
-            verify(exported)
+            verify(graph_file)

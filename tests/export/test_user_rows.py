@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
+import export_models
 import insphere
 from contract import fit_quietly
 from export_models import fitted, rows_of_kind
@@ -36,7 +37,10 @@ def exported(tmp_path_factory: pytest.TempPathFactory) -> Any:
             rows = (rows_of_kind("grey") / 255.0).astype(np.float32)
             detector = fit_quietly(insphere.VAE(epochs=1, device="cpu", random_state=0), rows)
         path: Path = tmp_path_factory.mktemp("graph") / "m.onnx"
-        cost = export_onnx(detector, path, int8=name == "int8", rows=rows if name == "int8" else None).quantisation
+        if name in OF_VECTORS:
+            cost = export_models.exported(path, name, "vectors").quantisation
+        else:
+            cost = export_onnx(detector, path, int8=name == "int8", rows=rows if name == "int8" else None).quantisation
         made[name] = detector, graph.session(path.read_bytes()), rows[:20], 1e-4 if cost is None else 1.5 * cost.largest_difference
         return made[name]
 

@@ -76,7 +76,7 @@ def test_small_pictures_get_the_detector_of_photos_where_weights_are_installed(c
     assert larger.name == ("photo" if installed else "vae-svdd") and ("insphere[photos]" in larger.reason) is not installed
     assert choosing.choose(small, {"backbone": "scratch"}).name == "photo"
     # What photo refuses, and what is too small for a trained network to see anything in.
-    for other in (np.zeros((10, 32, 32, 3)), np.zeros((10, 32, 32, 4), dtype=np.uint8), np.zeros((10, 15, 40, channels), dtype=np.uint8)):
+    for other in (np.zeros((10, 32, 32, 3)), np.zeros((10, 32, 32, 4), dtype=np.uint8), np.zeros((10, 11, 40, channels), dtype=np.uint8)):
         assert choosing.choose(open_source(other)).name == "transform-svdd"
     assert kind_of(small) == ("photos" if installed else "pictures") and kind_of(small, {"alpha": 0.1}) == "pictures"
 

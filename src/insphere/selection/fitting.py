@@ -24,7 +24,7 @@ def fit(
 ) -> AbstractDetector:
     """Fit the detector that suits the rows, as ``insphere fit`` does, and return it.
 
-    Photos, pictures whose longer side has more than 64 pixels, get `PhotoSpheres`, and so do smaller ones from 16 pixels where a trained
+    Photos, pictures whose longer side has more than 64 pixels, get `PhotoSpheres`, and so do smaller ones from 12 pixels where a trained
     network is installed; other small pictures get `TransformSVDD`, or `DeepSVDDVAE` where that would take long; vectors `Fusion`, or
     `DeepSVDDVAE` where they are many or long (`insphere.selection.choosing` has the bounds), or a parameter is given that the others lack.
     Where it is not `DeepSVDDVAE`, a `SourceNotice` says which it is and why.
