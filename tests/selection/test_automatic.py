@@ -185,7 +185,7 @@ def test_too_few_rows_are_refused_with_the_remedy() -> None:
 
 def test_the_kinds_of_rows() -> None:
     assert kind_of(open_source(X)) == "vectors"
-    assert kind_of(open_source(np.zeros((9, 28, 28), np.uint8))) == "pictures"
+    assert kind_of(open_source(np.zeros((9, 8, 8), np.uint8))) == "pictures"
     assert kind_of(open_source(np.zeros((9, 80, 60, 3), np.uint8))) == "photos"
 
 
