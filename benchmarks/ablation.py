@@ -6,11 +6,11 @@ Three classes of CIFAR-10, three digits of MNIST, solar modules and five tables;
 rows to test, drawn by the seed, so that figures lie below those of full fits. From row to row one thing changes, down to the line; below
 it stand other methods. "as printed": eq. 12 and 13 with alpha 1, RMSprop and the centre of Algorithm 1 (Bernoulli likelihood for
 pictures, Gaussian for tables). "gentler": the defaults (small alpha, learned variance, AdamW, one cycle, preprocessing by the data)
-scored by eq. 13. The three geometries measure codes of one and the same network, and the three scores of transform-svdd too. "fusion" is
-that of `Fusion`: of transform-svdd and vae-svdd for pictures, of distances to near rows for tables. Each fit is one of the defaults but
-for what the row says; nothing differs from set to set. Labels are used for the AUROC alone. Fit seconds are of one core, scoring included
-in neither; rows a second are of scoring alone. Runs that are in the CSV already are not repeated. Writes benchmarks/reports/ablation.csv
-and ablation.md.
+scored by eq. 13. The three geometries measure codes of one and the same network, whose reconstruction and KL come after them, in units of
+the training rows (not on CIFAR-10); the three scores of transform-svdd are of one network too. "fusion" is that of `Fusion`: of
+transform-svdd and vae-svdd for pictures, of distances to near rows for tables. Each fit is one of the defaults but for what the row says;
+nothing differs from set to set. Labels are used for the AUROC alone. Fit seconds are of one core, scoring included in neither; rows a
+second are of scoring alone. Runs that are in the CSV already are not repeated. Writes benchmarks/reports/ablation.csv and ablation.md.
 """
 
 import argparse
@@ -21,14 +21,17 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import torch
 from numpy.typing import NDArray
 from records import circumstances, read, write
+from torch import Tensor
 from transformations import rows_of
 
 import insphere
 from insphere.detectors.fusion import Units
 from insphere.metrics import auroc
 from insphere.scores.sphere import fit_sphere
+from insphere.training.variational import kl_to_standard_normal
 
 REPORTS = Path(__file__).parent / "reports"
 KINDS = {
@@ -42,6 +45,8 @@ INGREDIENTS = (
     "gentler",
     "… in units of the codes' spread (mahalanobis)",
     "… by the nearest training codes (local), the default",
+    "… and by the logarithm of the reconstruction's error",
+    "… and by KL",
     "… on whitened rows",
     "transformations: told apart (contrast)",
     "transformations: distance to the own sphere",
@@ -90,6 +95,8 @@ def measured(name: str, seed: int) -> Iterator[dict[str, Any]]:
     for geometry in ("euclidean", "mahalanobis", "local"):
         sphere = fit_sphere(geometry, codes, None, n_neighbors=ours.n_neighbors, rng=np.random.default_rng(seed))
         yield row(next(made), *timed(lambda X, sphere=sphere: sphere.distance(ours.codes(X)), test, seconds))
+    for n_terms in (2, 3):
+        yield row(next(made), *timed(lambda X, n=n_terms: fused_terms(ours, train, X, n), test, seconds))
     whitened, whitened_seconds = fitted(insphere.DeepSVDDVAE(scaling="whiten", random_state=seed), train)
     yield row(next(made), *timed(whitened.anomaly_score, test, whitened_seconds))
     turned, turned_seconds = fitted(insphere.TransformSVDD(random_state=seed), train)
@@ -106,6 +113,20 @@ def measured(name: str, seed: int) -> Iterator[dict[str, Any]]:
         yield row(next(made), *timed(fusion.anomaly_score, test, fusion_seconds))
     near, near_seconds = fitted(insphere.KNN(random_state=seed), train)
     yield row(next(made), *timed(near.anomaly_score, test, near_seconds))
+
+
+def fused_terms(detector: insphere.DeepSVDDVAE, train: NDArray[Any], X: NDArray[Any], n_terms: int) -> NDArray[np.float64]:
+    """Return the mean of the distance, the reconstruction's squared error and KL, so many of them, in units of the training rows."""
+    objective = detector.objective_
+
+    def terms(x: Tensor) -> Tensor:
+        error = (x - objective.reconstruct(x)).square().flatten(1).sum(dim=1)
+        return torch.stack([error, kl_to_standard_normal(*objective.posterior(x))], dim=1)
+
+    known = np.column_stack([detector.training_scores_, detector._map(terms, train[detector.training_index_])])
+    new = np.column_stack([detector.anomaly_score(X), detector._map(terms, X)])
+    units = [Units.of(known[:, column].astype(np.float64), distances=column < 2) for column in range(n_terms)]
+    return np.mean([unit(new[:, column]) for column, unit in enumerate(units) if unit is not None], axis=0)
 
 
 def as_printed(seed: int, *, pictures: bool) -> insphere.DeepSVDDVAE:
