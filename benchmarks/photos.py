@@ -55,6 +55,7 @@ def main() -> None:
     parser.add_argument("--scratch", type=Path, required=True)
     options = parser.parse_args()
     warnings.simplefilter("ignore")
+    options.scratch.mkdir(parents=True, exist_ok=True)
     path = REPORTS / "photos.csv"
     done = read(path)
     for name, seed, detector in wanted(options.sets, options.seeds, options.detectors):
