@@ -6,8 +6,8 @@ writes benchmarks/reports/transformations.csv and transformations.md; runs that 
 which encoder: "large" (ResNet-18) is trained with crops and changed colours, which the paper's few blocks can't use. --seconds says how
 long a training may take: as many epochs as fit, by a look at three.
 
-Each run is one fit with `scored_by="both"`; "contrast", "distance" and "both" are the AUROC of its two terms and of their sum, all of one
-network; where a network stands twice, its codes were measured by both geometries. "plane" is the mean distance of the codes to the own
+Each run is one fit with `scored_by="both"`; "contrast", "distance" and "both" are the AUROC of its two terms and of their sum, in which the
+distance counts twice but for angles, all of one network; where a network stands twice, its codes were measured by both geometries. "plane" is the mean distance of the codes to the own
 centres within the subspace that the centres span. Tables are standardised by the training half of the normal rows; pictures are
 standardised by channel. Seconds are of the wall and of the processor: other work ran beside, on two cores or, where the line at the end
 names one, on one graphics processor: two to four fits at a time, each as many epochs as fitted into 18 (paper) or 40 to 50 seconds (large).
@@ -89,7 +89,7 @@ def measured(name: str, network: str, seed: int, options: argparse.Namespace) ->
     scores = {
         "contrast": terms[:, 0],
         "distance": terms[:, 1],
-        "both": standard.sum(axis=1),
+        "both": standard[:, 0] + objective.distance_weight * standard[:, 1],
         "plane": in_plane(detector, train, test),
         "neighbours": nearest_neighbours(train, test),
     }
