@@ -146,7 +146,7 @@ def report(rows: list[dict[str, Any]]) -> str:
         seeds = " ".join(str(row["seed"]) for row in own)
         columns = ("auroc", "false_alarms", "found", "pixel_auroc", "aupro", "fit_seconds", "pictures_per_second", "megabytes")
         lines.append(f"| {name} | {detector} | {seeds} | " + " | ".join(spread([row[column] for row in own]) for column in columns) + " |")
-    for dataset in ("cifar10", "digits"):
+    for dataset in ("cifar10", "mnist", "digits"):
         for detector in DETECTORS:
             own = [float(row["auroc"]) for row in rows if row["set"].startswith(dataset) and row["detector"] == detector]
             if own:
