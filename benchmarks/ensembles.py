@@ -49,7 +49,7 @@ def measured(name: str, seed: int) -> dict[str, Any]:
     """Return the row of one table."""
     train, test, labels = rows_of(name, seed)
     ensemble, as_one = fitted(insphere.Fusion(["vae-svdd"] * N_SEEDS, random_state=seed), train)
-    ones = [100 * auroc(labels, part.anomaly_score(test)).value for part in ensemble.detectors_]
+    ones = [100 * auroc(labels, part._score(test)).value for part in ensemble.detectors_]
     alone = [fitted(insphere.DeepSVDDVAE(random_state=part.seed_), train)[1] for part in ensemble.detectors_]
     default, _ = fitted(insphere.Fusion(random_state=seed), train)
     figures = (
