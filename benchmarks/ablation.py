@@ -16,7 +16,7 @@ second are of scoring alone. Runs that are in the CSV already are not repeated. 
 import argparse
 import time
 import warnings
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -95,8 +95,11 @@ def measured(name: str, seed: int) -> Iterator[dict[str, Any]]:
     for geometry in ("euclidean", "mahalanobis", "local"):
         sphere = fit_sphere(geometry, codes, None, n_neighbors=ours.n_neighbors, rng=np.random.default_rng(seed))
         yield row(next(made), *timed(lambda X, sphere=sphere: sphere.distance(ours.codes(X)), test, seconds))
+    known = terms_of(ours, train[ours.training_index_])
+    known[:, 0] = ours.training_scores_  # none of which is its own neighbour
+    units = [Units.of(column, distances=number < 2) for number, column in enumerate(known.T)]
     for n_terms in (2, 3):
-        yield row(next(made), *timed(lambda X, n=n_terms: fused_terms(ours, train, X, n), test, seconds))
+        yield row(next(made), *timed(lambda X, n=n_terms: fused(units[:n], terms_of(ours, X)), test, seconds))
     whitened, whitened_seconds = fitted(insphere.DeepSVDDVAE(scaling="whiten", random_state=seed), train)
     yield row(next(made), *timed(whitened.anomaly_score, test, whitened_seconds))
     turned, turned_seconds = fitted(insphere.TransformSVDD(random_state=seed), train)
@@ -115,18 +118,20 @@ def measured(name: str, seed: int) -> Iterator[dict[str, Any]]:
     yield row(next(made), *timed(near.anomaly_score, test, near_seconds))
 
 
-def fused_terms(detector: insphere.DeepSVDDVAE, train: NDArray[Any], X: NDArray[Any], n_terms: int) -> NDArray[np.float64]:
-    """Return the mean of the distance, the reconstruction's squared error and KL, so many of them, in units of the training rows."""
+def terms_of(detector: insphere.DeepSVDDVAE, X: NDArray[Any]) -> NDArray[np.float64]:
+    """Return the distance, the reconstruction's squared error and KL of each row, shape (n, 3)."""
     objective = detector.objective_
 
     def terms(x: Tensor) -> Tensor:
         error = (x - objective.reconstruct(x)).square().flatten(1).sum(dim=1)
         return torch.stack([error, kl_to_standard_normal(*objective.posterior(x))], dim=1)
 
-    known = np.column_stack([detector.training_scores_, detector._map(terms, train[detector.training_index_])])
-    new = np.column_stack([detector.anomaly_score(X), detector._map(terms, X)])
-    units = [Units.of(known[:, column].astype(np.float64), distances=column < 2) for column in range(n_terms)]
-    return np.mean([unit(new[:, column]) for column, unit in enumerate(units) if unit is not None], axis=0)
+    return np.column_stack([detector.anomaly_score(X), detector._map(terms, X)]).astype(np.float64)
+
+
+def fused(units: Sequence[Units | None], terms: NDArray[np.float64]) -> NDArray[np.float64]:
+    """Return the mean of as many terms as there are units, in these."""
+    return np.mean([unit(terms[:, column]) for column, unit in enumerate(units) if unit is not None], axis=0)
 
 
 def as_printed(seed: int, *, pictures: bool) -> insphere.DeepSVDDVAE:
@@ -193,8 +198,9 @@ def summary(rows: list[dict[str, Any]], names: tuple[str, ...], ingredient: str)
     own = [row for row in rows if row["set"] in names and row["ingredient"] == ingredient]
     if not own:
         return "", "", ""
-    score, fit, rate = (np.mean([float(row[name]) for row in own]) for name in ("auroc", "fit_seconds", "rows_per_second"))
-    return f"{score:.1f}", f"{fit:.1f}" if fit < 10 else f"{fit:.0f}", f"{rate:,.0f}"
+    score, fit = (np.mean([float(row[name]) for row in own]) for name in ("auroc", "fit_seconds"))
+    rates = [float(row["rows_per_second"]) for row in own if row["rows_per_second"]]
+    return f"{score:.1f}", f"{fit:.1f}" if fit < 10 else f"{fit:.0f}", f"{np.mean(rates):,.0f}" if rates else ""
 
 
 if __name__ == "__main__":

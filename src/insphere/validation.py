@@ -136,13 +136,15 @@ def check_integer(
 
 
 def listed(value: Any) -> Any:
-    """Return an array, or a column of a data frame, of one dimension as a list; anything else as it is.
+    """Return an array or a column of pandas of one dimension, or a range, as a list; anything else as it is.
 
     Examples
     --------
     >>> listed(np.array([1.0, 2.0])), listed("text")
     ([1.0, 2.0], 'text')
     """
+    if isinstance(value, range):
+        return list(value)
     return value.tolist() if getattr(value, "ndim", None) == 1 and hasattr(value, "tolist") else value
 
 

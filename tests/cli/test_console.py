@@ -73,3 +73,24 @@ def test_color_is_the_users_choice(monkeypatch: pytest.MonkeyPatch, capsys: pyte
     monkeypatch.delenv("FORCE_COLOR")
     console.warn("x")
     assert "\x1b[" not in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("called", "found", "expected"),
+    [
+        ("/own place/bin/insphere", None, "'/own place/bin/insphere'"),
+        ("/own/bin/insphere", "/own/bin/insphere", "insphere"),
+        ("/own/bin/insphere", "/other/bin/insphere", "/own/bin/insphere"),
+        ("/lib/insphere/__main__.py", None, "/python/bin/python3 -m insphere"),
+        ("/lib/insphere/__main__.py", "/other/bin/insphere", "/python/bin/python3 -m insphere"),
+        ("/lib/insphere/__main__.py", "/python/bin/insphere", "insphere"),
+        ("/somewhere/pytest", None, "insphere"),
+    ],
+)
+def test_what_comes_next_is_named_so_that_it_can_be_copied(
+    called: str, found: str | None, expected: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("sys.argv", [called])
+    monkeypatch.setattr("sys.executable", "/python/bin/python3")
+    monkeypatch.setattr("shutil.which", lambda name: found)
+    assert console.program() == expected

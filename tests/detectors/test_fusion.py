@@ -166,11 +166,15 @@ def test_parts_that_differ_in_their_seeds_are_trained_as_one_model(monkeypatch, 
     epochs = []
     ensemble = Fusion([BRIEF, BRIEF, "knn", {**BRIEF, "alpha": 0.5}, BRIEF], random_state=0)
     contract.fit_quietly(ensemble, VECTORS, on_epoch=epochs.append)
-    assert trainings == [3] and len(epochs) == len(ensemble.history_) == 8
+    assert trainings == [3] and len(ensemble.history_) == 8
+    assert len(epochs) == 4  # of those that are trained together one is told of
     assert len({part.seed_ for part in ensemble.detectors_}) == 5
+    monkeypatch.setattr(batched, "_MOST_VALUES", 2 * VECTORS.size)
+    contract.fit_quietly(clone(ensemble), VECTORS)
+    assert trainings == [3, 2, 1]  # as many at a time as there is room for
     alone = clone(ensemble)
     contract.fit_quietly(alone, VECTORS, checkpoint=tmp_path / "fit.ckpt")
-    assert trainings == [3]  # a training of many keeps no checkpoint
+    assert trainings == [3, 2, 1]  # a training of many keeps no checkpoint
     assert np.corrcoef(alone.anomaly_score(VECTORS), ensemble.anomaly_score(VECTORS))[0, 1] > 0.99  # but for rounding, which training grows
 
 

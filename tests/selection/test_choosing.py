@@ -56,11 +56,22 @@ def test_small_pictures_are_told_by_their_transformations_unless_that_takes_long
     choice = choosing.choose(small, {"epochs": 3})
     assert (choice.name, choice.other, choice.parameters) == ("transform-svdd", "vae-svdd", {"epochs": 3})
     assert "small (40 × 40 pixels)" in choice.reason and "slower than vae-svdd" in choice.reason
+    assert "To see more in them: pip install 'insphere[photos]'" in choosing.choose(small).reason
+    assert "insphere[photos]" not in choice.reason  # photo has no epochs
     for own in ({"geometry": "kernel"}, {"reading": {"n_centers": 3}}, {"final": 1}):  # which vae-svdd has, or refuses
-        assert choosing.choose(small, own).name == "vae-svdd"
-    assert choosing.choose(open_source(np.zeros((10, 41, 40, 1), dtype=np.uint8))).name == "vae-svdd"
+        other = choosing.choose(small, own)
+        assert (other.name, other.parameters) == ("vae-svdd", own) and "transform-svdd does not take these parameters" in other.reason
+    large = open_source(np.zeros((10, 41, 40, 1), dtype=np.uint8))
+    slow = choosing.choose(large)
+    assert slow.name == "vae-svdd" and "small (40 × 41 pixels) and of more than 1,600 pixels, so" in slow.reason
+    # What one detector alone has decides, slow or from scratch as it may be.
+    assert choosing.choose(large, {"distance_weight": 3.0}).name == "transform-svdd"
+    for own in ({"look_for": "objects"}, {"tiles": (2, 2)}):
+        seen = choosing.choose(small, own)
+        assert (seen.name, seen.parameters) == ("photo", {**own, "backbone": "scratch"}) and "insphere[photos]" in seen.reason
     monkeypatch.setattr(choosing, "MOST_ROWS", 9)
-    assert choosing.choose(small).name == "vae-svdd"
+    many = choosing.choose(small)
+    assert many.name == "vae-svdd" and "and more than 9, so" in many.reason
 
 
 @WITH
@@ -69,7 +80,7 @@ def test_small_pictures_get_the_detector_of_photos_where_weights_are_installed(c
     small = open_source(np.zeros((10, 32, 32, channels), dtype=np.uint8))
     choice = choosing.choose(small, {"target_fpr": 0.1})
     assert choice.parameters == {"target_fpr": 0.1} and "small (32 × 32 pixels)" in choice.reason
-    assert (choice.name, choice.other) == ("photo" if installed else "transform-svdd", "vae-svdd")
+    assert (choice.name, choice.other) == (("photo", "transform-svdd") if installed else ("transform-svdd", "vae-svdd"))
     assert ("insphere[photos]" in choice.reason) is not installed
     assert choosing.choose(small, {"alpha": 0.1}).name == "transform-svdd"
     larger = choosing.choose(open_source(np.zeros((10, 50, 50, channels), dtype=np.uint8)))
@@ -85,13 +96,15 @@ def test_vectors_get_what_is_best_on_tables_unless_they_are_many_or_long_or_it_l
     table = open_source(np.zeros((10, 3)))
     choice = choosing.choose(table, {"trim": 0.1})
     assert choice.name == "fusion" and choice.other == "vae-svdd" and choice.parameters == {"trim": 0.1}
-    assert choosing.choose(table, {"epochs": 3}) == choosing.Choice("vae-svdd", parameters={"epochs": 3})
+    networks = choosing.choose(table, {"epochs": 3})
+    assert (networks.name, networks.parameters) == ("vae-svdd", {"epochs": 3}) and "fusion has no epochs, so" in networks.reason
     assert choosing.choose(open_source(np.zeros((10, 2048)))).name == "fusion"
-    assert choosing.choose(open_source(np.zeros((10, 2049)))).name == "vae-svdd"
+    long = choosing.choose(open_source(np.zeros((10, 2049))))
+    assert long.name == "vae-svdd" and "vectors, of more than 2,048 features, so" in long.reason
     for limit in ({"MOST_ROWS": 9}, {"MOST_VALUES": 29}):
         with monkeypatch.context() as limited:
             limited.setattr(choosing, *limit.popitem())
-            assert choosing.choose(table).name == "vae-svdd"
+            assert choosing.choose(table).name == "vae-svdd" and "vectors, many, so" in choosing.choose(table).reason
 
 
 @pytest.mark.filterwarnings("ignore::insphere.errors.HealthWarning")
@@ -100,10 +113,10 @@ def test_one_call_fits_what_suits_and_says_so_where_it_is_not_the_usual_one() ->
     epochs: list[Any] = []
     fitted = insphere.fit(rng.normal(size=(40, 3)), on_epoch=epochs.append, epochs=2, random_state=0, target_fpr=0.1)
     assert isinstance(fitted, insphere.DeepSVDDVAE) and len(epochs) == 2 and fitted.target_fpr == 0.1
-    with pytest.warns(SourceNotice, match="The rows are vectors, so the detector fusion is fitted. detector='vae-svdd' takes the other"):
+    with pytest.warns(SourceNotice, match="The rows are vectors, so the detector fusion is fitted. detector='vae-svdd' fits that one"):
         assert isinstance(insphere.fit(rng.normal(size=(40, 3)), random_state=0), insphere.Fusion)
     photos = rng.integers(0, 200, size=(12, 80, 70, 1)).astype(np.uint8)
-    with pytest.warns(SourceNotice, match="so the detector photo is fitted. detector='vae-svdd' takes the other one."):
+    with pytest.warns(SourceNotice, match="so the detector photo is fitted. detector='vae-svdd' fits that one instead."):
         by_size = insphere.fit(photos, backbone="scratch", random_state=0)
     assert isinstance(by_size, insphere.PhotoSpheres)
     assert isinstance(insphere.fit(rng.normal(size=(40, 3)), detector="knn"), insphere.KNN)

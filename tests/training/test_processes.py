@@ -35,6 +35,8 @@ def fits():
     yield "centres", insphere.DeepSVDDVAE(epochs=3, reading=reading, geometry="euclidean", network=no_bias, **usual), vectors
     yield "dasvdd", insphere.DASVDD(epochs=3, **usual), vectors
     yield "turned", insphere.TransformSVDD(epochs=2, network=no_bias, **usual), images
+    brief = {"name": "vae-svdd", "epochs": 2, "network": no_bias}
+    yield "seeds", insphere.Fusion([brief, brief], **usual), vectors
     yield "soft", insphere.DeepSVDD(epochs=6, objective="soft-boundary", **usual), images
 
 if __name__ == "__main__":
@@ -71,12 +73,12 @@ def test_two_processes_train_what_one_does(together):
         first, second = (np.load(folder / f"{name}-{rank}.npz") for rank in range(2))
         assert np.array_equal(first["scores"], second["scores"]), name  # they have the same model, bit by bit
         scores = detector.fit(X).anomaly_score(X)
-        # The noise of versions of rows is each process's own, so that these trainings are alike as those of two seeds are.
+        # The noise of versions of rows is each process's own, so that these trainings differ as by another draw of it.
         loss, alike = (0.05, 0.9) if name == "turned" else (1e-3, 0.999)
         assert first["losses"] == pytest.approx([record.terms["loss"] for record in detector.history_], rel=loss), name
         assert np.corrcoef(first["scores"], scores)[0, 1] > alike, name
         names.append(name)
-    assert names == ["vectors", "stopping", "likelihood", "images", "centres", "dasvdd", "turned", "soft"]
+    assert names == ["vectors", "stopping", "likelihood", "images", "centres", "dasvdd", "turned", "seeds", "soft"]
 
 
 def test_processes_with_other_seeds_are_refused(together):

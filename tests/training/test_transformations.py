@@ -90,7 +90,12 @@ def test_learned_maps_weaken_features_and_are_trained():
     for rows in versions(x, "learned").values():
         factors = rows / x
         assert (factors > 0).all() and (factors < 1).all() and not torch.allclose(factors[0], factors[1])
-    assert all(parameter.requires_grad for parameter in Transformations((6,), ["learned"]).parameters())
+    maps = Transformations((6,), ["learned"], n_projections=2)
+    before = [parameter.detach().clone() for parameter in maps.parameters()]
+    optimizer = torch.optim.SGD(maps.parameters(), lr=1.0)
+    (maps(x, 1).square().sum() + maps(x, 2).square().sum()).backward()
+    optimizer.step()
+    assert all(not torch.equal(parameter, old) for parameter, old in zip(maps.parameters(), before, strict=True))
 
 
 def versions(x, family):
@@ -100,10 +105,15 @@ def versions(x, family):
 
 
 @pytest.mark.parametrize("family", get_args(FamilyOfVectors))
-@pytest.mark.parametrize("n_features", [1, 2, 30])
+@pytest.mark.parametrize("n_features", [2, 3, 30])
 def test_families_of_vectors_keep_the_shape(family, n_features):
     x = torch.randn(5, n_features, generator=torch.Generator().manual_seed(0))
     assert {rows.shape for rows in versions(x, family).values()} == {x.shape} and len(versions(x, family)) == 6
+
+
+def test_half_of_one_feature_is_refused():
+    with pytest.raises(ParameterError, match="'masks' hide half of the features, and these rows have one; take projections"):
+        Transformations((1,), ["masks"])
 
 
 @pytest.mark.parametrize(("shape", "family"), [((4,), "rotations"), ((8, 8, 1), "projections")])

@@ -4,6 +4,7 @@ import dataclasses
 import io
 import json
 import math
+import shlex
 import shutil
 import sys
 from collections.abc import Iterable, Mapping, Sequence
@@ -53,12 +54,17 @@ def say(text: str, *, style: str = "") -> None:
 
 
 def program() -> str:
-    """Return how to call this program again: its name, or the path by which it was called where the shell does not find the name.
+    """Return how to call this program again: its name, or what it was called by where the name would find another one or none.
 
     So ``make demo``, which calls it in an environment that nobody has activated, names commands that can be copied.
     """
-    called = Path(sys.argv[0])
-    return "insphere" if called.stem != "insphere" or shutil.which("insphere") else str(called)
+    called, found = Path(sys.argv[0]), shutil.which("insphere")
+    if called.name == "__main__.py":
+        beside = found is not None and Path(found).parent.resolve() == Path(sys.executable).parent.resolve()
+        return "insphere" if beside else f"{shlex.quote(sys.executable)} -m insphere"
+    if called.stem != "insphere" or (found is not None and Path(found).resolve() == called.resolve()):
+        return "insphere"
+    return shlex.quote(str(called))
 
 
 def warn(text: str) -> None:

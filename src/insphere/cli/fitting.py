@@ -28,7 +28,7 @@ def fit(
             "--detector",
             metavar="NAME",
             show_default=False,
-            help="See insphere detectors. Default: photo for pictures (transform-svdd without its weights), fusion for tables.",
+            help="See insphere detectors. Default: photo for pictures (small ones without its weights: transform-svdd), fusion for tables.",
         ),
     ] = None,
     auto: Annotated[
@@ -209,7 +209,7 @@ def fit_detector(
         choice = choosing.choose(opened, settings.parameters)
         name, parameters = choice.name, dict(choice.parameters)
         if choice.reason:
-            console.note(choice.reason + (f" --detector {choice.other} takes the other one." if choice.other else ""))
+            console.note(choice.reason + (f" --detector {choice.other} fits that one instead." if choice.other else ""))
     detector = catalog.make(name, parameters)
     rows = detector.open_to_fit(opened if opened is not None else source, **({} if opened is not None else settings.source_options))
     with TrainingProgress(f"fitting {name}") as progress:

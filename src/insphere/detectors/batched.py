@@ -19,6 +19,7 @@ from insphere.errors import ParameterError
 from insphere.nets.build import with_widths
 from insphere.training.history import EpochRecord
 from insphere.training.loop import train_together
+from insphere.training.processes import Processes
 from insphere.training.trainee import Trainee
 from insphere.validation import check_choice, check_integer
 
@@ -26,6 +27,7 @@ TOGETHER = ("auto", "always")
 """When `fit_many` trains detectors as one that can be: where it is faster, or whenever there are two."""
 
 _CACHED_VALUES = 100_000
+_MOST_VALUES = 50_000_000  # of the copies of the rows that seeds of one detector are trained on at a time: 200 MB in single precision
 
 # What a fit does with these comes before and after the training.
 _NOT_OF_THE_TRAINING = {field.name for field in dataclasses.fields(AbstractDetector)}
@@ -223,19 +225,25 @@ def _fit_as_one(detectors: Sequence[Any], fittings: Sequence[Fitting], group: Se
 def fit_seeds(detectors: Sequence[Any], X: NDArray[Any], on_epoch: Callable[[EpochRecord], None] | None = None) -> dict[int, Fitted]:
     """Train those of several checked detectors of the same rows as one that differ in their seeds only, where that is faster.
 
+    As many at a time as have `_MOST_VALUES` of rows together, each of which has a copy; none where several processes train together.
+    `on_epoch` is told of the first one of those that are trained together.
+
     Returns
     -------
     dict of int to (scores, findings)
         What each of them became, by its position; the others are left as they were.
     """
+    at_most = _MOST_VALUES // max(1, math.prod(X.shape))
+    if Processes.here().several or at_most < 2:
+        return {}
     kinds: dict[object, list[int]] = {}
     for number, detector in enumerate(detectors):
         kinds.setdefault(_kind(detector) or number, []).append(number)
     fitted: dict[int, Fitted] = {}
-    for group in kinds.values():
-        if len(group) > 1 and _pays(detectors[group[0]], len(X)):
-            told = None if on_epoch is None else lambda _, record: on_epoch(record)
-            fitted |= _train_as_one({number: (detectors[number], X) for number in group}, told)
+    for group in (members for members in kinds.values() if len(members) > 1 and _pays(detectors[members[0]], len(X))):
+        for part in (group[start : start + at_most] for start in range(0, len(group), at_most)):
+            told = None if on_epoch is None else lambda number, record, first=part[0]: on_epoch(record) if number == first else None
+            fitted |= _train_as_one({number: (detectors[number], X) for number in part}, told)
     return fitted
 
 

@@ -2,6 +2,7 @@
 
 import dataclasses
 import importlib.util
+import math
 from collections.abc import Mapping
 from types import MappingProxyType
 from typing import Any
@@ -89,22 +90,10 @@ def choose(source: AbstractSource, parameters: Mapping[str, Any] = MappingProxyT
     """
     size = size_of(source)
     if size is None:
-        n_features = source.row_shape[0]
-        many = len(source) > MOST_ROWS or len(source) * n_features > MOST_VALUES
-        if many or n_features > MOST_FEATURES or _foreign(TABLES, parameters):
-            return Choice(DEFAULT, parameters=parameters)
-        return Choice(TABLES, f"The rows are vectors, so the detector {TABLES} is fitted.", DEFAULT, parameters)
-    trained = "backbone" in parameters or importlib.util.find_spec(BACKBONES["efficientnet-lite0"].package) is not None
-    foreign = _foreign(PHOTOS, parameters)
+        return _of_vectors(source, parameters)
     if max(size) <= LARGER_THAN:
-        shown = f"The pictures are small ({size[1]:.0f} × {size[0]:.0f} pixels)"
-        seen = source.row_shape[2] in (1, 3) and min(size) >= SEEN_FROM and not foreign and _as_in_files(source)
-        if seen and trained:
-            return Choice(PHOTOS, f"{shown}, so the detector {PHOTOS} is fitted, which knows what pictures show.", DEFAULT, parameters)
-        more = f" {_REMEDY[0].upper()}{_REMEDY[1:]} in them." if seen else ""
-        if size[0] * size[1] > MOST_PIXELS or len(source) > MOST_ROWS or not _takes(SMALL, parameters):
-            return Choice(DEFAULT, f"{shown}: {DEFAULT} is fitted.{more}" if seen else "", parameters=parameters)
-        return Choice(SMALL, f"{shown}, so the detector {SMALL} is fitted, slower than {DEFAULT} and better.{more}", DEFAULT, parameters)
+        return _of_small(source, size, parameters)
+    trained, foreign = _sees(parameters), _foreign(PHOTOS, parameters)
     shown = f"The pictures are larger than {LARGER_THAN} pixels ({size[1]:.0f} × {size[0]:.0f})"
     if foreign:
         reason = f"{shown}, but the detector {PHOTOS} has no {', '.join(foreign)}: {DEFAULT} is fitted."
@@ -113,6 +102,47 @@ def choose(source: AbstractSource, parameters: Mapping[str, Any] = MappingProxyT
     if not trained:
         return Choice(PHOTOS, f"{so}, with backbone={SCRATCH}; {_REMEDY}.", DEFAULT, {**parameters, "backbone": SCRATCH})
     return Choice(PHOTOS, f"{so}.", DEFAULT, parameters)
+
+
+def _of_vectors(source: AbstractSource, parameters: Mapping[str, Any]) -> Choice:
+    n_features = source.row_shape[0]
+    many = len(source) > MOST_ROWS or len(source) * n_features > MOST_VALUES
+    foreign = _foreign(TABLES, parameters)
+    if many or n_features > MOST_FEATURES or foreign:
+        why = "many" if many else f"of more than {MOST_FEATURES:,} features" if n_features > MOST_FEATURES else ""
+        reason = f"The rows are vectors, {why}" if why else f"The rows are vectors, and {TABLES} has no {', '.join(foreign)}"
+        return Choice(DEFAULT, f"{reason}, so the detector {DEFAULT} is fitted.", parameters=parameters)
+    return Choice(TABLES, f"The rows are vectors, so the detector {TABLES} is fitted.", DEFAULT, parameters)
+
+
+def _of_small(source: AbstractSource, size: tuple[float, float], parameters: Mapping[str, Any]) -> Choice:
+    """Return the detector of pictures of at most `LARGER_THAN` pixels: the first that sees them, takes the parameters and is not slow."""
+    shown = f"The pictures are small ({size[1]:.0f} × {size[0]:.0f} pixels)"
+    trained, foreign = _sees(parameters), bool(_foreign(DEFAULT, parameters))
+    slow = (
+        f"more than {MOST_ROWS:,}"
+        if len(source) > MOST_ROWS
+        else f"of more than {MOST_PIXELS:,} pixels"
+        if math.prod(size) > MOST_PIXELS
+        else ""
+    )
+    by_versions = _takes(SMALL, parameters) and (foreign or not slow)
+    seen = source.row_shape[2] in (1, 3) and min(size) >= SEEN_FROM and not _foreign(PHOTOS, parameters) and _as_in_files(source)
+    if seen and (trained or (foreign and not by_versions)):
+        own = parameters if trained else {**parameters, "backbone": SCRATCH}
+        so = "which knows what pictures show" if trained else f"with backbone={SCRATCH}; {_REMEDY}"
+        return Choice(PHOTOS, f"{shown}, so the detector {PHOTOS} is fitted, {so}.", SMALL if by_versions else DEFAULT, own)
+    more = f" To see more in them: {_REMEDY}." if seen else ""
+    if by_versions:
+        so = f"so the detector {SMALL} is fitted, slower than {DEFAULT} and better on the sets that were measured"
+        return Choice(SMALL, f"{shown}, {so}.{more}", DEFAULT, parameters)
+    why = f" and {slow}" if slow else f", and {SMALL} does not take these parameters"
+    return Choice(DEFAULT, f"{shown}{why}, so the detector {DEFAULT} is fitted.{more}", parameters=parameters)
+
+
+def _sees(parameters: Mapping[str, Any]) -> bool:
+    """Return whether `PHOTOS` has a network to see with: one that the user names, or the weights that come in a package."""
+    return "backbone" in parameters or importlib.util.find_spec(BACKBONES["efficientnet-lite0"].package) is not None
 
 
 def _as_in_files(source: AbstractSource) -> bool:

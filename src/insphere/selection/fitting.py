@@ -27,7 +27,7 @@ def fit(
     Photos, pictures whose longer side has more than 64 pixels, get `PhotoSpheres`, and so do smaller ones from 12 pixels where a trained
     network is installed; other small pictures get `TransformSVDD`, or `DeepSVDDVAE` where that would take long; vectors `Fusion`, or
     `DeepSVDDVAE` where they are many or long (`insphere.selection.choosing` has the bounds), or a parameter is given that the others lack.
-    Where it is not `DeepSVDDVAE`, a `SourceNotice` says which it is and why.
+    A `SourceNotice` says which it is and why.
 
     Parameters
     ----------
@@ -71,7 +71,7 @@ def fit(
     opened = open_source(source, split="train")
     choice = choose(opened, parameters) if detector is None else Choice(detector, parameters=parameters)
     if choice.reason:
-        instead = f" detector={choice.other!r} takes the other one." if choice.other else ""
+        instead = f" detector={choice.other!r} fits that one instead." if choice.other else ""
         warn_user(f"{choice.reason}{instead}", SourceNotice)
     made = make(choice.name, choice.parameters)
     return made.fit(made.open_to_fit(opened), on_epoch=on_epoch, on_rows=on_rows)

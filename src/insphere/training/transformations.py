@@ -57,6 +57,8 @@ class Transformations(nn.Module):
             if of_pictures:
                 members |= _OF_PICTURES[family](input_shape[0], input_shape[1])
             else:
+                if family == "masks" and input_shape[0] == 1:
+                    raise ParameterError("`transformations` 'masks' hide half of the features, and these rows have one; take projections.")
                 called, make = _OF_VECTORS[family]
                 members |= {f"{called} {number}": make(input_shape[0]) for number in range(1, n_projections + 1)}
         self.names = tuple(members)
@@ -179,7 +181,7 @@ class Quarters(AbstractTransformation):
 
 
 class Mask(AbstractTransformation):
-    """Vectors of which one half of the features, drawn once with the weights of the network, is hidden: 0, the mean of scaled features.
+    """Vectors of which one half of the features, drawn once with the weights of the network, is hidden: 0, the mean of standardised ones.
 
     Source: a part of the features told by the others, Shenkar 2022 (ICL). Deviation: random halves for windows of neighbouring features,
     and codes within a sphere for pairs of codes.
