@@ -3,8 +3,9 @@
     INSPHERE_DATA=FOLDER python benchmarks/transformations.py --sets cifar10:automobile mnist:8 adbench/20_letter --seeds 0
 
 writes benchmarks/reports/transformations.csv and transformations.md; runs that are in the CSV already are not repeated. --network says
-which encoder: "large" (ResNet-18) is trained with crops and changed colours, which the paper's few blocks can't use. --seconds says how
-long a training may take: as many epochs as fit, by a look at three.
+which encoder: "large" (ResNet-18) is trained with crops and changed colours, which the paper's few blocks can't use; "paper, learned" and
+its like have other transformations of vectors than random affine maps ("projections"). --seconds says how long a training may take: as
+many epochs as fit, by a look at three.
 
 Each run is one fit with `scored_by="both"`; "contrast", "distance" and "both" are the AUROC of its two terms and of their sum, in which
 the distance counts twice but on CIFAR-10, all of one network; where a network stands twice, its codes were measured by both geometries.
@@ -41,6 +42,7 @@ REPORTS = Path(__file__).parent / "reports"
 SCORES = ("contrast", "distance", "both", "plane", "neighbours")
 NETWORKS: dict[str, dict[str, Any]] = {
     "paper": {},
+    **{f"paper, {views}": {"views": {"transformations": views}} for views in ("masks", "learned", "projections+learned")},
     "large": {"network": {"size": "large"}, "views": {"crop": 0.5, "colour": True}, "training": {"batch_size": 128, "lr": 2e-3}},
 }
 FIELDS = (
