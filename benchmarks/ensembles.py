@@ -10,12 +10,12 @@ chosen by these figures. Runs that are in the CSV already are not repeated. Writ
 """
 
 import argparse
-import time
 import warnings
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+from ablation import fitted
 from choice import TABLES
 from records import circumstances, read, write
 from transformations import rows_of
@@ -62,13 +62,6 @@ def measured(name: str, seed: int) -> dict[str, Any]:
     )
     rounded = {name: round(float(value), 2) for name, value in zip(FIGURES, figures, strict=True)}
     return {"set": name, "seed": seed, "n_train": len(train), **rounded, **circumstances()}
-
-
-def fitted(detector: Any, train: Any) -> tuple[Any, float]:
-    """Return the fitted detector and the seconds of one core that its fit took."""
-    started = time.process_time()
-    detector.fit(train)
-    return detector, time.process_time() - started
 
 
 def report(rows: list[dict[str, Any]]) -> str:

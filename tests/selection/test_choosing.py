@@ -100,11 +100,11 @@ def test_vectors_get_what_is_best_on_tables_unless_they_are_many_or_long_or_it_l
     assert (networks.name, networks.parameters) == ("vae-svdd", {"epochs": 3}) and "fusion has no epochs, so" in networks.reason
     assert choosing.choose(open_source(np.zeros((10, 2048)))).name == "fusion"
     long = choosing.choose(open_source(np.zeros((10, 2049))))
-    assert long.name == "vae-svdd" and "vectors, of more than 2,048 features, so" in long.reason
+    assert long.name == "vae-svdd" and "vectors of more than 2,048 features, so" in long.reason
     for limit in ({"MOST_ROWS": 9}, {"MOST_VALUES": 29}):
         with monkeypatch.context() as limited:
             limited.setattr(choosing, *limit.popitem())
-            assert choosing.choose(table).name == "vae-svdd" and "vectors, many, so" in choosing.choose(table).reason
+            assert choosing.choose(table).name == "vae-svdd" and "The rows are many vectors, so" in choosing.choose(table).reason
 
 
 @pytest.mark.filterwarnings("ignore::insphere.errors.HealthWarning")

@@ -106,26 +106,24 @@ def choose(source: AbstractSource, parameters: Mapping[str, Any] = MappingProxyT
 
 def _of_vectors(source: AbstractSource, parameters: Mapping[str, Any]) -> Choice:
     n_features = source.row_shape[0]
-    many = len(source) > MOST_ROWS or len(source) * n_features > MOST_VALUES
     foreign = _foreign(TABLES, parameters)
-    if many or n_features > MOST_FEATURES or foreign:
-        why = "many" if many else f"of more than {MOST_FEATURES:,} features" if n_features > MOST_FEATURES else ""
-        reason = f"The rows are vectors, {why}" if why else f"The rows are vectors, and {TABLES} has no {', '.join(foreign)}"
-        return Choice(DEFAULT, f"{reason}, so the detector {DEFAULT} is fitted.", parameters=parameters)
-    return Choice(TABLES, f"The rows are vectors, so the detector {TABLES} is fitted.", DEFAULT, parameters)
+    if len(source) > MOST_ROWS or len(source) * n_features > MOST_VALUES:
+        shown = "The rows are many vectors"
+    elif n_features > MOST_FEATURES:
+        shown = f"The rows are vectors of more than {MOST_FEATURES:,} features"
+    elif foreign:
+        shown = f"The rows are vectors, and {TABLES} has no {', '.join(foreign)}"
+    else:
+        return Choice(TABLES, f"The rows are vectors, so the detector {TABLES} is fitted.", DEFAULT, parameters)
+    return Choice(DEFAULT, f"{shown}, so the detector {DEFAULT} is fitted.", parameters=parameters)
 
 
 def _of_small(source: AbstractSource, size: tuple[float, float], parameters: Mapping[str, Any]) -> Choice:
     """Return the detector of pictures of at most `LARGER_THAN` pixels: the first that sees them, takes the parameters and is not slow."""
     shown = f"The pictures are small ({size[1]:.0f} × {size[0]:.0f} pixels)"
     trained, foreign = _sees(parameters), bool(_foreign(DEFAULT, parameters))
-    slow = (
-        f"more than {MOST_ROWS:,}"
-        if len(source) > MOST_ROWS
-        else f"of more than {MOST_PIXELS:,} pixels"
-        if math.prod(size) > MOST_PIXELS
-        else ""
-    )
+    many = len(source) > MOST_ROWS
+    slow = many or math.prod(size) > MOST_PIXELS
     by_versions = _takes(SMALL, parameters) and (foreign or not slow)
     seen = source.row_shape[2] in (1, 3) and min(size) >= SEEN_FROM and not _foreign(PHOTOS, parameters) and _as_in_files(source)
     if seen and (trained or (foreign and not by_versions)):
@@ -136,7 +134,10 @@ def _of_small(source: AbstractSource, size: tuple[float, float], parameters: Map
     if by_versions:
         so = f"so the detector {SMALL} is fitted, slower than {DEFAULT} and better on the sets that were measured"
         return Choice(SMALL, f"{shown}, {so}.{more}", DEFAULT, parameters)
-    why = f" and {slow}" if slow else f", and {SMALL} does not take these parameters"
+    if slow:
+        why = f" and more than {MOST_ROWS:,}" if many else f" and of more than {MOST_PIXELS:,} pixels"
+    else:
+        why = f", and {SMALL} does not take these parameters"
     return Choice(DEFAULT, f"{shown}{why}, so the detector {DEFAULT} is fitted.{more}", parameters=parameters)
 
 
