@@ -63,7 +63,7 @@ def test_small_pictures_are_told_by_their_transformations_unless_that_takes_long
         assert (other.name, other.parameters) == ("vae-svdd", own) and "transform-svdd does not take these parameters" in other.reason
     large = open_source(np.zeros((10, 41, 40, 1), dtype=np.uint8))
     slow = choosing.choose(large)
-    assert slow.name == "vae-svdd" and "small (40 × 41 pixels) and of more than 1,600 pixels, so" in slow.reason
+    assert slow.name == "vae-svdd" and "small (40 × 41 pixels) but have more than 1,600 pixels in all, so" in slow.reason
     # What one detector alone has decides, slow or from scratch as it may be.
     assert choosing.choose(large, {"distance_weight": 3.0}).name == "transform-svdd"
     for own in ({"look_for": "objects"}, {"tiles": (2, 2)}):
@@ -101,10 +101,11 @@ def test_vectors_get_what_is_best_on_tables_unless_they_are_many_or_long_or_it_l
     assert choosing.choose(open_source(np.zeros((10, 2048)))).name == "fusion"
     long = choosing.choose(open_source(np.zeros((10, 2049))))
     assert long.name == "vae-svdd" and "vectors of more than 2,048 features, so" in long.reason
-    for limit in ({"MOST_ROWS": 9}, {"MOST_VALUES": 29}):
+    many, large = "The rows are more than 9 vectors, so", "The rows are vectors of more than 29 values in all, so"
+    for limit, why in (({"MOST_ROWS": 9}, many), ({"MOST_VALUES": 29}, large)):
         with monkeypatch.context() as limited:
             limited.setattr(choosing, *limit.popitem())
-            assert choosing.choose(table).name == "vae-svdd" and "The rows are many vectors, so" in choosing.choose(table).reason
+            assert choosing.choose(table).name == "vae-svdd" and why in choosing.choose(table).reason
 
 
 @pytest.mark.filterwarnings("ignore::insphere.errors.HealthWarning")

@@ -107,8 +107,10 @@ def choose(source: AbstractSource, parameters: Mapping[str, Any] = MappingProxyT
 def _of_vectors(source: AbstractSource, parameters: Mapping[str, Any]) -> Choice:
     n_features = source.row_shape[0]
     foreign = _foreign(TABLES, parameters)
-    if len(source) > MOST_ROWS or len(source) * n_features > MOST_VALUES:
-        shown = "The rows are many vectors"
+    if len(source) > MOST_ROWS:
+        shown = f"The rows are more than {MOST_ROWS:,} vectors"
+    elif len(source) * n_features > MOST_VALUES:
+        shown = f"The rows are vectors of more than {MOST_VALUES:,} values in all"
     elif n_features > MOST_FEATURES:
         shown = f"The rows are vectors of more than {MOST_FEATURES:,} features"
     elif foreign:
@@ -135,7 +137,7 @@ def _of_small(source: AbstractSource, size: tuple[float, float], parameters: Map
         so = f"so the detector {SMALL} is fitted, slower than {DEFAULT} and better on the sets that were measured"
         return Choice(SMALL, f"{shown}, {so}.{more}", DEFAULT, parameters)
     if slow:
-        why = f" and more than {MOST_ROWS:,}" if many else f" and of more than {MOST_PIXELS:,} pixels"
+        why = f" and more than {MOST_ROWS:,}" if many else f" but have more than {MOST_PIXELS:,} pixels in all"
     else:
         why = f", and {SMALL} does not take these parameters"
     return Choice(DEFAULT, f"{shown}{why}, so the detector {DEFAULT} is fitted.{more}", parameters=parameters)
