@@ -61,6 +61,7 @@ def main() -> None:
     parser.add_argument("--seconds", type=float, help="instead: as many passes as fit into so many seconds")
     parser.add_argument("--device", default="auto")
     parser.add_argument("--reports", type=Path, default=REPORTS)
+    parser.add_argument("--models", type=Path, help="folder to save the fitted detectors to")
     options = parser.parse_args()
     warnings.simplefilter("ignore")
     path = options.reports / "transformations.csv"
@@ -85,6 +86,9 @@ def measured(name: str, network: str, seed: int, options: argparse.Namespace) ->
     started, of_processor = time.perf_counter(), time.process_time()
     detector.fit(train)
     wall, processor = time.perf_counter() - started, time.process_time() - of_processor
+    if options.models is not None:
+        options.models.mkdir(parents=True, exist_ok=True)
+        detector.save(options.models / f"{name.replace(':', '-').replace('/', '-')}-{network}-{seed}.insphere")
     objective, started = detector.objective_, time.perf_counter()
     terms = detector._map(objective.terms, test).astype(np.float64)
     seconds = time.perf_counter() - started

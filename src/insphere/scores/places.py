@@ -12,6 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from insphere.errors import ModelFileError
+from insphere.scores.factors import inverse_cholesky
 
 Array = NDArray[np.float64]
 
@@ -126,7 +127,7 @@ class PlaceSpheres:
             scatter = moments.second[block] - moments.n * own.T @ own
             within = scatter / max(1, moments.n * len(own) - 1)
             covariance = ((1 - shrinkage) * within + shrinkage * pooled) / units + ridge * np.eye(d)
-            whitening[block] = np.linalg.inv(np.linalg.cholesky(covariance)).T
+            whitening[block] = inverse_cholesky(covariance).T
         return cls(scale.astype(np.float32), (centers / scale).astype(np.float32), whitening, side)
 
     def distance(self, places: NDArray[np.floating]) -> NDArray[np.float32]:

@@ -7,10 +7,10 @@ from typing import Any, Self
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.linalg import solve_triangular
 from sklearn.covariance import ledoit_wolf
 
 from insphere.errors import ModelFileError
+from insphere.scores.factors import inverse_cholesky
 
 Array = NDArray[np.float64]
 
@@ -49,8 +49,7 @@ class WhitenedSphere:
         covariance, _ = ledoit_wolf((values - center) / scale)
         d = covariance.shape[0]
         # A floor of rounding size only, for vectors that all lie on a plane: the shrinkage has raised what is small.
-        lower = np.linalg.cholesky(covariance + 1e-6 * np.eye(d))
-        whitening = solve_triangular(lower, np.eye(d), lower=True)
+        whitening = inverse_cholesky(covariance + 1e-6 * np.eye(d))
         # In the memory layout that a model file gives it back in: a product's last bits depend on it.
         return cls(center.astype(np.float32), scale.astype(np.float32), np.ascontiguousarray(whitening, dtype=np.float16))
 
