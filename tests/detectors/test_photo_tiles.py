@@ -60,8 +60,10 @@ def test_each_row_alone(tiled: Any) -> None:
 
 def test_larger_blocks_keep_the_file_small() -> None:
     detector = contract.fit_quietly(made(tiles=(3, 4), look_for="defects"), sheets(10, size=(480, 640)))
-    assert detector.features_.grid == (60, 80) and detector.places_.block == 4
-    assert len(detector.places_.whitening) == 15 * 20 <= 500 < 20 * 27  # no more than one window may have: 2000 places in blocks of four
+    assert detector.features_.grid == (60, 80) and detector.spheres_[0].places.block == 4
+    assert (
+        len(detector.spheres_[0].places.whitening) == 15 * 20 <= 500 < 20 * 27
+    )  # no more than one window may have: 2000 places in blocks of four
 
 
 def test_graphs_have_the_windows_too(tmp_path: Path) -> None:

@@ -123,13 +123,13 @@ def open_images(name: str, names: Sequence[str], store: AbstractStore, options: 
     options.refuse(("label_column", "columns", "groups", "category"), "images in a folder or zip")
     remembered = options.remembered_normal(options.remembered.label_column)
     normal = options.normal_label if remembered is None else remembered
-    layout = read_layout(names, name=name, normal_label=normal, strict=remembered is None)
+    by = options.category_by or options.remembered.category_by
+    layout = read_layout(names, name=name, normal_label=normal, strict=remembered is None, told_apart=by is not None)
     if options.split == "train" and layout.doubt is not None:
         raise DataError(layout.doubt)
     facts = layout.facts
     if options.groups_by is not None:
         facts = replace(facts, groups=groups_of(facts.ids or (), options.groups_by))
-    by = options.category_by or options.remembered.category_by
     if by is not None:
         facts = replace(facts, categories=categories_of(facts.ids or (), by, types=facts.types, asked=options.category_by is not None))
     codes = None if facts.types is None else layout.codes

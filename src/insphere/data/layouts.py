@@ -26,6 +26,7 @@ from insphere.errors import DataError
 
 _UNKNOWN = -1
 _LISTED = 8
+_APART = "Products or cameras are told apart by `category_by='folder'` (fit --category-by folder)."
 _INNER_FOLDERS = (("data", "images"), ("data", "image"))  # between a product and its Normal and Anomaly
 _FOLDERS_OF_TWINS = ("label", "labels", "target", "targets", "ann", "anns")
 _MASK_STEM = re.compile(r"[-_ ](mask|gt|groundtruth|label)$", flags=re.IGNORECASE)
@@ -73,7 +74,7 @@ class _Place:
     is_mask: bool = False
 
 
-def read_layout(names: Sequence[str], *, name: str, normal_label: object = None, strict: bool = True) -> Layout:
+def read_layout(names: Sequence[str], *, name: str, normal_label: object = None, strict: bool = True, told_apart: bool = False) -> Layout:
     """Return what the places of images (relative posix paths) say about them.
 
     Parameters
@@ -87,6 +88,8 @@ def read_layout(names: Sequence[str], *, name: str, normal_label: object = None,
     strict : bool
         Whether there must be such a folder. A tree without the one that a model only remembers is read by the usual names, unless the
         remembered name usually means anomalies: then the usual names mean the contrary, and the images have no labels.
+    told_apart : bool
+        Whether products or cameras are told apart by something else than the layout, so that nothing need be said of several.
 
     Raises
     ------
@@ -104,7 +107,7 @@ def read_layout(names: Sequence[str], *, name: str, normal_label: object = None,
     _check_one_data_set(folders, normal, name)
     said = _Said.of(folders, normal, by_words=normal_label is None)
     if normal_label is not None and not strict and not said.homes and not _means_anomalies(str(normal_label)):
-        return read_layout(names, name=name)
+        return read_layout(names, name=name, told_apart=told_apart)
     stems = {_stem(item) for item in names if not _MASK_STEM.search(_stem(item))}
     twins = _twins(names)
     mask = _Place(None, "", _UNKNOWN, is_mask=True)
@@ -119,7 +122,11 @@ def read_layout(names: Sequence[str], *, name: str, normal_label: object = None,
         rows, kind = list(range(len(names))), "flat"
     chosen = [places[row] for row in rows]
     facts = _facts(kind, [names[row] for row in rows], chosen, _masks(names, places, rows), any(place.code == 1 for place in chosen))
-    notices = (*_told(kind, names, places, rows), *_told_places(said.homes), *_left(names, places, rows, facts))
+    notices = (
+        *_told(kind, names, places, rows, told_apart),
+        *_told_places(() if told_apart else said.homes),
+        *_left(names, places, rows, facts),
+    )
     return Layout(kind, tuple(rows), facts, tuple(place.code for place in chosen), notices, _doubt(kind, name, facts.ids or (), chosen))
 
 
@@ -318,13 +325,15 @@ def _masks(names: Sequence[str], places: Sequence[_Place], rows: Sequence[int]) 
     return tuple(mask or (other if uses[other] == 1 else None) for mask, other in zip(own, shared, strict=True))
 
 
-def _told(kind: str, names: Sequence[str], places: Sequence[_Place], rows: Sequence[int]) -> list[Notice]:
+def _told(kind: str, names: Sequence[str], places: Sequence[_Place], rows: Sequence[int], told_apart: bool) -> list[Notice]:
     """Return what folders were taken as."""
     if kind == "flat" and not any(places[row].code == 1 for row in rows):
         tops = Counter(names[row].partition("/")[0] for row in rows if "/" in names[row])
         if not tops:
             return []
         text = f"All {len(rows)} images are taken as of one kind, whatever folder they lie in ({_counted(tops)})."
+        if len(tops) > 1 and not told_apart:
+            text += f" {_APART}"
         return [Notice("taken as", len(rows), text, tuple(tops)[:_LISTED])]
     meaning = {0: "normal", 1: "anomalies", _UNKNOWN: "of unknown kind"}
     parts = []
@@ -343,7 +352,9 @@ def _told_places(homes: Iterable[tuple[str, ...]]) -> list[Notice]:
     if len(places) < 2:
         return []
     listed = ", ".join(places[:_LISTED]) + (", ..." if len(places) > _LISTED else "")
-    text = f"Normal images lie in {len(places)} places, which count as one product ({listed}); if they are several, give one of them."
+    text = (
+        f"Normal images lie in {len(places)} places, which count as one product ({listed}); if they are several, give one of them. {_APART}"
+    )
     return [Notice("taken as", len(places), text)]
 
 

@@ -54,8 +54,8 @@ Fitted = tuple[NDArray[np.float64], list[Finding]]
 class FitContext:
     """What `fit` was told besides the rows: where to keep a checkpoint, whether to resume it, whom to tell of each epoch or of rows done.
 
-    `units` says of each row to train on which unit it belongs to, `least_rows` on how few of them a model of folds will be fitted: see
-    `Fitting`.
+    `units` says of each row to train on which unit it belongs to, `categories` of which camera or product it is, `least_rows` on how few
+    of them a model of folds will be fitted: see `Fitting`.
     """
 
     checkpoint: Path | None = None
@@ -64,6 +64,7 @@ class FitContext:
     on_rows: Callable[[int, int], None] | None = None
     units: NDArray[np.int64] | None = None
     least_rows: int | None = None
+    categories: RowCategories | None = None
 
 
 @dataclasses.dataclass
@@ -121,7 +122,8 @@ class Fitting:
 
     def context(self, given: FitContext) -> FitContext:
         """Return what the fit of these rows is to know beside what it was given."""
-        return dataclasses.replace(given, units=self.training_units, least_rows=self.least_rows)
+        categories = None if self.categories is None else self.categories.take(self.train_index)
+        return dataclasses.replace(given, units=self.training_units, least_rows=self.least_rows, categories=categories)
 
     def leave_out(self, scores: NDArray[np.float64], share: float) -> None:
         """Take the `share` of the training rows that score highest out of them; one score for each."""

@@ -67,7 +67,9 @@ def unseen_scores(detector: Scoring, fitting: Fitting, rng: np.random.Generator)
         for name, value in detector._settled().items():
             setattr(without, name, value)
         without._check_parameters()
-        without._fit_model(take_rows(fitting.rows, fitting.train_index[fitting.folds[fitting.train_index] != fold]), FitContext())
+        others = fitting.train_index[fitting.folds[fitting.train_index] != fold]
+        context = FitContext(categories=None if fitting.categories is None else fitting.categories.take(others))
+        without._fit_model(take_rows(fitting.rows, others), context)
         found = Unseen.of(without, take_rows(fitting.rows, chosen[held_out]))
         scores[held_out] = found.scores
         if found.peaks is not None:

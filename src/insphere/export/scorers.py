@@ -28,7 +28,7 @@ from insphere.errors import ExportError
 from insphere.scores.graph import NearestDistance, RelativeDistance, SphereGraph, has_graph, number, squared_distances, tensor
 from insphere.scores.isolation import IsolationTrees
 from insphere.scores.kernels import KernelExpansion
-from insphere.scores.photo_graph import PatchGraph, PlaceGraph, WhitenedGraph
+from insphere.scores.photo_graph import PatchGraph, PictureGraph
 from insphere.scores.sphere import AbstractSphere
 from insphere.training.feed import as_network_input
 
@@ -129,8 +129,8 @@ class PhotoScorer(nn.Module):
     def __init__(self, detector: PhotoSpheres) -> None:
         super().__init__()
         self.features = copy.deepcopy(detector.features_).cpu().eval()
-        self.settled = detector.settled_
-        self.places, self.whole = PlaceGraph(detector.places_), WhitenedGraph(detector.whole_)
+        self.look_for = detector.settled_.look_for
+        self.spheres = nn.ModuleList(PictureGraph(own) for own in detector.spheres_)
         self.n_highest = max(1, round(self.features.grid[0] * self.features.grid[1] * (detector.top_share / self.features.n_tiles)))
         self.map_level = detector.decision_.map_level
 
@@ -140,15 +140,13 @@ class PhotoScorer(nn.Module):
 
     def with_map(self, rows: Tensor) -> tuple[Tensor, Tensor]:
         """Map raw rows (n, height, width, channels) to scores, float64, and heat-maps (n, map height, map width), float32."""
-        settled = self.settled
         at_places, vectors = self.features(as_network_input(rows, lambda pixels: pixels))
-        heat = self.places(at_places)
-        whole = (torch.log(self.whole(vectors).clamp(min=1e-12)) - settled.whole_mean) / settled.whole_spread
-        if settled.look_for == "objects":
-            return whole, heat / self.map_level
-        highest = torch.topk(heat.flatten(1), self.n_highest, dim=1).values.double().mean(dim=1)
-        from_map = (torch.log(highest.clamp(min=1e-12)) - settled.map_mean) / settled.map_spread
-        return (from_map + 2 * whole) / 3, heat / self.map_level
+        found = [own(at_places, vectors, self.n_highest, self.look_for) for own in self.spheres]
+        score, heat = found[0]
+        for by_own, at_own in found[1:]:
+            nearer = by_own < score
+            score, heat = torch.where(nearer, by_own, score), torch.where(nearer[:, None, None], at_own, heat)
+        return score, heat / self.map_level
 
 
 class PatchScorer(nn.Module):

@@ -5,6 +5,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from insphere.scores.patches import PatchMemory
+from insphere.scores.pictures import PictureSpheres
 from insphere.scores.places import PlaceSpheres
 from insphere.scores.whitened import WhitenedSphere
 
@@ -59,6 +60,24 @@ class WhitenedGraph(nn.Module):
     def forward(self, vectors: Tensor) -> Tensor:
         """Map vectors (n, d) to distances (n,), float64."""
         return norm((((vectors - self.center) / self.scale) @ self.whitening.float().T).double())
+
+
+class PictureGraph(nn.Module):
+    """`PictureSpheres` as a module: score and map of pictures by the spheres of one product."""
+
+    def __init__(self, spheres: PictureSpheres) -> None:
+        super().__init__()
+        self.places, self.whole, self.units = PlaceGraph(spheres.places), WhitenedGraph(spheres.whole), spheres.units
+
+    def forward(self, places: Tensor, vectors: Tensor, n_highest: int, look_for: str) -> tuple[Tensor, Tensor]:
+        """Map vectors at places and of the whole to scores, float64, shape (n,), and maps, float32."""
+        units, heat = self.units, self.places(places)
+        of_whole = (torch.log(self.whole(vectors).clamp(min=1e-12)) - units.whole_mean) / units.whole_spread
+        if look_for == "objects":
+            return of_whole, heat
+        highest = torch.topk(heat.flatten(1), n_highest, dim=1).values.double().mean(dim=1)
+        of_map = (torch.log(highest.clamp(min=1e-12)) - units.map_mean) / units.map_spread
+        return (of_map + 2 * of_whole) / 3, heat
 
 
 class PatchGraph(nn.Module):
