@@ -14,6 +14,7 @@ settings.register_profile("campaign", settings.get_profile("default"), derandomi
 PROFILE = os.environ.get("INSPHERE_TEST_PROFILE", "default")
 settings.load_profile(PROFILE)
 
+os.environ["HF_HUB_OFFLINE"] = "1"  # nothing is downloaded, and no test waits for a network
 os.environ["INSPHERE_CACHE"] = "off"  # no test depends on what another one left; those of the cache name a folder of their own
 
 
