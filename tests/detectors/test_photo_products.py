@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 
 import contract
 import insphere
+from insphere.detectors import photo_base
 from insphere.detectors.photo import PhotoSpheres
 from insphere.errors import ParameterError
 from insphere.export.scorers import scorer
@@ -108,12 +109,26 @@ def test_few_pictures_are_reasons_for_common_ones_and_said() -> None:
     detector = made(calibration={"method": "split"})
     contract.fit_quietly(detector, X, categories=names)
     text = said(detector)
-    assert len(detector.spheres_) == 1 and "fewer than 40 pictures to train on are of gratings (" in text
+    assert len(detector.spheres_) == 1 and "fewer than 40 independent pictures to train on are of gratings (" in text
     assert "1 pictures have no category" in text or "have no category" not in text  # which may be among those that were held out
-    with pytest.raises(ParameterError, match="spheres='own' is not possible: fewer than 8 pictures to train on are of c"):
+    with pytest.raises(ParameterError, match="spheres='own' is not possible: fewer than 8 independent pictures to train on are of c"):
         made(spheres="own").fit(X, categories=["a"] * 34 + ["b"] * 34 + ["c"] * 4)
     with pytest.raises(ParameterError, match=r"needs the categories of the pictures.*--category-by folder"):
         made(spheres="own").fit(X)
+
+
+def test_pictures_of_one_film_are_one_picture() -> None:
+    detector = made(calibration={"method": "split"})
+    X, names = both(N_EACH, 0), ["rings"] * N_EACH + ["gratings"] * N_EACH
+    contract.fit_quietly(detector, X, categories=names, groups=["one film"] * N_EACH + list(range(N_EACH)))
+    assert len(detector.spheres_) == 1 and "of rings (" in said(detector)
+
+
+def test_where_memory_holds_few_maps_spheres_are_common(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(photo_base, "_MAP_BYTES", 14 * 117_760)  # fourteen maps
+    detector = made(calibration={"method": "split"}, spheres="own")
+    contract.fit_quietly(detector, both(20, 0), categories=["rings"] * 20 + ["gratings"] * 20)
+    assert len(detector.spheres_) == 1 and "memory holds the maps of too few" in said(detector)
 
 
 def test_common_ones_can_be_asked_for() -> None:

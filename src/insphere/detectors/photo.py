@@ -72,8 +72,8 @@ class PhotoSpheres(AbstractPhotoDetector):
         Share of the common covariance in that of each block of places, in [0, 1].
     spheres : {"auto", "common", "own"}
         Whether all pictures have spheres in common, or each category its own. "auto" gives each its own where there are at most sixteen,
-        with forty pictures to train on at least, and nine of ten normal pictures are nearest to those of their category: what several
-        cameras see of one product stays in common. "own" needs eight pictures of each.
+        with forty independent pictures to train on at least, and nine of ten normal pictures are nearest to those of their category: what
+        several cameras see of one product stays in common. "own" needs eight independent pictures of each.
     backbone, side, tiles, roi, device, target_fpr, trim, calibration, random_state
         See `AbstractPhotoDetector` and `AbstractDetector`.
 
@@ -101,12 +101,15 @@ class PhotoSpheres(AbstractPhotoDetector):
         if self._kept is not None:
             return self._fit_as_before(X, context, self._kept[1])
         self.features_ = None  # type: ignore[assignment]
-        products, findings = self._products(len(X), context.categories)
+        products, findings = self._products(len(X), context)
         look_for, chosen = self._choose(X, _kinds(len(X), context.categories))
         size, tiles = self._laid_out(X.shape[1:3], _ENLARGED[look_for])
         self.settled_ = _Settled(look_for, _whole_of(look_for, X.shape[1:3]), size, tiles)
         self.features_ = self._see_with(self.settled_.whole, size, tiles)
         vectors = self._vectors(X, context)
+        if products.any() and np.bincount(products[vectors.mapped], minlength=int(products.max()) + 1).min() < _FEWEST_OF_OWN:
+            findings = [_about_common(["memory holds the maps of too few pictures of each"])]
+            products = np.zeros_like(products)
         folds = fold_rows(len(X), _N_FOLDS, units=context.units, rng=generator(self.seed_, "folds of the scales"))
         enclosed = self._enclosed(vectors, folds, products)
         if len(enclosed) > 1 and self.spheres == "auto":
@@ -145,8 +148,8 @@ class PhotoSpheres(AbstractPhotoDetector):
         block, found = self._block(n_products), []
         for number in range(n_products):
             inside = products == number
-            own = vectors.of(inside), folds[inside]
-            found.append(Enclosed.of(*own, block=block, shrinkage=self.shrinkage, share=self._share()))
+            own_folds = np.unique(folds[inside], return_inverse=True)[1]  # those of a few units may be in some of the folds only
+            found.append(Enclosed.of(vectors.of(inside), own_folds, block=block, shrinkage=self.shrinkage, share=self._share()))
         return found
 
     def _block(self, n_products: int) -> int:
@@ -156,18 +159,18 @@ class PhotoSpheres(AbstractPhotoDetector):
             return BLOCK
         return block_for(features.grid, max(1, features.network.most_places // BLOCK**2 // n_products))
 
-    def _products(self, n: int, categories: RowCategories | None) -> tuple[NDArray[np.int64], list[Finding]]:
+    def _products(self, n: int, context: FitContext) -> tuple[NDArray[np.int64], list[Finding]]:
         """Return the number of the product that each picture may have own spheres with, 0 for all where they are in common."""
+        categories, units = context.categories, np.arange(n) if context.units is None else context.units
         if categories is None and self.spheres == "own":
             raise ParameterError("spheres='own' needs the categories of the pictures: fit(..., categories=) or --category-by folder.")
         if categories is None or self.spheres == "common" or len(categories.names) < 2:
             return np.zeros(n, np.int64), []
-        reasons = _against_own(categories, _FEW if self.spheres == "auto" else _FEWEST_OF_OWN)
+        reasons = _against_own(categories, units, _FEW if self.spheres == "auto" else _FEWEST_OF_OWN)
         if reasons and self.spheres == "own":
             raise ParameterError(f"spheres='own' is not possible: {'; '.join(reasons)}. Give more pictures, or take spheres='common'.")
         if reasons:
-            text = f"All categories have their spheres in common: {'; '.join(reasons)}."
-            return np.zeros(n, np.int64), [Finding("products", "ok", 1.0, text)]
+            return np.zeros(n, np.int64), [_about_common(reasons)]
         return categories.codes, [_about_products(len(categories.names), None)]
 
     def _share(self) -> float:
@@ -304,13 +307,15 @@ def _share_at_home(enclosed: Sequence[Enclosed], whole: Maps, products: NDArray[
     return n_nearer / len(whole)
 
 
-def _against_own(categories: RowCategories, least: int) -> list[str]:
+def _against_own(categories: RowCategories, units: NDArray[np.int64], least: int) -> list[str]:
     """Say what keeps categories from having spheres each of their own."""
-    sizes = np.bincount(categories.codes[categories.codes >= 0], minlength=len(categories.names))
-    few = [f"{name} ({size})" for name, size in zip(categories.names, sizes.tolist(), strict=True) if size < least]
+    sizes = [len(np.unique(units[categories.codes == code])) for code in range(len(categories.names))]
+    few = [f"{name} ({size})" for name, size in zip(categories.names, sizes, strict=True) if size < least]
     n_without, reasons = int((categories.codes < 0).sum()), []
     if few:
-        reasons.append(f"fewer than {least} pictures to train on are of {', '.join(few[:5])}{' and others' if len(few) > 5 else ''}")
+        reasons.append(
+            f"fewer than {least} independent pictures to train on are of {', '.join(few[:5])}{' and others' if len(few) > 5 else ''}"
+        )
     if n_without:
         reasons.append(f"{n_without} pictures have no category")
     if len(categories.names) > _MOST_OF_OWN:
@@ -321,6 +326,10 @@ def _against_own(categories: RowCategories, least: int) -> list[str]:
 def _whole_of(look_for: Found, size: tuple[int, ...]) -> Whole:
     """Return which vector of the whole picture is looked at."""
     return "shown" if look_for == "objects" else "fine" if max(size) <= SMALL else "texture"
+
+
+def _about_common(reasons: Sequence[str]) -> Finding:
+    return Finding("products", "ok", 1.0, f"All categories have their spheres in common: {'; '.join(reasons)}.")
 
 
 def _about_products(n: int, share: float | None) -> Finding:

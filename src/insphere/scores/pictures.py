@@ -142,7 +142,8 @@ class Enclosed(NamedTuple):
             inside = folds == fold
             at_places = PlaceSpheres.fit(total if alone else total - own, shrinkage=shrinkage)
             around = WhitenedSphere.fit(whole if alone else whole[~inside])
-            highest[mapped[inside[mapped]]] = highest_mean(at_places.distance(places[inside[mapped]]), share)
+            if own.n:
+                highest[mapped[inside[mapped]]] = highest_mean(at_places.distance(places[inside[mapped]]), share)
             distances[inside] = around.distance(whole[inside])
             if fold == 0:
                 without_first = at_places, around
