@@ -317,7 +317,7 @@ def _against_own(categories: RowCategories, units: NDArray[np.int64], least: int
             f"fewer than {least} independent pictures to train on are of {', '.join(few[:5])}{' and others' if len(few) > 5 else ''}"
         )
     if n_without:
-        reasons.append(f"{n_without} pictures have no category")
+        reasons.append(f"pictures without a category: {n_without}")
     if len(categories.names) > _MOST_OF_OWN:
         reasons.append(f"there are {len(categories.names)} categories, more than {_MOST_OF_OWN}")
     return reasons
