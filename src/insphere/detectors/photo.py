@@ -247,7 +247,9 @@ class PhotoSpheres(AbstractPhotoDetector):
         for number, own in enumerate(further, start=1):
             arrays |= {f"product-{number}/{name}": array for name, array in own.arrays().items()}
         header = dataclasses.asdict(self.settled_) | first.units._asdict() | {"network": dict(self.network_)}
-        return header | {"further": [own.units._asdict() for own in further]}, self._network_arrays() | arrays
+        if further:
+            header["further"] = [own.units._asdict() for own in further]
+        return header, self._network_arrays() | arrays
 
     def _restore(self, header: Mapping[str, Any], arrays: Mapping[str, NDArray[Any]]) -> None:
         units = [_stored_units(stored) for stored in (header, *header.get("further", ()))]  # older files have no further ones
