@@ -26,7 +26,7 @@ import numpy as np
 import torch
 from choice import TABLES
 from numpy.typing import NDArray
-from records import circumstances, read, write
+from records import circumstances, heading, origin, read, write
 from scipy.stats import rankdata
 from sklearn.neighbors import NearestNeighbors
 from torch import nn
@@ -140,10 +140,7 @@ def report(rows: list[dict[str, Any]]) -> str:
     methods = [method for method in METHODS if any(row["method"] == method for row in rows)]
     sets = sorted({str(row["set"]) for row in rows})
     lines = [
-        "# Deep detectors for tables, by others",
-        "",
-        *(line.strip() for line in (__doc__ or "").splitlines()[2:] if line.strip()),
-        "",
+        *heading("Deep detectors for tables, by others", __doc__),
         "AUROC in %, mean over seeds, ± their standard deviation where there are several.",
         "",
         f"| set | {' | '.join(methods)} |",
@@ -165,10 +162,7 @@ def report(rows: list[dict[str, Any]]) -> str:
     lines.append(f"| seconds of one core, mean | {' | '.join(f'{value:.0f}' for value in seconds)} |")
     failures = [f"{row['method']} on {row['set']}: {row['failure']}" for row in rows if row["failure"]]
     lines += ["", f"Failed: {'; '.join(failures)}." if failures else "Nothing failed."]
-    seeds = " ".join(sorted({str(row["seed"]) for row in rows}))
-    stated = sorted({f"{row['versions']}; {row['machine']}" for row in rows})
-    commits = ", ".join(sorted({str(row["commit"])[:13] for row in rows}))
-    lines += ["", f"Seeds {seeds}; {'; '.join(stated)}; commits {commits}. Written by `benchmarks/anchors.py`; do not edit.", ""]
+    lines += ["", origin(rows, "anchors.py"), ""]
     return "\n".join(lines)
 
 

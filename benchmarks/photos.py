@@ -25,7 +25,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from records import circumstances, read, write
+from records import circumstances, heading, read, write
 
 from insphere.detectors import catalog
 from insphere.localising import localiser_for
@@ -131,10 +131,7 @@ def unpacked(name: str, scratch: Path) -> Path:
 def report(rows: list[dict[str, Any]]) -> str:
     """Return the page."""
     lines = [
-        "# Photos",
-        "",
-        *(line.strip() for line in (__doc__ or "").splitlines()[2:] if line.strip()),
-        "",
+        *heading("Photos", __doc__),
         "Mean over seeds, ± their standard deviation where there are several; % but for the last three columns.",
         "",
         "| set | detector | seeds | AUROC | false alarms (5 asked) | found | pixel AUROC | AUPRO | fit, s | pictures/s | MB |",

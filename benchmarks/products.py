@@ -20,7 +20,7 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from records import circumstances, read, write
+from records import circumstances, heading, origin, read, write
 from transformations import spread
 
 import insphere
@@ -103,10 +103,7 @@ def pictures(name: str) -> Part:
 def report(rows: list[dict[str, Any]]) -> str:
     """Return the page."""
     lines = [
-        "# Several products in one model",
-        "",
-        *(line.strip() for line in (__doc__ or "").splitlines()[2:] if line.strip()),
-        "",
+        *heading("Several products in one model", __doc__),
         "AUROC and false alarms in %, means over seeds, ± their standard deviation.",
         "",
         "| pictures | product | spheres | AUROC | false alarms | sets of spheres | looked for |",
@@ -121,10 +118,7 @@ def report(rows: list[dict[str, Any]]) -> str:
         own = [row for row in rows if (row["group"], row["way"]) == (group, way)]
         means = (f"**{np.mean([float(row[column]) for row in own]):.1f}**" for column in ("auroc", "false_alarms"))
         lines.append(f"| **{group}** | **mean** | {way} | {' | '.join(means)} | | |")
-    seeds = " ".join(sorted({str(row["seed"]) for row in rows}))
-    stated = sorted({f"{row['versions']}; {row['machine']}" for row in rows})
-    commits = ", ".join(sorted({str(row["commit"])[:13] for row in rows}))
-    lines += ["", f"Seeds {seeds}; {'; '.join(stated)}; commits {commits}. Written by `benchmarks/products.py`; do not edit.", ""]
+    lines += ["", origin(rows, "products.py"), ""]
     return "\n".join(lines)
 
 

@@ -48,3 +48,16 @@ def circumstances() -> dict[str, str]:
         "machine": gpu or f"{platform.machine()}, {torch.get_num_threads()} thread",
         "commit": os.environ.get("COMMIT") or source_commit() or "unknown",
     }
+
+
+def heading(title: str, doc: str | None) -> list[str]:
+    """Return the first lines of a page: its title, and what a script's docstring says below its first line."""
+    return [f"# {title}", "", *(line.strip() for line in (doc or "").splitlines()[2:] if line.strip()), ""]
+
+
+def origin(rows: Sequence[Mapping[str, Any]], script: str) -> str:
+    """Return the last line of a page: the seeds, versions, machines and commits of its runs, and the script that wrote it."""
+    seeds = " ".join(sorted({str(row["seed"]) for row in rows}))
+    stated = "; ".join(sorted({f"{row['versions']}; {row['machine']}" for row in rows}))
+    commits = ", ".join(sorted({str(row["commit"])[:13] for row in rows}))
+    return f"Seeds {seeds}; {stated}; commits {commits}. Written by `benchmarks/{script}`; do not edit."

@@ -30,7 +30,7 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from records import circumstances, read, write
+from records import circumstances, heading, read, write
 from sklearn.neighbors import NearestNeighbors
 from sklearn.preprocessing import StandardScaler
 
@@ -162,10 +162,7 @@ def report(rows: list[dict[str, Any]]) -> str:
     columns = (*SCORES, "told_apart")
     whole = ("epochs", "fit_wall_seconds", "fit_cpu_seconds", "rows_per_second")
     lines = [
-        "# Spheres for transformations",
-        "",
-        *(line.strip() for line in (__doc__ or "").splitlines()[2:] if line.strip()),
-        "",
+        *heading("Spheres for transformations", __doc__),
         'AUROC in %, mean over seeds, ± their standard deviation where there are several; "neighbours" is 5-NN on scaled rows or pixels.',
         "",
         f"| set | network | geometry | seeds | {' | '.join(SCORES)} | told apart, % | epochs | fit, s | of one core, s | rows/s | kept |",
@@ -190,7 +187,7 @@ def report(rows: list[dict[str, Any]]) -> str:
 
 def mean_of_sets(rows: list[dict[str, Any]], score: str) -> float:
     """Return the mean over the sets of each one's mean over its seeds: a set with more seeds counts no more than others."""
-    sets = {row["set"] for row in rows}
+    sets = sorted({row["set"] for row in rows})  # in one order, as the last digit of a sum depends on it
     return float(np.mean([np.mean([float(row[score]) for row in rows if row["set"] == name]) for name in sets]))
 
 

@@ -84,7 +84,17 @@ class PictureUnits(NamedTuple):
 
 @dataclasses.dataclass(frozen=True, eq=False)
 class PictureSpheres:
-    """Spheres at the places and around the whole of one product's pictures."""
+    """Spheres at the places and around the whole of one product's pictures.
+
+    Parameters
+    ----------
+    places : PlaceSpheres
+    whole : WhitenedSphere
+    units : PictureUnits
+        What distances to both are measured in.
+
+    Source: distances to centres, eq. 13 of Zhou 2021; the sum of both in units of normal pictures is ours.
+    """
 
     places: PlaceSpheres
     whole: WhitenedSphere
